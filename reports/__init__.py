@@ -1,0 +1,1 @@
+"""What comes out: statistics, tables, figures, pages."""
