@@ -231,6 +231,7 @@ class Labels(Frozen):
 
     method: str = "csc"
     scale: str = "custom"
+    data: str = ""
     note: str = ""
 
 

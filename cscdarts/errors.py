@@ -14,3 +14,24 @@ class UserError(Exception):
     def __init__(self, field: str, value: object, allowed: str, fix: str) -> None:
         self.field, self.value, self.allowed, self.fix = field, value, allowed, fix
         super().__init__(f"{field}: {value!r} is not possible; allowed: {allowed}. {fix}")
+
+
+class Stopped(Exception):
+    """The run was asked to stop; its checkpoint is saved and a later start goes on from it."""
+
+
+class NumericalError(Exception):
+    """A loss or an architecture parameter is no longer finite.
+
+    Args:
+        stage: `search` or `retrain`.
+        epoch, step: where it was seen.
+        tensor: the name of the first tensor that is not finite.
+    """
+
+    def __init__(self, stage: str, epoch: int, step: int, tensor: str) -> None:
+        self.stage, self.epoch, self.step, self.tensor = stage, epoch, step, tensor
+        super().__init__(
+            f"{stage}: {tensor} is not finite at epoch {epoch}, step {step}; the state is saved. "
+            "Lower the learning rate, or use amp=none."
+        )

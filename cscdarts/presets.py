@@ -62,7 +62,6 @@ _ALL = (
             "supernet.identity_phases": "both",
             "search.strategy": "gradient",
             "search.order": 2,
-            "search.alpha_warmup": None,
         },
     ),
     Preset(
@@ -90,11 +89,10 @@ _ALL = (
         "K = 4 by default (`split_ratio=1/K`); batch size and learning rates follow the protocol at hand unless the "
         "`pcdarts` profile (256, 0.1, 6e-4) is set. The bypass is pooled once a node, not once an edge: the same values.",
         {
-            **_PLAIN,
+            **{key: value for key, value in _PLAIN.items() if key != "search.alpha_warmup"},
             "supernet.split_ratio": "1/4",
             "supernet.edge_norm": True,
             "search.order": 1,
-            "search.alpha_warmup": None,
         },
     ),
     Preset(
