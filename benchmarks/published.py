@@ -1,0 +1,139 @@
+"""Published numbers, as they stand in their sources: rows with source, cross-check, note and conflicts kept. No torch.
+
+A blank cell in the files means "not found in a source" and loads as None, never as 0. Rows with `primary` are the ones a
+mirrored table prints; the others are variants, best-of-runs or versions in conflict with a primary row.
+"""
+
+import csv
+import functools
+from dataclasses import dataclass
+from importlib import resources
+from typing import Literal
+
+from cscdarts.errors import UserError
+
+PublishedTable = Literal["cifar", "imagenet", "nasbench201", "memory"]
+
+#: The names under which our methods appear in published tables. A method without a published row is absent.
+PUBLISHED_NAMES: dict[str, dict[str, str]] = {
+    "cifar": {
+        "csc": "CSC-DARTS",
+        "darts1": "DARTS (1st order)",
+        "darts2": "DARTS (2nd order)",
+        "pcdarts": "PC-DARTS",
+        "dartsminus": "DARTS-",
+    },
+    "imagenet": {
+        "csc": "CSC-DARTS",
+        "darts1": "DARTS (1st order)",
+        "darts2": "DARTS (2nd order)",
+        "pcdarts": "PC-DARTS",
+        "dartsminus": "DARTS-",
+    },
+    "nasbench201": {
+        "csc": "CSC-DARTS",
+        "darts1": "DARTS-V1",
+        "darts2": "DARTS-V2",
+        "pcdarts": "PC-DARTS",
+        "dartsminus": "DARTS-",
+        "random-ws": "RSPS",
+        "random": "Random architecture",
+    },
+    "memory": {"csc": "CSC-DARTS", "darts1": "DARTS", "pcdarts": "PC-DARTS"},
+}
+
+_TEXT = frozenset(
+    {"method", "dataset", "searched_on", "search_method", "kind", "setting", "primary", "note", "source", "cross_check"}
+)
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """One row of a published table.
+
+    Attributes:
+        table: the file it stands in.
+        method: the method's published name.
+        dataset: `cifar10` or `cifar100` in `cifar`, else "".
+        values: the numbers by column name, units in the names; None where no source gives one.
+        primary: whether a mirrored table prints it.
+        searched_on: the data set of the search, "" if not stated.
+        kind: how the architecture was found (`gradient`, `RL`, `weight-sharing`, ...).
+        note, source, cross_check: caveat, where the numbers stand, what other sources print.
+    """
+
+    table: PublishedTable
+    method: str
+    dataset: str
+    values: dict[str, float | None]
+    primary: bool
+    searched_on: str
+    kind: str
+    note: str
+    source: str
+    cross_check: str
+
+    @property
+    def conflict(self) -> bool:
+        """Whether the note marks a conflict between sources."""
+        return "CONFLICT" in self.note
+
+    @property
+    def secondary(self) -> bool:
+        """Whether the numbers come from a later paper's table, not from the authors'."""
+        return "secondary source" in self.note
+
+
+@functools.cache
+def published_rows(table: PublishedTable) -> tuple[PublishedRow, ...]:
+    """All rows of a published table in file order.
+
+    Errors:
+        UserError: a row of the packaged file is broken (the wrong number of cells, or text in place of a number).
+    """
+    path = resources.files("benchmarks") / "published" / f"{table}.csv"
+    with path.open(encoding="utf-8") as file:
+        return tuple(_row(table, number, raw) for number, raw in enumerate(csv.DictReader(file), start=2))
+
+
+def primary_rows(table: PublishedTable, dataset: str = "") -> list[PublishedRow]:
+    """The rows that a mirrored table prints, for one data set where the file holds several."""
+    return [row for row in published_rows(table) if row.primary and (not dataset or row.dataset == dataset)]
+
+
+def find_published(table: PublishedTable, method: str, dataset: str = "") -> PublishedRow | None:
+    """The primary row (else the first) for one of our methods, or None where nothing is published.
+
+    Args:
+        method: our short name (`csc`, `darts2`, ...) or a published name.
+    """
+    name = PUBLISHED_NAMES[table].get(method, method)
+    rows = [row for row in published_rows(table) if row.method == name and (not dataset or row.dataset == dataset)]
+    return next((row for row in rows if row.primary), rows[0] if rows else None)
+
+
+def _row(table: PublishedTable, number: int, raw: dict[str, str]) -> PublishedRow:
+    where = f"benchmarks/published/{table}.csv line {number}"
+    if None in raw or None in raw.values():
+        raise UserError(where, raw, "as many cells as the header", "Reinstall the package.")
+    return PublishedRow(
+        table=table,
+        method=raw["method"],
+        dataset=raw.get("dataset", ""),
+        values={key: _number(where, key, text) for key, text in raw.items() if key not in _TEXT},
+        primary=raw["primary"] == "yes",
+        searched_on=raw.get("searched_on", ""),
+        kind=raw.get("search_method", raw.get("kind", "")),
+        note=raw["note"],
+        source=raw["source"],
+        cross_check=raw.get("cross_check", ""),
+    )
+
+
+def _number(where: str, key: str, text: str) -> float | None:
+    if not text.strip():
+        return None
+    try:
+        return float(text)
+    except ValueError as error:
+        raise UserError(f"{where}, {key}", text, "a number or nothing", "Reinstall the package.") from error

@@ -1,0 +1,244 @@
+"""The numbers of the report as pure functions of arrays: no I/O, no plotting, no tracker, no global random state.
+
+One-dimensional inputs have shape (n,), one value a seed. A quantity that its n cannot give is None (the spread of one
+value, say), so that it prints as a dash and never as 0.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats as distributions
+
+Values = NDArray[np.float64]
+
+#: Below this n no test on paired signs can reach 0.05, so no mark of significance is printed.
+SIGNIFICANCE_N = 6
+#: Up to this n all 2^n sign patterns are enumerated; above it they are drawn.
+EXACT_N = 16
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A two-sided confidence interval."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """The difference of two settings over the seeds they share.
+
+    Attributes:
+        mean: mean of (a - b).
+        sd: standard deviation of the differences, None below two pairs.
+        interval: t interval of the mean, None below two pairs.
+        p: exact two-sided sign-flip p-value, None without pairs.
+        n: number of pairs.
+    """
+
+    mean: float | None
+    sd: float | None
+    interval: Interval | None
+    p: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class VarianceComponents:
+    """One-way random-effects split of the variance over runs.
+
+    Attributes:
+        search_sd: standard deviation between searches, retraining noise taken out; never below 0.
+        retrain_sd: standard deviation between retrainings of one search.
+        searches: number of searches.
+        retrainings: number of retrainings over all searches.
+    """
+
+    search_sd: float | None
+    retrain_sd: float | None
+    searches: int
+    retrainings: int
+
+
+def finite(values: ArrayLike) -> Values:
+    """The finite values, in order, shape (m,) with m <= n; NaN and infinity are dropped, not turned into 0."""
+    array = np.asarray(values, dtype=np.float64).ravel()
+    return array[np.isfinite(array)]
+
+
+def mean(values: ArrayLike) -> float | None:
+    """Arithmetic mean of the finite values; None where there are none."""
+    kept = finite(values)
+    return float(kept.mean()) if kept.size else None
+
+
+def sd(values: ArrayLike) -> float | None:
+    """Sample standard deviation, divisor n - 1; None below two values."""
+    kept = finite(values)
+    return float(kept.std(ddof=1)) if kept.size > 1 else None
+
+
+def t_interval(values: ArrayLike, level: float = 0.95) -> Interval | None:
+    """Student's interval of the mean, mean ± t(n-1) * sd / sqrt(n); None below two values."""
+    kept = finite(values)
+    spread = sd(kept)
+    if spread is None:
+        return None
+    half = float(distributions.t.ppf(0.5 + level / 2, kept.size - 1)) * spread / math.sqrt(kept.size)
+    return Interval(float(kept.mean()) - half, float(kept.mean()) + half)
+
+
+def bootstrap_interval(
+    values: ArrayLike, generator: np.random.Generator, level: float = 0.95, draws: int = 2000
+) -> Interval | None:
+    """Percentile bootstrap interval of the mean.
+
+    Args:
+        generator: source of the resampling; the same state gives the same interval.
+        draws: number of resamples.
+    Returns:
+        None below two values.
+    """
+    kept = finite(values)
+    if kept.size < 2:
+        return None
+    means = kept[generator.integers(0, kept.size, (draws, kept.size))].mean(axis=1)
+    low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
+    return Interval(float(low), float(high))
+
+
+def sign_flip_p(
+    differences: ArrayLike, generator: np.random.Generator | None = None, draws: int = 65536
+) -> float | None:
+    """Two-sided sign-flip p-value of mean 0: the share of sign patterns with |sum| at least the observed.
+
+    Exact up to `EXACT_N` pairs; above that, patterns are drawn and the observed one is counted among them.
+
+    Args:
+        generator: needed above `EXACT_N` pairs.
+    """
+    kept = finite(differences)
+    if not kept.size:
+        return None
+    observed = abs(kept.sum())
+    slack = 1e-12 * max(1.0, float(np.abs(kept).sum()))
+    if kept.size <= EXACT_N:
+        patterns = (np.arange(2**kept.size)[:, None] >> np.arange(kept.size)) & 1
+        sums = np.abs((1.0 - 2.0 * patterns) @ kept)
+        return float((sums >= observed - slack).mean())
+    if generator is None:
+        raise ValueError(f"sign_flip_p above {EXACT_N} pairs draws patterns; pass a generator")
+    signs = generator.integers(0, 2, (draws, kept.size)) * 2.0 - 1.0
+    return float((np.count_nonzero(np.abs(signs @ kept) >= observed - slack) + 1) / (draws + 1))
+
+
+def paired_difference(
+    a: Sequence[float], b: Sequence[float], generator: np.random.Generator | None = None
+) -> PairedDifference:
+    """Compare two settings pair by pair: entry k of both has the same seed, shape (n,) each.
+
+    A pair with a non-finite member is dropped.
+    """
+    left, right = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if left.shape != right.shape or left.ndim != 1:
+        raise ValueError(f"paired values have one shape (n,), not {left.shape} and {right.shape}")
+    differences = finite(left - right)
+    return PairedDifference(
+        mean=mean(differences),
+        sd=sd(differences),
+        interval=t_interval(differences),
+        p=sign_flip_p(differences, generator),
+        n=int(differences.size),
+    )
+
+
+def minimum_p(n: int) -> float | None:
+    """The smallest two-sided p-value that n paired signs can give, 2 / 2^n; None without pairs."""
+    return min(1.0, 2.0 ** (1 - n)) if n > 0 else None
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down adjustment: sorted p(k) times (m - k), made monotone and cut at 1; None stays None.
+
+    Source: S. Holm, A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6 (1979) 65-70.
+    """
+    known = sorted((p, position) for position, p in enumerate(p_values) if p is not None and math.isfinite(p))
+    adjusted: list[float | None] = [None] * len(p_values)
+    running = 0.0
+    for rank, (p, position) in enumerate(known):
+        running = max(running, min(1.0, p * (len(known) - rank)))
+        adjusted[position] = running
+    return adjusted
+
+
+def significance_mark(p: float | None, n: int) -> str:
+    """`*` for an adjusted p below 0.05, and nothing at all below n = 6, where no test could reach it."""
+    return "*" if p is not None and n >= SIGNIFICANCE_N and p < 0.05 else ""
+
+
+def variance_components(values: Sequence[float], searches: Sequence[object]) -> VarianceComponents:
+    """Split the variance of a result into that of the search and that of the retraining.
+
+    Method of moments for the unbalanced one-way layout: with k searches, n_i retrainings of search i and N in all,
+    n0 = (N - sum n_i^2 / N) / (k - 1), var_retrain = MS_within, var_search = max(0, (MS_between - MS_within) / n0).
+
+    Args:
+        values: shape (N,).
+        searches: shape (N,), which search each value comes from.
+    """
+    groups: dict[object, list[float]] = {}
+    for value, search in zip(values, searches, strict=True):
+        if math.isfinite(value):
+            groups.setdefault(search, []).append(value)
+    sizes = [len(group) for group in groups.values()]
+    total, k = sum(sizes), len(sizes)
+    if k == 0 or total == k:  # one retraining a search: the two variances cannot be told apart
+        return VarianceComponents(None, None, k, total)
+    within = sum(float(((np.array(g) - np.mean(g)) ** 2).sum()) for g in groups.values()) / (total - k)
+    if k == 1:
+        return VarianceComponents(None, math.sqrt(within), k, total)
+    grand = sum(sum(group) for group in groups.values()) / total
+    between = sum(len(g) * (float(np.mean(g)) - grand) ** 2 for g in groups.values()) / (k - 1)
+    n0 = (total - sum(size**2 for size in sizes) / total) / (k - 1)
+    return VarianceComponents(math.sqrt(max(0.0, (between - within) / n0)), math.sqrt(within), k, total)
+
+
+def pareto_front(costs: ArrayLike) -> list[int]:
+    """Indices of the points that no other point beats in one coordinate without losing in the other, by first coordinate.
+
+    Args:
+        costs: shape (n, 2), both to be small. Of equal points the first stands for all.
+    """
+    points = np.asarray(costs, dtype=np.float64).reshape(-1, 2)
+    order = sorted(range(len(points)), key=lambda k: (points[k, 0], points[k, 1], k))
+    front: list[int] = []
+    best = math.inf
+    for k in order:
+        if np.isfinite(points[k]).all() and points[k, 1] < best:
+            best = float(points[k, 1])
+            front.append(k)
+    return front
+
+
+def curve_band(curves: Sequence[Sequence[float]]) -> tuple[Values, Values, Values, NDArray[np.int64]]:
+    """Mean, low, high and n at each epoch over runs, the band being one standard deviation each side.
+
+    Args:
+        curves: one sequence of values a run, lengths may differ; shape (runs, epochs) with NaN for a gap.
+    Returns:
+        four arrays of shape (epochs,); mean is NaN where n is 0, the band equals the mean where n is 1.
+    """
+    length = max((len(curve) for curve in curves), default=0)
+    grid = np.full((len(curves), length), np.nan)
+    for row, curve in enumerate(curves):
+        grid[row, : len(curve)] = np.where(np.isfinite(np.asarray(curve, dtype=np.float64)), curve, np.nan)
+    count = np.isfinite(grid).sum(axis=0)
+    filled = np.where(np.isfinite(grid), grid, 0.0)
+    centre = np.divide(filled.sum(axis=0), count, out=np.full(length, np.nan), where=count > 0)
+    squares = np.where(np.isfinite(grid), (grid - centre) ** 2, 0.0).sum(axis=0)
+    spread = np.sqrt(np.divide(squares, count - 1, out=np.zeros(length), where=count > 1))
+    return centre, centre - spread, centre + spread, count
