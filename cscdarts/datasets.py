@@ -214,4 +214,5 @@ def _decode(path: Path, size: int | None) -> Tensor:
 def _resize(images: Tensor, size: int) -> Tensor:
     from torchvision.transforms.v2 import functional as V
 
-    return V.resize(images, [size, size], antialias=True)
+    resized: Tensor = V.resize(images, [size, size], antialias=True)
+    return resized

@@ -89,7 +89,7 @@ class StreamedSource:
     def _load(self, plan: list[list[tuple[int, int]]]) -> Iterator[Batch]:
         loader: DataLoader[tuple[Tensor, int]] = DataLoader(
             self.images,
-            batch_sampler=plan,  # type: ignore[arg-type]  # any iterable of key lists
+            batch_sampler=plan,
             num_workers=self.workers,
             pin_memory=self.place.device.type == "cuda",
         )

@@ -1,0 +1,89 @@
+"""Batch normalisation whose running statistics can be held still, and which can share statistics between processes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over (n, h, w): y = (x - mean) / sqrt(var + eps) * weight + bias.
+
+    In training it uses the batch's statistics and, unless `track` is off, moves the running ones; in evaluation it uses
+    the running ones.
+
+    Args:
+        channels: number of channels c of the input (n, c, h, w).
+        affine: whether weight and bias are learned; the supernet's mixed operations have none (quark0/darts
+            `cnn/operations.py`, affine=False), so that a mixing weight cannot be undone by a scale.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, affine: bool = True, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.eps, self.momentum, self.track, self.sync = eps, momentum, True, False
+        self.weight = nn.Parameter(torch.ones(channels)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        """Normalise x: (n, c, h, w).
+
+        Args:
+            scale: (c,) factors in place of the affine weight. Folding a mixing weight in here saves the product and
+                its copy: the weight of an operation *is* the affine weight of its normalisation.
+        """
+        weight = self.weight if scale is None else scale.contiguous()
+        if self.training and self.sync:
+            return _synchronised(self, x, weight)
+        moving = self.track or not self.training
+        return F.batch_norm(
+            x,
+            self.running_mean if moving else None,
+            self.running_var if moving else None,
+            weight,
+            self.bias,
+            self.training,
+            self.momentum,
+            self.eps,
+        )
+
+
+@contextmanager
+def frozen_statistics(model: nn.Module) -> Iterator[None]:
+    """Leave all running statistics of a model untouched; outputs do not change.
+
+    For passes at perturbed weights: the look-ahead passes of the second-order step would otherwise move the running
+    statistics towards weights that are never kept.
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, BatchNorm)]
+    before = [layer.track for layer in layers]
+    for layer in layers:
+        layer.track = False
+    try:
+        yield
+    finally:
+        for layer, track in zip(layers, before, strict=True):
+            layer.track = track
+
+
+def _synchronised(layer: BatchNorm, x: Tensor, weight: Tensor | None) -> Tensor:
+    """The statistics of the batch over all processes, each of which holds an equal share of it."""
+    from torch.distributed.nn.functional import all_reduce
+
+    local = torch.stack([x.mean((0, 2, 3)), (x * x).mean((0, 2, 3))])
+    mean, square = all_reduce(local) / torch.distributed.get_world_size()
+    var = (square - mean * mean).clamp_min(0)
+    if layer.track:
+        count = x.numel() // x.shape[1] * torch.distributed.get_world_size()
+        with torch.no_grad():
+            layer.running_mean.lerp_(mean.detach(), layer.momentum)
+            layer.running_var.lerp_(var.detach() * (count / max(1, count - 1)), layer.momentum)
+    factor = (var + layer.eps).rsqrt() if weight is None else (var + layer.eps).rsqrt() * weight
+    shift = -mean * factor if layer.bias is None else layer.bias - mean * factor
+    return x * factor[None, :, None, None] + shift[None, :, None, None]
