@@ -77,7 +77,7 @@ class FanOut(nn.Module):
             size = (x.shape[0], self.channels, x.shape[2] // self.stride, x.shape[3] // self.stride)
             outputs = [x.new_zeros(size) for _ in range(self.edges)]
         else:
-            outputs = list(total.split(self.channels, dim=1))
+            outputs = list(torch.split(total, self.channels, dim=1))
         for values, weight in shared:
             outputs = [output + weight[edge] * values for edge, output in enumerate(outputs)]
         return outputs

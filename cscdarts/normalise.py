@@ -77,7 +77,8 @@ def _synchronised(layer: BatchNorm, x: Tensor, weight: Tensor | None) -> Tensor:
     from torch.distributed.nn.functional import all_reduce
 
     local = torch.stack([x.mean((0, 2, 3)), (x * x).mean((0, 2, 3))])
-    mean, square = all_reduce(local) / torch.distributed.get_world_size()
+    shared: Tensor = all_reduce(local)  # type: ignore[no-untyped-call]
+    mean, square = shared / torch.distributed.get_world_size()
     var = (square - mean * mean).clamp_min(0)
     if layer.track:
         count = x.numel() // x.shape[1] * torch.distributed.get_world_size()
@@ -86,4 +87,5 @@ def _synchronised(layer: BatchNorm, x: Tensor, weight: Tensor | None) -> Tensor:
             layer.running_var.lerp_(var.detach() * (count / max(1, count - 1)), layer.momentum)
     factor = (var + layer.eps).rsqrt() if weight is None else (var + layer.eps).rsqrt() * weight
     shift = -mean * factor if layer.bias is None else layer.bias - mean * factor
-    return x * factor[None, :, None, None] + shift[None, :, None, None]
+    out: Tensor = x * factor[None, :, None, None] + shift[None, :, None, None]
+    return out

@@ -1,0 +1,293 @@
+"""The supernets of both spaces with channel-split and identity connections.
+
+One cell class serves both: a `darts` cell preprocesses two inputs and concatenates four nodes, a `nasbench201` cell takes
+one input and gives its last node. Architecture parameters: `alphas[kind]` of shape (edges, operations), rows in the order
+of `Space.edges`; with edge normalisation also `betas[kind]` of shape (edges,).
+"""
+
+import torch
+from torch import Tensor, nn
+
+from cscdarts.config import SupernetConfig
+from cscdarts.fanout import FanOut
+from cscdarts.identity import CellIdentity
+from cscdarts.normalise import BatchNorm
+from cscdarts.operations import FactorizedReduce, ReLUConvBN, ResidualReduction
+from cscdarts.spaces import SPACES, Space
+from cscdarts.splitting import Split, join
+
+#: Mixing weights a cell kind: (edges, operations), and (edges,) factors of edge normalisation or None.
+Mixing = dict[str, tuple[Tensor, Tensor | None]]
+
+
+class SearchCell(nn.Module):
+    """A cell in which every edge holds all operations.
+
+    Args:
+        config: the supernet's config.
+        inputs: channels of the previous cell's output and, in `darts`, of the one before it first.
+        channels: channels c of each node.
+        reduction: whether edges from the input nodes have stride 2.
+        identity: the active identity connection: `cell`, `edge` or `none`.
+        halved: `darts` only: whether the cell before was a reduction, so that input 0 is twice as large.
+    """
+
+    def __init__(
+        self,
+        config: SupernetConfig,
+        inputs: tuple[int, ...],
+        channels: int,
+        reduction: bool = False,
+        identity: str = "none",
+        halved: bool = False,
+    ) -> None:
+        super().__init__()
+        space = SPACES[config.space]
+        assert config.ops is not None
+        self.space, self.config, self.identity = space, config, identity
+        self.outputs = channels * (space.nodes if space.inputs == 2 else 1)
+        self.preprocess = nn.ModuleList()
+        if space.inputs == 2:
+            self.preprocess.append(
+                FactorizedReduce(inputs[0], channels, affine=False)
+                if halved
+                else ReLUConvBN(inputs[0], channels, 1, 1, affine=False)
+            )
+            self.preprocess.append(ReLUConvBN(inputs[1], channels, 1, 1, affine=False))
+        self.rows = [outgoing(space, source) for source in range(space.inputs + space.nodes - 1)]
+        self.splits, self.fanouts, self.edge_identities = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        for source, rows in enumerate(self.rows):
+            stride = 2 if reduction and source < space.inputs else 1
+            split = Split(config, channels, stride)
+            self.splits.append(split)
+            self.fanouts.append(FanOut(config.ops, len(rows), split.operated, stride, pool_norm=space.name == "darts"))
+            if identity == "edge" and stride == 2:
+                self.edge_identities.append(FanOut(("skip_connect",), len(rows), channels, stride))
+            else:
+                self.edge_identities.append(nn.Identity())
+        self.cell_identity = (
+            CellIdentity(inputs[-1], self.outputs, 2 if reduction else 1, config.identity_proj, affine=False)
+            if identity == "cell"
+            else None
+        )
+
+    def forward(
+        self, previous: tuple[Tensor, ...], mixing: Tensor, edge_factors: Tensor | None, scale: float
+    ) -> Tensor:
+        """Compute the cell.
+
+        Args:
+            previous: outputs of the two cells before (`darts`) or of the one before (`nasbench201`).
+            mixing: (edges, operations) weights of the operations.
+            edge_factors: (edges,) factors of edge normalisation, or None for 1.
+            scale: the identity's scale; 0 is the same as no identity.
+
+        Returns:
+            (n, outputs, h, w).
+        """
+        space, config = self.space, self.config
+        states = list(previous)
+        if self.preprocess:
+            states = [layer(s) for layer, s in zip(self.preprocess, previous, strict=True)]
+        nodes = [_NodeSum() for _ in range(space.nodes)]
+        for source, rows in enumerate(self.rows):
+            if source >= space.inputs:
+                states.append(nodes[source - space.inputs].result(config))
+            x = states[source]
+            operated, bypass = self.splits[source](x)
+            mixed = self.fanouts[source](operated, mixing[rows])
+            extra = self._edge_identity(source, x, len(rows), scale)
+            for position, row in enumerate(rows):
+                factor = None if edge_factors is None else edge_factors[row]
+                node = nodes[space.edges[row][1] - space.inputs]
+                node.add(mixed[position], bypass, extra[position] if extra else None, factor)
+        states.append(nodes[-1].result(config))
+        output = torch.cat(states[space.inputs :], dim=1) if space.inputs == 2 else states[-1]
+        if self.cell_identity is not None and scale != 0:
+            carried = self.cell_identity(previous[-1])
+            if carried is not None:
+                output = output + (carried if scale == 1 else scale * carried)
+        return output
+
+    def _edge_identity(self, source: int, x: Tensor, edges: int, scale: float) -> list[Tensor]:
+        if self.identity != "edge" or scale == 0:
+            return []
+        layer = self.edge_identities[source]
+        if isinstance(layer, FanOut):
+            maps: list[Tensor] = layer(x, x.new_full((edges, 1), scale))
+            return maps
+        return [x if scale == 1 else scale * x] * edges
+
+
+class _NodeSum:
+    """The running sum of a node's edges, kept apart as operated, bypassed and whole maps until it is complete."""
+
+    def __init__(self) -> None:
+        self.mixed: Tensor | None = None
+        self.bypass: Tensor | None = None
+        self.whole: Tensor | None = None
+
+    def add(self, mixed: Tensor, bypass: Tensor | None, extra: Tensor | None, factor: Tensor | None) -> None:
+        """Add an edge: its mixed operation, what bypasses it, its identity, all times the edge's factor."""
+
+        def sum_up(total: Tensor | None, part: Tensor | None) -> Tensor | None:
+            if part is None:
+                return total
+            part = part if factor is None else factor * part
+            return part if total is None else total + part
+
+        if bypass is None:
+            self.whole = sum_up(self.whole, mixed)
+        else:
+            self.mixed, self.bypass = sum_up(self.mixed, mixed), sum_up(self.bypass, bypass)
+        self.whole = sum_up(self.whole, extra)
+
+    def result(self, config: SupernetConfig) -> Tensor:
+        """The node's value (n, c, h, w)."""
+        total = self.whole
+        if self.mixed is not None:
+            joined = join(self.mixed, self.bypass, config.split_ratio, config.shuffle)
+            total = joined if total is None else total + joined
+        assert total is not None
+        return total
+
+
+def outgoing(space: Space, source: int) -> list[int]:
+    """Rows of the architecture parameters whose edges leave a node."""
+    return [row for row, (begin, _) in enumerate(space.edges) if begin == source]
+
+
+class Supernet(nn.Module):
+    """The whole supernet: stem, cells, classifier, architecture parameters.
+
+    `darts` follows quark0/darts `cnn/model_search.py:Network`, `nasbench201` AutoDL-Projects
+    `cell_searchs/generic_model.py` (stem, N cells, residual reduction, N cells, residual reduction, N cells).
+
+    Args:
+        config: space, size, split, identity.
+        classes: number of classes.
+        image_channels: channels of the images.
+        identity: the identity active in search (`RunConfig.identity_in("search")`).
+        large_images: `darts` only: PC-DARTS's ImageNet stem, which reduces h and w by 8 before the first cell.
+        alpha_std: standard deviation of the initial architecture parameters.
+    """
+
+    def __init__(
+        self,
+        config: SupernetConfig,
+        classes: int,
+        image_channels: int = 3,
+        identity: str = "none",
+        large_images: bool = False,
+        alpha_std: float = 1e-3,
+    ) -> None:
+        super().__init__()
+        space = SPACES[config.space]
+        assert config.ops is not None
+        self.config, self.space = config, space
+        self.identity_scale = config.identity_scale
+        c = config.channels
+        self.cells = nn.ModuleList()
+        self.stem0: nn.Module | None = None
+        self.stem: nn.Module
+        if space.name == "darts":
+            features = self._build_darts(c, image_channels, identity, large_images)
+            self.head: nn.Module = nn.Identity()
+        else:
+            self.stem = nn.Sequential(nn.Conv2d(image_channels, c, 3, padding=1, bias=False), BatchNorm(c))
+            for stage in range(3):
+                width = c * 2**stage
+                if stage:
+                    self.cells.append(ResidualReduction(width // 2, width))
+                self.cells.extend(SearchCell(config, (width,), width, identity=identity) for _ in range(config.cells))
+            features = 4 * c
+            self.head = nn.Sequential(BatchNorm(features), nn.ReLU())
+        self.classifier = nn.Linear(features, classes)
+        edges, ops = len(space.edges), len(config.ops)
+        self.alphas = nn.ParameterDict({kind: alpha_std * torch.randn(edges, ops) for kind in space.cell_kinds})
+        self.betas = nn.ParameterDict(
+            {kind: alpha_std * torch.randn(edges) for kind in space.cell_kinds} if config.edge_norm else {}
+        )
+
+    def _build_darts(self, c: int, image_channels: int, identity: str, large_images: bool) -> int:
+        config = self.config
+        width = c if large_images else 3 * c
+        if large_images:
+            self.stem0, self.stem = imagenet_stem(image_channels, c, affine=True)
+        else:
+            self.stem = nn.Sequential(nn.Conv2d(image_channels, width, 3, padding=1, bias=False), BatchNorm(width))
+        before, previous, halved = width, width, large_images
+        for index in range(config.cells):
+            reduction = index in (config.cells // 3, 2 * config.cells // 3)
+            c = 2 * c if reduction else c
+            cell = SearchCell(config, (before, previous), c, reduction, identity, halved)
+            self.cells.append(cell)
+            before, previous, halved = previous, cell.outputs, reduction
+        return previous
+
+    def architecture(self) -> list[nn.Parameter]:
+        """The architecture parameters: alphas, then betas."""
+        return [*self.alphas.values(), *self.betas.values()]
+
+    def weights(self) -> list[nn.Parameter]:
+        """All other parameters."""
+        own = {id(parameter) for parameter in self.architecture()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in own]
+
+    def mixing(self) -> Mixing:
+        """softmax(alpha) over the operations and, with edge normalisation, softmax(beta) over a node's inputs."""
+        mixed: Mixing = {}
+        for kind, alpha in self.alphas.items():
+            factors = None
+            if kind in self.betas:
+                groups = [
+                    [row for row, (_, target) in enumerate(self.space.edges) if target == node]
+                    for node in range(self.space.inputs, self.space.inputs + self.space.nodes)
+                ]
+                # Rows are ordered by target, so the groups follow one another.
+                factors = torch.cat([self.betas[kind][group].softmax(0) for group in groups])
+            mixed[kind] = (alpha.softmax(-1), factors)
+        return mixed
+
+    def draw_channels(self, generator: torch.Generator) -> None:
+        """With `split_pick=random`: draw, for every node, which channels go to the operations in the next passes."""
+        for split in self.modules():
+            if isinstance(split, Split):
+                device = next(self.parameters()).device
+                split.order = torch.randperm(split.channels, generator=generator).to(device)
+
+    def forward(self, x: Tensor, mixing: Mixing | None = None) -> Tensor:
+        """Logits (n, classes) of images x: (n, image_channels, h, w).
+
+        Args:
+            mixing: mixing weights in place of those of the architecture parameters (one-hot rows give a discrete cell).
+        """
+        mixing = self.mixing() if mixing is None else mixing
+        if self.stem0 is None:
+            first = second = self.stem(x)
+        else:
+            first = self.stem0(x)
+            second = self.stem(first)
+        for cell in self.cells:
+            if not isinstance(cell, SearchCell):
+                second = cell(second)
+            elif self.space.inputs == 1:
+                second = cell((second,), *mixing["cell"], self.identity_scale)
+            else:
+                kind = "reduce" if cell.splits[0].stride == 2 else "normal"
+                first, second = second, cell((first, second), *mixing[kind], self.identity_scale)
+        out: Tensor = self.classifier(self.head(second).mean((2, 3)))
+        return out
+
+
+def imagenet_stem(image_channels: int, c: int, affine: bool) -> tuple[nn.Module, nn.Module]:
+    """Two stems that reduce h and w by 4 and by 8 (quark0/darts `cnn/model.py:NetworkImageNet`)."""
+    first = nn.Sequential(
+        nn.Conv2d(image_channels, c // 2, 3, 2, 1, bias=False),
+        BatchNorm(c // 2, affine),
+        nn.ReLU(),
+        nn.Conv2d(c // 2, c, 3, 2, 1, bias=False),
+        BatchNorm(c, affine),
+    )
+    second = nn.Sequential(nn.ReLU(), nn.Conv2d(c, c, 3, 2, 1, bias=False), BatchNorm(c, affine))
+    return first, second
