@@ -1,0 +1,300 @@
+"""Settings: the runs that differ in nothing but their seeds, and what may be compared with what."""
+
+import functools
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from cscdarts.config import RunConfig
+from reports import statistics
+from reports.store import Store
+
+#: Parameters that tell seeds apart, not settings.
+SEEDS = ("seed", "evaluation.seed")
+#: The factors of the ablation, always shown.
+FACTORS = ("supernet.split_ratio", "supernet.identity", "search.order")
+FACTOR_LABELS = {
+    "supernet.split_ratio": "ratio",
+    "supernet.identity": "identity",
+    "search.order": "order",
+}
+#: Order of methods in tables; others follow by name.
+METHOD_ORDER = ("csc", "darts1", "darts2", "pcdarts", "dartsminus", "random-ws", "random")
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """One setting of the experiment with its runs.
+
+    Attributes:
+        anchor: a name for links, from the setting's parameters.
+        methods: short names it goes by; several where two methods are the same configuration.
+        scale, data: at which scale, on which data (the recorded label), both as printed.
+        dataset, space: data set and search space of its config.
+        params: the dotted parameters, seeds left out.
+        runs: its rows of `Store.runs`, by seed.
+    """
+
+    anchor: str
+    methods: tuple[str, ...]
+    scale: str
+    data: str
+    dataset: str
+    space: str
+    params: Mapping[str, str]
+    runs: pd.DataFrame
+
+    @functools.cached_property
+    def done(self) -> pd.DataFrame:
+        """The finished runs."""
+        return self.runs[self.runs["status"] == "done"]
+
+    @property
+    def method(self) -> str:
+        """The first method's short name, `csc` first of all."""
+        return min(self.methods, key=method_rank) if self.methods else "–"
+
+    @property
+    def names(self) -> str:
+        """All methods as printed in tables, the leading one first."""
+        return " = ".join(method_title(name) for name in sorted(self.methods, key=method_rank)) or "–"
+
+    @functools.cached_property
+    def hardware(self) -> tuple[str, ...]:
+        """The machines of the finished runs."""
+        return tuple(sorted({str(value) for value in self.done["hardware"] if value}))
+
+    @functools.cached_property
+    def codes(self) -> tuple[str, ...]:
+        """The code versions of the finished runs, `+` marking uncommitted changes."""
+        return tuple(sorted({code(row) for row in self.done.to_dict("records")}))
+
+    def values(self, metric: str) -> statistics.Values:
+        """The finite values of a metric over finished runs, by seed, shape (n,)."""
+        return statistics.finite(self.done[metric]) if metric in self.done else statistics.finite([])
+
+    def describe(self, names: Iterable[str] = FACTORS) -> str:
+        """`ratio 1/2, identity cell, order 2`."""
+        return ", ".join(f"{factor_label(name)} {self.params.get(name, '–')}" for name in names)
+
+    def label(self, names: Iterable[str] = FACTORS) -> str:
+        """Short name for legends: the factors for CSC-DARTS, the method's name for a baseline."""
+        return self.describe(names) if "csc" in self.methods else self.names
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """Settings that share data and scale, so that their results may stand in one block.
+
+    Attributes:
+        data, scale: as printed.
+        settings: sorted, CSC-DARTS first.
+        reference: the setting that differences are taken to, None without a finished CSC-DARTS setting.
+        varied: dotted parameters that differ between settings of one method, besides `FACTORS`.
+    """
+
+    data: str
+    scale: str
+    settings: tuple[Setting, ...]
+    reference: Setting | None
+    varied: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """`digits · scale reduced`."""
+        return f"{self.data} · scale {self.scale}"
+
+    @property
+    def ablation(self) -> list[Setting]:
+        """The CSC-DARTS settings."""
+        return [setting for setting in self.settings if "csc" in setting.methods]
+
+    @property
+    def baselines(self) -> list[Setting]:
+        """The other methods' settings."""
+        return [setting for setting in self.settings if "csc" not in setting.methods]
+
+
+def method_rank(name: str) -> tuple[int, str]:
+    """Sort key of a method's short name."""
+    return (METHOD_ORDER.index(name) if name in METHOD_ORDER else len(METHOD_ORDER), name)
+
+
+def method_title(name: str) -> str:
+    """A method as printed: its preset's title, or the name itself."""
+    from cscdarts.presets import PRESETS
+
+    return "CSC-DARTS" if name == "csc" else PRESETS[name].title if name in PRESETS else name
+
+
+def factor_label(name: str) -> str:
+    """A parameter's short name."""
+    return FACTOR_LABELS.get(name, name.rsplit(".", 1)[-1].replace("_", " "))
+
+
+def code(run: Mapping[Any, Any]) -> str:
+    """A run's code version: seven digits of the commit, `+` when the tree had changes, `unknown` when not recorded."""
+    commit = str(run["commit"] or "")
+    return (commit[:7] or "unknown") + ("+" if str(run["dirty"]).lower() in ("true", "1", "yes") else "")
+
+
+def normal_text(value: object) -> str:
+    """A parameter's value with the spelling of lists and booleans evened out, for comparison only."""
+    return str(value).lower().translate(str.maketrans("", "", "[](){}'\" ")).rstrip(",")
+
+
+@functools.cache
+def default_params() -> Mapping[str, str]:
+    """The dotted defaults of `RunConfig`, values as text."""
+    flat: dict[str, str] = {}
+
+    def walk(prefix: str, value: object) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                walk(f"{prefix}.{key}" if prefix else str(key), inner)
+        else:
+            flat[prefix] = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+    walk("", RunConfig().model_dump(mode="json", exclude={"runtime", "labels"}))
+    return flat
+
+
+def param_columns(frame: pd.DataFrame) -> list[str]:
+    """The columns that hold config parameters, in order."""
+    return sorted(name for name in frame.columns if "." in name)
+
+
+def studies(store: Store) -> list[Study]:
+    """All runs of a store, settings gathered into blocks that may be compared; sorted by data and scale."""
+    frame = store.runs
+    if frame.empty:
+        return []
+    names = [name for name in param_columns(frame) if name not in SEEDS]
+    texts = frame[names].astype(object).where(frame[names].notna(), "") if names else pd.DataFrame(index=frame.index)
+    # A run whose parameters are not mirrored yet cannot be put with others, so it stands alone under its hash.
+    alone = (texts == "").all(axis=1) if names else pd.Series(True, index=frame.index)
+    joined = ["\x1f".join(map(str, row)) for row in texts.to_numpy()] if names else [""] * len(frame)
+    data = _data_labels(frame)
+    keys = [
+        f"{scale}\x1e{label}\x1e{own if lonely else text}"
+        for scale, label, own, lonely, text in zip(frame["scale"], data, frame["hash"], alone, joined, strict=True)
+    ]
+    blocks: dict[tuple[str, str], list[Setting]] = {}
+    for key, rows in frame.assign(_data=data).groupby(pd.Series(keys, index=frame.index), sort=True):
+        first = rows.iloc[0]
+        params = {name: str(texts.loc[rows.index[0], name]) for name in names}
+        ordered = rows.sort_values(["seed", "hash"])
+        setting = Setting(
+            anchor="s-" + hashlib.sha256(str(key).encode()).hexdigest()[:10],
+            methods=tuple(dict.fromkeys(m for text in rows["methods"] for m in str(text).split(",") if m)),
+            scale=str(first["scale"]) or "unknown",
+            data=str(first["_data"]),
+            dataset=params.get("data.dataset", ""),
+            space=params.get("supernet.space", ""),
+            params=params,
+            runs=ordered.drop(columns="_data"),
+        )
+        blocks.setdefault((setting.data, setting.scale), []).append(setting)
+    return [_study(*where, found) for where, found in sorted(blocks.items())]
+
+
+def _data_labels(frame: pd.DataFrame) -> list[str]:
+    """The recorded data label; where none is recorded yet, the one that other runs of this config's data set carry."""
+    named = frame["data.dataset"] if "data.dataset" in frame else pd.Series("", index=frame.index)
+    known: dict[str, set[str]] = {}
+    for dataset, label in zip(named, frame["data"], strict=True):
+        if label:
+            known.setdefault(str(dataset), set()).add(str(label))
+    labels = []
+    for dataset, label in zip(named.fillna(""), frame["data"], strict=True):
+        others = known.get(str(dataset), set())
+        labels.append(str(label) or (next(iter(others)) if len(others) == 1 else str(dataset) or "unknown data"))
+    return labels
+
+
+def _study(data: str, scale: str, settings: list[Setting]) -> Study:
+    varied: set[str] = set()
+    by_method: dict[str, list[Setting]] = {}
+    for setting in settings:
+        by_method.setdefault(setting.method, []).append(setting)
+    for same in by_method.values():
+        for name in same[0].params:
+            if name not in FACTORS and len({setting.params.get(name) for setting in same}) > 1:
+                varied.add(name)
+    extra = tuple(sorted(varied))
+    ordered = sorted(settings, key=lambda setting: _sort_key(setting, extra))
+    return Study(data, scale, tuple(ordered), _reference(ordered), extra)
+
+
+def _sort_key(setting: Setting, extra: Sequence[str]) -> tuple[Any, ...]:
+    from fractions import Fraction
+
+    try:
+        ratio = -Fraction(setting.params.get(FACTORS[0], "0") or "0")
+    except (ValueError, ZeroDivisionError):
+        ratio = Fraction(1)
+    identity = {"cell": 0, "edge": 1, "none": 2}.get(setting.params.get(FACTORS[1], ""), 3)
+    order = setting.params.get(FACTORS[2], "")
+    rest = tuple(setting.params.get(name, "") for name in extra)
+    return (method_rank(setting.method), ratio, identity, order, rest, setting.anchor)
+
+
+def _reference(settings: Sequence[Setting]) -> Setting | None:
+    """The finished CSC-DARTS setting nearest to the defaults: factors count first, then all other parameters."""
+    defaults = default_params()
+
+    def distance(setting: Setting) -> tuple[int, int]:
+        wrong = {
+            name for name, value in setting.params.items() if normal_text(value) != normal_text(defaults.get(name))
+        }
+        return (len(wrong & set(FACTORS)), len(wrong))
+
+    finished = [s for s in settings if "csc" in s.methods and s.values("test_error_pct").size]
+    return min(finished, key=distance) if finished else None
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Values of two settings over the seeds that both finished, with what was left out and why.
+
+    Attributes:
+        a, b: paired values, shape (n,).
+        other_code: shared seeds left out because the two runs are of different code versions.
+        unpaired: seeds that only one of the two finished.
+    """
+
+    a: tuple[float, ...]
+    b: tuple[float, ...]
+    other_code: int
+    unpaired: int
+
+
+def pairs(a: Setting, b: Setting, metric: str) -> Pairs:
+    """Pair two settings by seed and retraining seed; runs of different code are never paired."""
+    left, right = _by_seed(a, metric), _by_seed(b, metric)
+    shared = sorted(left.keys() & right.keys())
+    same = [key for key in shared if left[key][1] == right[key][1]]
+    return Pairs(
+        tuple(left[key][0] for key in same),
+        tuple(right[key][0] for key in same),
+        other_code=len(shared) - len(same),
+        unpaired=len(left.keys() ^ right.keys()),
+    )
+
+
+def _by_seed(setting: Setting, metric: str) -> dict[tuple[int, str], tuple[float, str]]:
+    found: dict[tuple[int, str], tuple[float, str]] = {}
+    for run in setting.done.to_dict("records"):
+        value = float(run.get(metric, float("nan")))
+        if value == value:
+            found[(int(run["seed"]), _retrain_seed(run))] = (value, f"{code(run)} {run['torch']}")
+    return found
+
+
+def _retrain_seed(run: Mapping[Any, Any]) -> str:
+    """The retraining seed where it is not the run's own, else "same"."""
+    own = str(run.get("evaluation.seed", "") or "")
+    return "same" if own in ("", "nan", str(run["seed"])) else own
