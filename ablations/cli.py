@@ -1,0 +1,109 @@
+"""The console command `cscdarts`: a table of commands that are imported when called, and one place where errors become sentences."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from cscdarts import __version__
+from cscdarts.errors import UserError
+from slurm.errors import ClusterError
+
+#: Command -> (where it lives, one line of help). Nothing here is imported to print the help.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "ablate": ("ablations.cmd_ablate:ablate", "Plan, run, watch and repair an ablation grid, here or on a cluster."),
+    "report": ("ablations.cmd_report:report", "Write tables, figures and the HTML page of some grids."),
+    "reproduce": ("ablations.cmd_reproduce:reproduce", "Run what a table of the paper needs and print that table."),
+    "check": ("ablations.cmd_check:check", "Hold a genotype or a run against NAS-Bench-201 or NATS-Bench."),
+    "benchmark": ("ablations.cmd_benchmark:benchmark", "Make, inspect and compare architecture benchmarks."),
+    "cost": ("ablations.cmd_cost:cost", "Parameters, MACs and memory of a genotype or a supernet."),
+    "config": ("ablations.cmd_config:config", "List the settings, their defaults and the evidence for each."),
+    "search": ("ablations.cmd_search:search", "One search and retraining, without a grid."),
+    "bench": ("ablations.cmd_bench:bench", "Measure the engine's speed and memory on this machine."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and help without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the table's order."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command that is called."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table of commands."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.version_option(__version__, prog_name="cscdarts")
+@click.pass_context
+def cscdarts(ctx: click.Context, debug: bool) -> None:
+    """Reproduce and ablate CSC-DARTS: channel-split differentiable architecture search."""
+    ctx.obj = {"debug": debug}
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 done, 1 some runs failed, 2 bad input, 130 interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    if debug:
+        # The option is the whole command's, wherever it stands.
+        words = ["--debug", *(word for word in words if word != "--debug")]
+    sys.exit(_run(words, debug))
+
+
+def _run(words: list[str], debug: bool) -> int:
+    try:
+        result: Any = cscdarts.main(words, prog_name="cscdarts", standalone_mode=False)
+    except click.exceptions.Abort:
+        return _interrupted()
+    except KeyboardInterrupt:
+        return _interrupted()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (UserError, ClusterError) as error:
+        if debug:
+            raise
+        click.echo(f"cscdarts: {_one_line(str(error))}", err=True)
+        return 2
+    except BrokenPipeError:
+        # The reader (head, less) has gone; that is no error of ours.
+        sys.stderr.close()
+        return 141
+    except Exception as error:
+        if debug:
+            raise
+        click.echo(
+            f"cscdarts: unexpected {type(error).__name__}: {_one_line(str(error))} (run with --debug for the traceback)",
+            err=True,
+        )
+        return 1
+    return result if isinstance(result, int) and not isinstance(result, bool) else 0
+
+
+def _interrupted() -> int:
+    click.echo("cscdarts: interrupted; what has finished is kept, the same command goes on", err=True)
+    return 130
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+if __name__ == "__main__":
+    main()

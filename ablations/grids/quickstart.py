@@ -1,0 +1,29 @@
+"""The whole road in minutes: split ratio x identity x order, and the baselines on the same budget.
+
+Smallest grid that shows every part of the method on real scans. It proves the road, not the paper's numbers.
+"""
+
+from collections.abc import Iterator
+
+from cscdarts.config import RunConfig
+from cscdarts.overrides import with_values
+from cscdarts.presets import apply_preset
+from cscdarts.protocols import protocol
+
+SEEDS = (0, 1, 2)
+
+
+def grid(scale: str) -> Iterator[RunConfig]:
+    """The runs at a scale: 12 settings and 4 baselines, each with 3 seeds."""
+    base = protocol("quickstart", scale)
+    for seed in SEEDS:
+        seeded = with_values(base, {"seed": seed})
+        for ratio in ("1", "1/2", "1/4"):
+            for identity in ("cell", "none"):
+                for order in (1, 2):
+                    yield with_values(
+                        apply_preset(seeded, "csc"),
+                        {"supernet.split_ratio": ratio, "supernet.identity": identity, "search.order": order},
+                    )
+        for method in ("darts1", "darts2", "pcdarts", "random"):
+            yield apply_preset(seeded, method)

@@ -1,0 +1,171 @@
+"""What a running job hears from outside: signals before a limit, a wish to stop, the end of its driver, its own silence.
+
+Work asks `control.stop()` at every step. A thread beats, keeps the claim fresh and hears signals even while the main
+thread sits in C code: signals reach it through a wake-up pipe, not through a Python handler.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+STOP_SIGNALS = (signal.SIGUSR2, signal.SIGTERM)
+
+
+class Stopping(BaseException):
+    """Raised by work that has saved its state because `control.stop()` said so.
+
+    A `BaseException`, so that no layer between mistakes it for a failure.
+    """
+
+
+class Control:
+    """The line between one process and its surroundings.
+
+    Args:
+        stop_file: when it exists the work is to stop; None for no such file.
+        parent: pid of the driver; when that process is gone the work stops. None to outlive it.
+        stall_s: seconds without a `stop()` call, inside `stepping()`, after which the work counts as hung.
+        grace_s: seconds from a signal to giving up on the main thread.
+        beat_s: seconds between heart-beats.
+    """
+
+    def __init__(
+        self,
+        stop_file: Path | None = None,
+        parent: int | None = None,
+        stall_s: float = 1800.0,
+        grace_s: float = 60.0,
+        beat_s: float = 15.0,
+    ) -> None:
+        self.stop_file, self.parent = stop_file, parent
+        self.stall_s, self.grace_s, self.beat_s = stall_s, grace_s, beat_s
+        self.reason = ""
+        self.signals: set[int] = set()
+        self._asked = threading.Event()
+        self._asked_at = 0.0
+        self._last_step = time.monotonic()
+        self._first_step_done = False
+        self._stepping = False
+        self._looked = 0.0
+        self._beats: list[Callable[[], bool]] = []
+        self._hung: Callable[[str], None] | None = None
+        self._end = threading.Event()
+
+    def stop(self) -> bool:
+        """Whether to save and stop now. Cheap: call it at every step; each call is also a sign of progress."""
+        now = time.monotonic()
+        if self._stepping:
+            self._first_step_done = self._first_step_done or now > self._last_step
+        self._last_step = now
+        if not self._asked.is_set() and now - self._looked > 0.5:
+            self._looked = now
+            if self.stop_file is not None and self.stop_file.exists():
+                self.ask("asked to stop")
+            elif self.parent is not None and not _alive(self.parent):
+                self.ask("the driver is gone")
+        return self._asked.is_set()
+
+    def ask(self, reason: str) -> None:
+        """Ask the work to stop at its next step."""
+        if not self._asked.is_set():
+            self.reason, self._asked_at = reason, time.monotonic()
+            self._asked.set()
+
+    @property
+    def asked(self) -> bool:
+        """Whether a stop has been asked for, without counting as a step."""
+        return self._asked.is_set()
+
+    @contextlib.contextmanager
+    def watching(self, beat: Callable[[], bool], hung: Callable[[str], None], stepping: bool = True) -> Iterator[None]:
+        """While the block runs call `beat` every `beat_s` seconds, and `hung(sentence)` if the work stops stepping.
+
+        `beat` returns False when the claim was lost to another process: then the work is asked to stop.
+        """
+        self._beats.append(beat)
+        before, self._hung = self._hung, hung
+        self._last_step, self._stepping, self._first_step_done = time.monotonic(), stepping, False
+        try:
+            yield
+        finally:
+            self._stepping, self._hung = False, before
+            self._beats.remove(beat)
+
+    @contextlib.contextmanager
+    def unstepped(self) -> Iterator[None]:
+        """Suspend the judgement of silence for work that has no steps."""
+        before, self._stepping = self._stepping, False
+        try:
+            yield
+        finally:
+            self._last_step, self._stepping = time.monotonic(), before
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Hear stop signals and beat, for the length of the block. Main thread only."""
+        read, write = os.pipe()
+        os.set_blocking(write, False)
+        os.set_blocking(read, False)
+        handlers = {number: signal.signal(number, self._ignore) for number in STOP_SIGNALS}
+        before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        thread = threading.Thread(target=self._watch, args=(read,), name="control", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._end.set()
+            thread.join(timeout=10)
+            signal.set_wakeup_fd(before)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            os.close(read)
+            os.close(write)
+
+    @staticmethod
+    def _ignore(number: int, frame: object) -> None:
+        """The wake-up pipe has told the thread already; a handler must exist for the pipe to be written."""
+
+    def _watch(self, read: int) -> None:
+        beaten = 0.0
+        while not self._end.wait(0.1):
+            with contextlib.suppress(BlockingIOError):
+                for number in os.read(read, 64):
+                    if number in STOP_SIGNALS:
+                        self.signals.add(number)
+                        self.ask(f"signal {signal.Signals(number).name}")
+            now = time.monotonic()
+            if now - beaten >= self.beat_s:
+                beaten = now
+                for beat in tuple(self._beats):
+                    with contextlib.suppress(OSError):
+                        if not beat():
+                            self.ask("another process has taken the work over")
+            self._judge(now)
+
+    def _judge(self, now: float) -> None:
+        if self._hung is None or not self._stepping:
+            return
+        silent = now - self._last_step
+        if silent > self.stall_s:
+            self._hung(f"hung: no step for {silent / 60:.1f} min")
+        elif self._asked.is_set() and now - self._asked_at > self.grace_s and silent > self.grace_s:
+            self._hung(f"hung: no step within {self.grace_s:.0f} s of {self.reason}")
+
+    @property
+    def progressed(self) -> bool:
+        """Whether the work under way has finished a step since it began."""
+        return self._first_step_done
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,16 @@
+"""The job layer's one error for people: what is wrong, what was given, what is allowed, what to do."""
+
+
+class ClusterError(Exception):
+    """Something outside the program forbids the step: a profile key, a held lock, a missing scheduler.
+
+    Args:
+        field: the setting, file or command that is wrong.
+        value: what was given or found.
+        allowed: what would have been accepted.
+        fix: what to do now.
+    """
+
+    def __init__(self, field: str, value: object, allowed: str, fix: str) -> None:
+        self.field, self.value, self.allowed, self.fix = field, value, allowed, fix
+        super().__init__(f"{field}: {value!r} is not possible; allowed: {allowed}. {fix}")

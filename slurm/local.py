@@ -1,0 +1,121 @@
+"""Several tasks at once on this machine, through submitit's local executor: each worker drains one shared list.
+
+Starting python with a numerics library takes seconds, so a worker takes task after task; claims keep two workers, or
+two drivers, off the same task.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import submitit
+
+from slurm.job import Job, Task
+
+#: Numerics libraries read their number of threads from these at import.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+#: submitit ends a local job after so long; a search may take weeks.
+NO_LIMIT_MIN = 60 * 24 * 365
+
+
+class LocalPool:
+    """Workers on this machine.
+
+    Args:
+        folder: where submitit keeps pickles and output.
+        threads: of each worker's numerics libraries; None leaves them be.
+        stall_s: see `slurm.control.Control`.
+    """
+
+    def __init__(self, folder: Path, threads: int | None, stall_s: float = 1800.0) -> None:
+        self.folder, self.threads, self.stall_s = folder, threads, stall_s
+        self.stop_file = folder / f"stop.{os.getpid()}"
+        self._jobs: list[submitit.Job[Any]] = []
+
+    def start(self, tasks: Sequence[Task], workers: int) -> None:
+        """Start workers on a list of tasks."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.stop_file.unlink(missing_ok=True)
+        devices = visible_gpus()
+        job = Job(tuple(tasks), str(self.stop_file), os.getpid(), self.stall_s, requeue=False)
+        for index in range(min(workers, len(tasks))):
+            executor = submitit.LocalExecutor(self.folder)
+            executor.update_parameters(timeout_min=NO_LIMIT_MIN, signal_delay_s=30)
+            if devices:
+                executor.update_parameters(gpus_per_node=1, visible_gpus=[devices[index % len(devices)]])
+            # Each worker begins elsewhere in the list, so that they do not race for the same claims.
+            with _quiet_children(self.threads):
+                self._jobs.append(executor.submit(replace(job, tasks=_rotated(job.tasks, index))))
+
+    def alive(self) -> int:
+        """How many workers are at work."""
+        return sum(not job.done() for job in self._jobs)
+
+    def errors(self) -> list[str]:
+        """The last line of what each worker that ended badly said."""
+        said = []
+        for job in self._jobs:
+            if job.done() and not job.paths.result_pickle.exists():
+                lines = (job.stderr() or "").strip().splitlines()
+                said.append(lines[-1] if lines else "a worker ended without a word (killed?)")
+        return said
+
+    def stop(self, patience_s: float = 60.0) -> None:
+        """Ask the workers to save and stop, wait for them, and kill what is left after `patience_s`."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.stop_file.touch()
+        end = time.monotonic() + patience_s
+        while self.alive() and time.monotonic() < end:
+            time.sleep(0.1)
+        for job in self._jobs:
+            if not job.done():
+                job.cancel()
+        self.stop_file.unlink(missing_ok=True)
+
+    def forget(self) -> None:
+        """Drop the workers that have ended."""
+        self._jobs = [job for job in self._jobs if not job.done()]
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def visible_gpus() -> list[int]:
+    """Indices of the NVIDIA GPUs at hand, without loading a numerics library."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [int(part) for part in chosen.split(",") if part.strip().isdigit()]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=False)
+        return list(range(sum(line.startswith("GPU ") for line in listed.stdout.splitlines())))
+    return []
+
+
+def _rotated(tasks: Sequence[Task], index: int) -> tuple[Task, ...]:
+    return (*tasks[index:], *tasks[:index])
+
+
+@contextlib.contextmanager
+def _quiet_children(threads: int | None) -> Iterator[None]:
+    """Children started inside ignore Ctrl-C (the driver asks them to stop in order) and have `threads` threads."""
+    before = dict(os.environ)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        if threads is not None:
+            os.environ.update({name: str(threads) for name in THREAD_VARIABLES})
+        with contextlib.suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        with contextlib.suppress(ValueError):
+            signal.signal(signal.SIGINT, handler)

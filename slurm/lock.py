@@ -1,0 +1,193 @@
+"""A lock that is a file with an owner and an age: it works on shared file systems and outlives a dead owner visibly.
+
+The file appears whole by `link` (atomic on POSIX and NFS, where `O_EXCL` and `flock` may not be), is touched while its
+owner lives, and may be taken over once the owner is known to be dead or has been silent for `stale_s`. Ages compare two
+times of the file system, never a node's clock with it.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+#: A take-over takes milliseconds; a guard older than this was left by a process that died inside one.
+GUARD_STALE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a lock.
+
+    Attributes:
+        host, pid: the process.
+        started: when that process started (seconds since the epoch), so that a reused pid is not mistaken for it.
+        job: scheduler's id of the job it runs in, or "".
+        nonce: distinguishes two holdings by one process.
+        since: when the lock was taken.
+        what: what it does, for people.
+    """
+
+    host: str
+    pid: int
+    started: float
+    job: str
+    nonce: str
+    since: float
+    what: str
+
+    def dead_here(self) -> bool:
+        """Whether the owner ran on this host and its process is gone; False for another host's, which cannot be asked."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            process = psutil.Process(self.pid)
+            return process.status() == psutil.STATUS_ZOMBIE or abs(process.create_time() - self.started) > 5.0
+        except psutil.NoSuchProcess:
+            return True
+        except psutil.AccessDenied:
+            return False
+
+    def __str__(self) -> str:
+        job = f", job {self.job}" if self.job else ""
+        return f"{self.what or 'process'} {self.pid} on {self.host}{job}"
+
+
+def this_process(what: str = "", job: str = "") -> Owner:
+    """The owner that this process is."""
+    started = psutil.Process().create_time()
+    return Owner(socket.gethostname(), os.getpid(), started, job, secrets.token_hex(8), time.time(), what)
+
+
+class Lock:
+    """One lock file.
+
+    Args:
+        path: the file; its folder must exist when the lock is taken.
+        stale_s: silence, in seconds, after which another may take over. Owners must `refresh` several times in it.
+    """
+
+    def __init__(self, path: Path, stale_s: float = 120.0) -> None:
+        self.path, self.stale_s = path, stale_s
+        self.mine: Owner | None = None
+
+    def owner(self) -> Owner | None:
+        """Who holds the lock now, dead or alive; None where nobody does."""
+        try:
+            return Owner(**json.loads(self.path.read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+
+    def age(self) -> float | None:
+        """Seconds since the owner's last sign of life, in file-system time; None where nobody holds it."""
+        try:
+            touched = self.path.stat().st_mtime
+        except FileNotFoundError:
+            return None
+        return max(0.0, file_time(self.path.parent) - touched)
+
+    def holder(self) -> Owner | None:
+        """The owner if it counts as alive: not known dead, and heard of within `stale_s`."""
+        owner, age = self.owner(), self.age()
+        return owner if owner is not None and age is not None and not self._stale(owner, age, "") else None
+
+    def acquire(self, what: str = "", job: str = "") -> bool:
+        """Take the lock if it is free or its owner is dead, silent, or an earlier life of the same scheduler job."""
+        me = this_process(what, job)
+        if self._create(me):
+            return True
+        owner, age = self.owner(), self.age()
+        if age is None:
+            return self._create(me)
+        if owner is not None and not self._stale(owner, age, job):
+            return False
+        return self._take_over(me, owner, job)
+
+    def refresh(self) -> bool:
+        """Show life; False if the lock is no longer ours, whereupon the work under it must end."""
+        owner = self.owner()
+        if self.mine is None or owner is None or owner.nonce != self.mine.nonce:
+            return False
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self.path)
+            return True
+        return False
+
+    def release(self) -> None:
+        """Give the lock up if it is still ours."""
+        owner = self.owner()
+        if self.mine is not None and owner is not None and owner.nonce == self.mine.nonce:
+            self.path.unlink(missing_ok=True)
+        self.mine = None
+
+    @contextlib.contextmanager
+    def held(self, what: str = "", job: str = "") -> Iterator[bool]:
+        """Hold the lock for a block; yields whether it could be had."""
+        got = self.acquire(what, job)
+        try:
+            yield got
+        finally:
+            if got:
+                self.release()
+
+    def _stale(self, owner: Owner, age: float, job: str) -> bool:
+        # A scheduler starts a job's next life only after the last has ended, so the same id may take over at once.
+        return age > self.stale_s or (job != "" and owner.job == job) or owner.dead_here()
+
+    def _create(self, me: Owner) -> bool:
+        temporary = self.path.with_name(f".{self.path.name}.{me.nonce}")
+        temporary.write_text(json.dumps(_plain(me)), encoding="utf-8")
+        try:
+            os.link(temporary, self.path)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink(missing_ok=True)
+        self.mine = me
+        return True
+
+    def _take_over(self, me: Owner, seen: Owner | None, job: str) -> bool:
+        """Replace a stale owner. All who would do so pass one guard, so that two cannot both succeed."""
+        guard = self.path.with_name(f".{self.path.name}.guard")
+        try:
+            os.close(os.open(guard, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        except FileExistsError:
+            with contextlib.suppress(FileNotFoundError):
+                if file_time(self.path.parent) - guard.stat().st_mtime > GUARD_STALE_S:
+                    guard.unlink()
+            return False
+        try:
+            owner, age = self.owner(), self.age()
+            if age is not None and owner is not None and (owner != seen or not self._stale(owner, age, job)):
+                return False
+            temporary = self.path.with_name(f".{self.path.name}.{me.nonce}")
+            temporary.write_text(json.dumps(_plain(me)), encoding="utf-8")
+            temporary.replace(self.path)
+            self.mine = me
+            return True
+        finally:
+            guard.unlink(missing_ok=True)
+
+
+def _plain(owner: Owner) -> Mapping[str, Any]:
+    return dict(vars(owner))
+
+
+def file_time(folder: Path) -> float:
+    """The present time as the file system of `folder` tells it, seconds since the epoch."""
+    probe = folder / f".now.{os.getpid()}.{secrets.token_hex(4)}"
+    try:
+        probe.touch()
+        return probe.stat().st_mtime
+    except OSError:
+        return time.time()
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
