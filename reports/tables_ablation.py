@@ -19,22 +19,26 @@ _CSV = frozenset({"csv"})
 
 
 def differences(study: Study) -> dict[str, statistics.PairedDifference]:
-    """Paired differences of the test error to the reference setting, by anchor, CSC-DARTS settings only."""
+    """Paired differences of the test error to the reference setting, by anchor, for all other settings."""
     reference = study.reference
     if reference is None:
         return {}
     generator = np.random.default_rng(0)
     found = {}
-    for setting in study.ablation:
+    for setting in study.settings:
         if setting is not reference:
             both = pairs(setting, reference, ERROR)
             found[setting.anchor] = statistics.paired_difference(both.a, both.b, generator)
     return found
 
 
-def adjusted_p(compared: dict[str, statistics.PairedDifference]) -> dict[str, float | None]:
-    """Holm-adjusted p-values over the whole ablation, by anchor."""
-    return dict(zip(compared, statistics.holm([difference.p for difference in compared.values()]), strict=True))
+def adjusted_p(study: Study, compared: dict[str, statistics.PairedDifference]) -> dict[str, float | None]:
+    """Holm-adjusted p-values by anchor; the ablation and the baselines are a family each."""
+    adjusted: dict[str, float | None] = {}
+    for family in (study.ablation, study.baselines):
+        anchors = [setting.anchor for setting in family if setting.anchor in compared]
+        adjusted |= dict(zip(anchors, statistics.holm([compared[anchor].p for anchor in anchors]), strict=True))
+    return adjusted
 
 
 def ablation_table(found: Sequence[Study]) -> Table:
@@ -63,7 +67,7 @@ def ablation_table(found: Sequence[Study]) -> Table:
     blocks = []
     for study in shown:
         compared = differences(study)
-        adjusted = adjusted_p(compared)
+        adjusted = adjusted_p(study, compared)
         for title, group in ((study.title, study.ablation), (f"{study.title} · baselines", study.baselines)):
             rows = tuple(_row(study, setting, extra, compared, adjusted, notes, not_public) for setting in group)
             if rows:
@@ -95,7 +99,7 @@ def _caption(found: Sequence[Study]) -> str:
     if compared:
         low = statistics.minimum_p(max(compared))
         text += (
-            " p: exact sign-flip test, Holm over the ablation. "
+            " p: exact sign-flip test, Holm within each block. "
             f"With at most {max(compared)} pairs no p can fall below {low:.3g}"
         )
         below = max(compared) < statistics.SIGNIFICANCE_N

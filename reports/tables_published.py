@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from benchmarks.published import PUBLISHED_NAMES, PublishedRow, PublishedTable, primary_rows
 from cscdarts.metrics import METRICS
 from reports import statistics
-from reports.settings import Setting, Study
+from reports.settings import Setting, Study, method_title
 from reports.table import Block, Cell, Column, Notes, Row, Source, Table, metric_cell, number_cell, text_cell
 from reports.tables_ablation import lacks, machine_cell, signed
 from reports.verdicts import TOLERANCES, judge, why_not
@@ -231,7 +231,8 @@ def _apart(mirror: Mirror, studies: Sequence[Study], notes: Notes, width: int) -
         rows = []
         for setting in study.settings:
             here = setting.dataset in targets or (elsewhere and mirror.table == "cifar")
-            if not here or ("csc" in setting.methods and setting is not study.reference):
+            # Of CSC-DARTS only the default setting stands here; a setting that is also DARTS stands for DARTS.
+            if not here or (setting.methods == ("csc",) and setting is not study.reference):
                 continue
             target = setting.dataset if setting.dataset in targets else next(iter(mirror.targets))[0]
             reason = why_not(setting, target)
@@ -249,7 +250,8 @@ def _has_row(setting: Setting, mirror: Mirror) -> bool:
 
 def _apart_row(setting: Setting, mirror: Mirror, reason: str, notes: Notes) -> Row:
     source: Source = "ours"
-    name = f"{setting.names} ({setting.describe()})" if "csc" in setting.methods else setting.names
+    others = [method_title(method) for method in setting.methods if method != "csc"]
+    name = " = ".join(others) or f"CSC-DARTS ({setting.describe()})"
     searched = setting.params.get("data.search_dataset", "same")
     cells = [
         text_cell(name, link=f"#{setting.anchor}"),

@@ -1,0 +1,171 @@
+"""F3, error against memory with Pareto front; F7, rank in the supernet against rank in the benchmark."""
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from cscdarts.metrics import METRICS
+from reports import statistics
+from reports.figure_style import INK, MARKERS, NARROW, PALETTE, PAPER, Drawing, panels, styled
+from reports.settings import FACTORS, Setting, Study
+
+ERROR, MEMORY = "test_error_pct", "peak_memory_mib"
+
+
+def error_memory_figure(study: Study, suffix: str) -> Drawing | None:
+    """F3: one panel a machine, because memory of two machines is not comparable; None without both numbers."""
+    machines: dict[str, list[tuple[Setting, pd.DataFrame]]] = {}
+    for setting in study.settings:
+        known = setting.done[setting.done[ERROR].notna() & setting.done[MEMORY].notna()]
+        for machine, runs in known.groupby(known["hardware"].astype(str), sort=True):
+            machines.setdefault(str(machine) or "unknown machine", []).append((setting, runs))
+    return _error_memory(study, machines, suffix) if machines else None
+
+
+@styled
+def _error_memory(study: Study, machines: dict[str, list[tuple[Setting, pd.DataFrame]]], suffix: str) -> Drawing:
+    figure, grid = panels(len(machines), 1, NARROW, 0.9 + 2.7 * len(machines))
+    settings = [setting for group in machines.values() for setting, _ in group]
+    ratios = list(dict.fromkeys(s.params.get(FACTORS[0], "–") for s in settings if "csc" in s.methods))
+    baselines = list(dict.fromkeys(s.names for s in settings if "csc" not in s.methods))
+    rows = []
+    for axes, (machine, group) in zip([row[0] for row in grid], machines.items(), strict=True):
+        points = []
+        for setting, runs in group:
+            x, y = float(runs[MEMORY].mean()), float(runs[ERROR].mean())
+            points.append((x, y))
+            _point(axes, setting, runs, ratios, baselines)
+            rows.append(
+                {
+                    "machine": machine,
+                    "setting": setting.label(),
+                    "n": len(runs),
+                    "peak_memory_mib": x,
+                    "test_error_pct": y,
+                    "test_error_sd": statistics.sd(runs[ERROR]),
+                }
+            )
+        front = statistics.pareto_front(points)
+        for position in front:
+            rows[len(rows) - len(points) + position]["on_front"] = "yes"
+        axes.step(
+            [points[k][0] for k in front],
+            [points[k][1] for k in front],
+            where="post",
+            color=INK,
+            linewidth=0.9,
+            linestyle=(0, (4, 2)),
+            zorder=1,
+            label="Pareto front",
+        )
+        axes.set_xlabel("peak memory of the search [MiB]")
+        axes.set_ylabel("test error [%]")
+        axes.tick_params(labelbottom=True)
+        axes.set_title(machine, loc="left")
+    figure.legend(handles=_keys(ratios, baselines, settings), loc="outside lower center", ncols=3)
+    data = pd.DataFrame(rows)
+    front_names = [str(row["setting"]) for row in rows if row.get("on_front")]
+    return Drawing(
+        "F3",
+        f"f3_error_memory{suffix}",
+        f"Test error against memory of the search ({study.title})",
+        "Each mark is the mean over seeds of one setting, bars are one standard deviation of the error; the dashed line "
+        "joins the settings that no other beats in both. Machines are kept apart.",
+        "Scatter of mean test error against peak memory of the search. On the Pareto front: "
+        + "; ".join(front_names)
+        + ".",
+        figure,
+        data,
+    )
+
+
+def _point(axes: Axes, setting: Setting, runs: pd.DataFrame, ratios: Sequence[str], baselines: Sequence[str]) -> None:
+    csc = "csc" in setting.methods
+    colour = PALETTE[ratios.index(setting.params.get(FACTORS[0], "–")) % 6] if csc else "#666666"
+    identity = {"cell": 0, "edge": 2, "none": 1}.get(setting.params.get(FACTORS[1], ""), 3)
+    marker = MARKERS[identity] if csc else ("v", "P", "X", "*", "D", "<")[baselines.index(setting.names) % 6]
+    filled = not csc or setting.params.get(FACTORS[2]) != "1"
+    spread = statistics.sd(runs[ERROR])
+    x, y = float(runs[MEMORY].mean()), float(runs[ERROR].mean())
+    if spread:
+        axes.errorbar(x, y, yerr=spread, color=colour, linewidth=0.8, alpha=0.6, zorder=2)
+    sns.scatterplot(
+        x=[x],
+        y=[y],
+        ax=axes,
+        marker=marker,
+        s=44,
+        facecolor=colour if filled else PAPER,
+        edgecolor=colour,
+        linewidth=1.3,
+        legend=False,
+        zorder=3,
+    )
+
+
+def _keys(ratios: Sequence[str], baselines: Sequence[str], settings: Sequence[Setting]) -> list[Line2D]:
+    def key(label: str, marker: str, colour: str, filled: bool = True) -> Line2D:
+        return Line2D(
+            [],
+            [],
+            linestyle="none",
+            marker=marker,
+            color=colour,
+            markerfacecolor=colour if filled else PAPER,
+            markersize=6,
+            label=label,
+        )
+
+    csc = [s for s in settings if "csc" in s.methods]
+    keys = [key(f"ratio {ratio}", "o", PALETTE[k % 6]) for k, ratio in enumerate(ratios)]
+    for name, marker in (("cell", MARKERS[0]), ("none", MARKERS[1]), ("edge", MARKERS[2])):
+        if any(s.params.get(FACTORS[1]) == name for s in csc):
+            keys.append(key(f"identity {name}", marker, INK))
+    for name, filled in (("1", False), ("2", True)):
+        if any(s.params.get(FACTORS[2]) == name for s in csc):
+            keys.append(key(f"order {name}", "o", INK, filled))
+    keys += [key(name, ("v", "P", "X", "*", "D", "<")[k % 6], "#666666") for k, name in enumerate(baselines)]
+    return [*keys, Line2D([], [], color=INK, linewidth=0.9, linestyle=(0, (4, 2)), label="Pareto front")]
+
+
+def rank_figure(title: str, pairs: Sequence[tuple[str, float, float]], suffix: str) -> Drawing | None:
+    """F7: benchmark accuracy rank against the supernet's rank.
+
+    Args:
+        pairs: (setting, score in the supernet, accuracy in the benchmark) for each cell; higher is better in both.
+    """
+    kept = [pair for pair in pairs if math.isfinite(pair[1]) and math.isfinite(pair[2])]
+    return _rank_figure(title, kept, suffix) if len(kept) >= 3 else None
+
+
+@styled
+def _rank_figure(title: str, pairs: Sequence[tuple[str, float, float]], suffix: str) -> Drawing:
+    from scipy.stats import kendalltau
+
+    data = pd.DataFrame(pairs, columns=["setting", "supernet_score", "benchmark_acc_pct"])
+    data["supernet_rank"] = data["supernet_score"].rank(ascending=False, method="average")
+    data["benchmark_rank"] = data["benchmark_acc_pct"].rank(ascending=False, method="average")
+    tau = float(kendalltau(data["supernet_score"], data["benchmark_acc_pct"]).statistic)
+    figure, grid = panels(1, 1, NARROW, 3.2)
+    axes = grid[0][0]
+    sns.scatterplot(
+        data=data, x="supernet_rank", y="benchmark_rank", ax=axes, color=PALETTE[0], s=20, alpha=0.7, legend=False
+    )
+    most = len(data) + 0.5
+    axes.plot([0.5, most], [0.5, most], color=INK, linewidth=0.8, linestyle=(0, (4, 2)))
+    axes.set_xlabel("rank in the supernet (1 is best)")
+    axes.set_ylabel("rank in the benchmark")
+    value = f"{tau:.{METRICS['kendall_tau'].digits}f}" if math.isfinite(tau) else "undefined"
+    return Drawing(
+        "F7",
+        f"f7_rank{suffix}",
+        f"Supernet rank against benchmark rank ({title})",
+        f"Each point is one cell; a perfect proxy lies on the dashed line. Kendall's τ over {len(data)} cells: {value}.",
+        f"Scatter of benchmark rank against supernet rank of {len(data)} cells; Kendall's tau {value}.",
+        figure,
+        data,
+    )
