@@ -35,6 +35,7 @@ class FanOut(nn.Module):
     def __init__(self, ops: tuple[str, ...], edges: int, channels: int, stride: int, pool_norm: bool = True) -> None:
         super().__init__()
         self.ops, self.edges, self.channels, self.stride = ops, edges, channels, stride
+        self.plain: bool = False  # plain autograd, which can be differentiated twice and traced on meta tensors
         self.kinds = nn.ModuleDict()
         for op in ops:
             if op.startswith("sep_conv"):

@@ -1,0 +1,276 @@
+"""Retraining of the derived network from scratch, and the one look at the test set.
+
+Recipe of quark0/darts `cnn/train.py` and `cnn/train_imagenet.py`: SGD, auxiliary loss, cutout, drop-path that rises linearly
+with the epoch, gradient clipping, label smoothing where set. The network trains on the whole training set; the test error is
+that of the last epoch, never of the best one.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cscdarts.checkpoint import load_checkpoint, save_checkpoint
+from cscdarts.config import EvaluationConfig, RunConfig
+from cscdarts.cost import fit_channels, network_cost
+from cscdarts.data import Batch, open_data
+from cscdarts.distributed import World, average, join_world, place, resolve_device, same_for_all, share_statistics
+from cscdarts.errors import NumericalError, Stopped, UserError
+from cscdarts.genotype import Genotype, parse_genotype
+from cscdarts.losses import autocast
+from cscdarts.network import Network
+from cscdarts.randomness import derived_seed, generator
+from cscdarts.runfolder import RunFolder, read_json, write_json
+from cscdarts.search import compiled, cosine_lr
+
+
+def retrain(
+    config: RunConfig, folder: RunFolder, stop: Callable[[], bool], report: Callable[[str], None]
+) -> None:  # fmt: skip
+    """Train the derived network, test it once, write `result.json`; nothing happens where that is there.
+
+    Errors:
+        Stopped, NumericalError, UserError (data, device, checkpoint, no genotype).
+    """
+    if folder.has("result"):
+        return
+    present = read_json(folder.file("genotype.json"))
+    if present is None:
+        raise UserError(str(folder.path), "no genotype.json", "a folder with a derived cell", "Run the search first.")
+    run = RetrainRun(config, folder, parse_genotype(str(present["text"])), stop, report)
+    run.resume()
+    while run.epoch < config.evaluation.epochs:
+        run.train_epoch()
+        run.close_epoch()
+    run.finish()
+
+
+class RetrainRun:
+    """A retraining under way."""
+
+    def __init__(
+        self, config: RunConfig, folder: RunFolder, genotype: Genotype, stop: Callable[[], bool],
+        report: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self.config, self.folder, self.genotype, self.stop, self.report = config, folder, genotype, stop, report
+        self.world: World = join_world(config.runtime.device)
+        self.device = resolve_device(config.runtime.device, self.world)
+        settings, identity = config.evaluation, config.identity_in("eval")
+        seed = settings.seed if settings.seed is not None else config.seed
+        self.seed = seed
+        self.data = open_data(
+            config.data, config.data.dataset, Path(config.runtime.data_root), place(self.device, self.world),
+            settings.batch_size, seed, cutout=settings.cutout, workers=config.runtime.workers,
+            color_jitter=settings.color_jitter,
+        )  # fmt: skip
+        shape = (config.supernet, identity, self.data.classes, self.data.channels, self.data.size)
+        if settings.fit_macs_m is not None:
+            channels = fit_channels(genotype, settings, *shape, limit_macs=settings.fit_macs_m * 1e6)
+            settings = settings.model_copy(update={"channels": channels})
+            report(f"{channels} channels fit {config.evaluation.fit_macs_m} M MACs")
+        self.settings: EvaluationConfig = settings
+        self.cost = network_cost(genotype, settings, *shape)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derived_seed(seed, "network"))
+            network = Network(
+                genotype, settings, config.supernet, identity, self.data.classes, self.data.channels,
+                self.data.size >= 96,
+            )  # fmt: skip
+        self.network = network.to(self.device)
+        self.network.dropper.rank, self.network.dropper.world = self.world.rank, self.world.size
+        share_statistics(self.network, self.world)
+        self.parameters = list(self.network.parameters())
+        self.optimizer = torch.optim.SGD(
+            self.parameters, settings.lr, settings.momentum, weight_decay=settings.weight_decay,
+            nesterov=settings.nesterov,
+        )  # fmt: skip
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.amp == "fp16")
+        self.forward: Callable[[Tensor], Any] = self.network
+        if settings.compile:
+            self.forward = compiled(self.network, lambda model, images: model(images), report)
+        self.epoch, self.step, self.seconds = 0, 0, 0.0
+        self.sums = torch.zeros(3, device=self.device)  # loss, wrong answers, steps
+        self.epoch_seconds = 0.0
+        self.saved_at = time.monotonic()
+
+    def train_epoch(self) -> None:
+        """All steps of the present epoch from the present step on."""
+        settings, started = self.settings, time.monotonic()
+        self.optimizer.param_groups[0]["lr"] = learning_rate(settings, self.epoch)
+        self.network.train()
+        self.network.dropper.probability = settings.drop_path * self.epoch / max(1, settings.epochs)
+        train = self.data.train
+        for batch in train.batches(self.epoch, self.step):
+            self.network.dropper.generator = generator(self.device, self.seed, "drop-path", self.epoch, self.step)
+            self._move(batch)
+            self.step += 1
+            if self.step < train.steps:
+                self._pause_if_asked(started)
+        self.epoch_seconds += time.monotonic() - started
+
+    def _move(self, batch: Batch) -> None:
+        settings = self.settings
+        images, labels = batch
+        self.optimizer.zero_grad()
+        for part, answers in zip(
+            images.chunk(settings.accumulate), labels.chunk(settings.accumulate), strict=True
+        ):  # fmt: skip
+            with autocast(self.device, settings.amp):
+                logits, auxiliary = self.forward(part)
+            loss = F.cross_entropy(logits.float(), answers, label_smoothing=settings.label_smoothing)
+            total = loss
+            if auxiliary is not None:
+                extra = F.cross_entropy(auxiliary.float(), answers, label_smoothing=settings.label_smoothing)
+                total = loss + settings.auxiliary * extra
+            self.scaler.scale(total / settings.accumulate).backward()  # type: ignore[no-untyped-call]
+            wrong = (logits.detach().argmax(1) != answers).sum()
+            self.sums += torch.stack([loss.detach() / settings.accumulate, wrong, wrong.new_zeros(())])
+        self.sums[2] += 1
+        average([p.grad for p in self.parameters if p.grad is not None], self.world)
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.parameters, settings.grad_clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.device.type != "cuda" and not math.isfinite(float(self.sums[0])):
+            self._broken()
+
+    def _broken(self) -> None:
+        if self.world.leads:
+            save_checkpoint(self.folder.file("broken.pt"), self._state())
+        raise NumericalError("retrain", self.epoch, self.step, "training loss")
+
+    def _pause_if_asked(self, started: float) -> None:
+        asked = False
+        if self.world.size == 1 or self.step % 20 == 0:
+            asked = same_for_all(self.stop(), self.world)
+        due = time.monotonic() - self.saved_at > self.config.runtime.checkpoint_minutes * 60
+        if asked or (due and self.world.size == 1):
+            self.epoch_seconds += time.monotonic() - started
+            self.save()
+            self.epoch_seconds -= time.monotonic() - started
+        if asked:
+            raise Stopped
+
+    def close_epoch(self) -> None:
+        """Record and save at the end of an epoch."""
+        sums = self.sums.clone()
+        average([sums], self.world)
+        loss, wrong, steps = sums.tolist()
+        if not math.isfinite(loss):
+            self._broken()
+        share = self.settings.batch_size / self.world.size
+        self.seconds += self.epoch_seconds
+        values = {
+            "retrain_train_loss": loss / steps,
+            "retrain_train_error_pct": 100 * wrong / (steps * share),
+            "retrain_epoch_time_s": self.epoch_seconds,
+        }
+        if self.world.leads:
+            self.folder.record("retrain", self.epoch, self.step, values)
+        self.report(
+            f"retrain epoch {self.epoch + 1}/{self.settings.epochs} loss {loss / steps:.4f} {self.epoch_seconds:.1f}s"
+        )
+        self.epoch, self.step, self.epoch_seconds = self.epoch + 1, 0, 0.0
+        self.sums = torch.zeros_like(self.sums)
+        self.save()
+        if self.epoch < self.settings.epochs and same_for_all(self.stop(), self.world):
+            raise Stopped
+
+    def finish(self) -> None:
+        """Test once and write `result.json`."""
+        top1, top5, count = self._test()
+        if not self.world.leads:
+            return
+        values = dict((read_json(self.folder.file("search.json")) or {}).get("values", {}))
+        values |= {
+            "test_error_pct": top1,
+            "params_m": self.cost.params / 1e6,
+            "macs_m": self.cost.macs / 1e6,
+            "retrain_time_s": self.seconds,
+        }
+        if self.data.classes > 10:
+            values["test_top5_error_pct"] = top5
+        write_json(
+            self.folder.file("result.json"),
+            {
+                "hash": self.config.hash,
+                "seed": self.config.seed,
+                "genotype": str(self.genotype),
+                "values": values,
+                "channels": self.settings.channels,
+                "data": {
+                    "dataset": self.data.name,
+                    "label": self.config.labels.data or self.data.label,
+                    "sha256": self.data.sha256,
+                    "test_images": count,
+                },
+                "finished_at": time.time(),
+            },
+        )
+        self.report(f"test error {top1:.2f}%")
+
+    def _test(self) -> tuple[float, float, int]:
+        """(top-1 error, top-5 error, images) of the test set; every process reads all of it."""
+        self.network.eval()
+        totals = torch.zeros(3, device=self.device)
+        with torch.no_grad():
+            for images, labels in self.data.test.in_order(self.settings.batch_size * 2):
+                with autocast(self.device, self.settings.amp):
+                    logits, _ = self.network(images)
+                best = logits.topk(min(5, logits.shape[1]), dim=1).indices
+                hits = best == labels[:, None]
+                totals += torch.stack(
+                    [hits[:, 0].sum(), hits.any(1).sum(), hits.new_tensor(len(labels), dtype=torch.long)]
+                )
+        first, five, count = totals.tolist()
+        return 100 * (1 - first / count), 100 * (1 - five / count), int(count)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "hash": self.config.hash,
+            "stage": "retrain",
+            "epoch": self.epoch,
+            "step": self.step,
+            "seconds": self.seconds,
+            "epoch_seconds": self.epoch_seconds,
+            "sums": self.sums,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "rng": torch.get_rng_state(),
+        }
+
+    def save(self) -> None:
+        """Save everything that moves (by the leading process)."""
+        if self.world.leads:
+            save_checkpoint(self.folder.file("retrain.pt"), self._state())
+        self.saved_at = time.monotonic()
+
+    def resume(self) -> None:
+        """Go on from the newest good checkpoint, if there is one."""
+        state = load_checkpoint(self.folder.file("retrain.pt"), self.config.hash, self.device, self.report)
+        if state is None:
+            return
+        self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
+        self.epoch_seconds, self.sums = state["epoch_seconds"], state["sums"]
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["rng"].cpu())
+        self.report(f"retraining resumed at epoch {self.epoch + 1}, step {self.step}")
+
+
+def learning_rate(settings: EvaluationConfig, epoch: int) -> float:
+    """Learning rate of an epoch: cosine, linear or exponential, after a linear warm-up over `warmup_epochs`."""
+    if epoch < settings.warmup_epochs:
+        return settings.lr * (epoch + 1) / settings.warmup_epochs
+    if settings.schedule == "cosine":
+        return cosine_lr(settings.lr, settings.lr_min, epoch, settings.epochs)
+    if settings.schedule == "linear":
+        return settings.lr_min + (settings.lr - settings.lr_min) * (1 - epoch / settings.epochs)
+    return settings.lr * settings.lr_gamma**epoch

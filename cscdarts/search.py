@@ -1,0 +1,430 @@
+"""The search: weight steps and architecture steps in turn, epoch by epoch, resumable at any step.
+
+Per step (Liu et al. 2019, algorithm 1): one step of alpha on the validation half (after the warm-up of alpha), then one of
+the weights on the training half. Every draw depends only on (seed, epoch, step), so what is resumed equals what was never
+stopped.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cscdarts.bilevel import ArchitectureStep, only_gradients_of
+from cscdarts.checkpoint import load_checkpoint, save_checkpoint
+from cscdarts.config import RunConfig
+from cscdarts.data import Batch, DataSet, open_data
+from cscdarts.derive import alpha_entropy, genotype_of_line, skip_share_pct
+from cscdarts.distributed import World, average, join_world, place, resolve_device, same_for_all, share_statistics
+from cscdarts.errors import NumericalError, Stopped
+from cscdarts.genotype import random_genotype
+from cscdarts.losses import SupernetGradients, autocast
+from cscdarts.memory import PeakMemory, saved_bytes
+from cscdarts.normalise import frozen_statistics
+from cscdarts.oneshot import discrete_mixing, error_pct, sample_mixing
+from cscdarts.randomness import derived_seed, generator, numpy_generator
+from cscdarts.runfolder import RunFolder, append_line, write_json
+from cscdarts.supernet import Supernet
+
+#: How many steps on CUDA go between two looks at the losses: a look waits for the device.
+_LOOK_EVERY = 50
+
+
+def search(
+    config: RunConfig, folder: RunFolder, stop: Callable[[], bool], report: Callable[[str], None]
+) -> None:  # fmt: skip
+    """Run or resume the search and write `search.json`; nothing happens where that is there.
+
+    Args:
+        stop: asked at every step; when it says yes a checkpoint is saved and `Stopped` raised.
+        report: takes one line an epoch.
+
+    Errors:
+        Stopped, NumericalError, UserError (data, device or checkpoint).
+    """
+    if folder.has("search"):
+        return
+    world = join_world(config.runtime.device)
+    if config.search.strategy == "random":
+        if world.leads:
+            _sample(config, folder, report)
+        return
+    run = SearchRun(config, folder, world, stop, report)
+    run.resume()
+    while run.epoch < config.search.epochs:
+        run.train_epoch()
+        run.close_epoch()
+    run.finish()
+
+
+def build_supernet(config: RunConfig, data: DataSet, device: torch.device) -> Supernet:
+    """The supernet of a run, initialised from the run's seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(config.seed, "supernet"))
+        supernet = Supernet(
+            config.supernet,
+            data.classes,
+            data.channels,
+            config.identity_in("search"),
+            large_images=data.size >= 96,
+            alpha_std=config.search.alpha_init_std,
+        )
+    return supernet.to(device)
+
+
+@dataclass
+class _Sums:
+    """Sums over the steps of an epoch; on the device, so that adding waits for nothing."""
+
+    train_loss: Tensor
+    train_wrong: Tensor
+    steps: int = 0
+    seconds: float = 0.0
+    recent: list[tuple[int, Tensor]] = field(default_factory=list)  # losses not yet looked at
+
+
+class SearchRun:
+    """A search under way: all that moves, and the steps that move it."""
+
+    def __init__(
+        self, config: RunConfig, folder: RunFolder, world: World, stop: Callable[[], bool],
+        report: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self.config, self.folder, self.world, self.stop, self.report = config, folder, world, stop, report
+        self.device = resolve_device(config.runtime.device, world)
+        settings = config.search
+        name = config.data.dataset if config.data.search_dataset == "same" else config.data.search_dataset
+        self.data = open_data(
+            config.data, name, Path(config.runtime.data_root), place(self.device, world), settings.batch_size,
+            config.seed, workers=config.runtime.workers,
+        )  # fmt: skip
+        self.train, self.valid = self.data.halves(config.data)
+        self.memory = PeakMemory(self.device)
+        self.supernet = build_supernet(config, self.data, self.device)
+        share_statistics(self.supernet, world)
+        self.weights, self.architecture = self.supernet.weights(), self.supernet.architecture()
+        self.weight_optimizer = torch.optim.SGD(
+            self.weights, settings.lr, settings.momentum, weight_decay=settings.weight_decay,
+            nesterov=settings.nesterov,
+        )  # fmt: skip
+        self.alpha_optimizer = torch.optim.Adam(
+            self.architecture, settings.alpha_lr, settings.alpha_betas, weight_decay=settings.alpha_weight_decay
+        )
+        self.gradients = SupernetGradients(
+            self.supernet, self._forward(), settings.amp, settings.accumulate, world
+        )  # fmt: skip
+        self.alpha_step = ArchitectureStep(self.supernet, settings, self.weight_optimizer, self.gradients)
+        self.epoch, self.step, self.seconds = 0, 0, 0.0
+        self.sums = self._zero_sums()
+        self.saved_at = time.monotonic()
+        self.mixing: Any = None
+
+    def _forward(self) -> Callable[[Tensor], Tensor]:
+        def forward(images: Tensor) -> Tensor:
+            out: Tensor = self.supernet(images, self.mixing)
+            return out
+
+        if not self.config.search.compile:
+            return forward
+        return compiled(self.supernet, lambda model, images: model(images, self.mixing), self.report)
+
+    def _zero_sums(self) -> _Sums:
+        zero = torch.zeros((), device=self.device)
+        return _Sums(zero.clone(), zero.clone())
+
+    # --- one epoch ----------------------------------------------------------------------------
+
+    def train_epoch(self) -> None:
+        """All steps of the present epoch from the present step on."""
+        settings, started = self.config.search, time.monotonic()
+        lr = cosine_lr(settings.lr, settings.lr_min, self.epoch, settings.epochs)
+        self.weight_optimizer.param_groups[0]["lr"] = lr
+        self.supernet.identity_scale = identity_scale(self.config, self.epoch)
+        self.supernet.train()
+        learns_alpha = settings.strategy == "gradient" and self.epoch >= (settings.alpha_warmup or 0)
+        steps = min(self.train.steps, self.valid.steps)
+        batches = zip(
+            self.train.batches(self.epoch, self.step), self.valid.batches(self.epoch, self.step), strict=False
+        )
+        for train, valid in batches:
+            self._draw()
+            if learns_alpha:
+                self._move_alpha(train, valid, lr)
+            self._move_weights(train)
+            self.step += 1
+            self._look(last=self.step == steps)
+            if self.step < steps:
+                self._pause_if_asked(started)
+        self.sums.seconds += time.monotonic() - started
+
+    def _draw(self) -> None:
+        """Per-step draws of the structure: channels of a random pick, the path of random search with sharing."""
+        if self.config.supernet.split_pick == "random":
+            draws = generator(torch.device("cpu"), self.config.seed, "channels", self.epoch, self.step)
+            self.supernet.draw_channels(draws)
+        if self.config.search.strategy == "random-ws":
+            draw = numpy_generator(self.config.seed, "path", self.epoch, self.step)
+            self.mixing = sample_mixing(self.supernet, draw)
+
+    def _move_alpha(self, train: Batch, valid: Batch, lr: float) -> None:
+        grads = self.alpha_step.gradient(train, valid, lr)
+        for parameter, grad in zip(self.architecture, grads, strict=True):
+            parameter.grad = grad
+        self.alpha_optimizer.step()
+        self.alpha_optimizer.zero_grad()
+
+    def _move_weights(self, train: Batch) -> None:
+        grads = self.gradients(train, self.weights)
+        for parameter, grad in zip(self.weights, grads, strict=True):
+            parameter.grad = grad
+        torch.nn.utils.clip_grad_norm_(self.weights, self.config.search.grad_clip)
+        self.weight_optimizer.step()
+        self.weight_optimizer.zero_grad()
+        assert self.gradients.last is not None
+        loss, wrong = self.gradients.last
+        self.sums.train_loss += loss
+        self.sums.train_wrong += wrong
+        self.sums.steps += 1
+        self.sums.recent.append((self.step, loss))
+
+    def _look(self, last: bool) -> None:
+        """Stop on the first loss or architecture parameter that is not finite, with the state saved."""
+        if not last and self.device.type == "cuda" and len(self.sums.recent) < _LOOK_EVERY:
+            return
+        losses = torch.stack([loss for _, loss in self.sums.recent]).tolist()
+        steps = [step for step, _ in self.sums.recent]
+        self.sums.recent.clear()
+        culprit = next((step for step, loss in zip(steps, losses, strict=True) if not math.isfinite(loss)), None)
+        name = "training loss"
+        if culprit is None:
+            named = {f"alphas.{k}": v for k, v in self.supernet.alphas.items()}
+            named |= {f"betas.{k}": v for k, v in self.supernet.betas.items()}
+            bad = [key for key, value in named.items() if not bool(torch.isfinite(value).all())]
+            if not bad:
+                return
+            culprit, name = steps[-1], bad[0]
+        if self.world.leads:
+            save_checkpoint(self.folder.file("broken.pt"), self._state())
+        raise NumericalError("search", self.epoch, culprit, name)
+
+    def _pause_if_asked(self, started: float) -> None:
+        asked = same_for_all(self.stop(), self.world) if self._may_ask() else False
+        due = time.monotonic() - self.saved_at > self.config.runtime.checkpoint_minutes * 60
+        if self.world.size > 1:
+            due = False  # processes would disagree on the clock; they save at the end of each epoch
+        if asked or due:
+            self.sums.seconds += time.monotonic() - started
+            self.save()
+            self.sums.seconds -= time.monotonic() - started
+        if asked:
+            raise Stopped
+
+    def _may_ask(self) -> bool:
+        # Agreement between processes is a message, so they agree only now and then.
+        return self.world.size == 1 or self.step % 20 == 0
+
+    def close_epoch(self) -> None:
+        """Measure, record and save at the end of an epoch."""
+        settings, sums = self.config.search, self.sums
+        self.mixing = None
+        averages = torch.stack([sums.train_loss, sums.train_wrong]) / sums.steps
+        average([averages], self.world)
+        train_loss, train_wrong = averages.tolist()
+        share = settings.batch_size / self.world.size
+        valid_loss, valid_error = self._validate()
+        line = self._alpha_line()
+        genotype = genotype_of_line(self.config.supernet, line)
+        discrete = error_pct(self.supernet, self.valid, discrete_mixing(self.supernet, genotype), limit=None)
+        values = {
+            "search_train_loss": train_loss,
+            "search_train_error_pct": 100 * train_wrong / share,
+            "search_valid_loss": valid_loss,
+            "search_valid_error_pct": valid_error,
+            "weight_lr": self.weight_optimizer.param_groups[0]["lr"],
+            "identity_scale": self.supernet.identity_scale,
+            "alpha_entropy": alpha_entropy(_arrays(line["alpha"])),
+            "skip_share_pct": skip_share_pct(genotype),
+            "skip_count": float(genotype.count("skip_connect")),
+            "discretisation_gap_pct": discrete - valid_error,
+            "search_epoch_time_s": sums.seconds,
+        }
+        values |= self._probes()
+        self.seconds += sums.seconds
+        if self.world.leads:
+            self.folder.record("search", self.epoch, self.step, values)
+            append_line(self.folder.file("alphas.jsonl"), {"epoch": self.epoch, **line})
+        self.report(
+            f"search epoch {self.epoch + 1}/{settings.epochs} loss {train_loss:.4f} "
+            f"valid error {valid_error:.2f}% {sums.seconds:.1f}s"
+        )
+        self.epoch, self.step, self.sums = self.epoch + 1, 0, self._zero_sums()
+        self.save()
+        if self.epoch < settings.epochs and same_for_all(self.stop(), self.world):
+            raise Stopped
+
+    def _validate(self) -> tuple[float, float]:
+        """Mean loss and error in percent of the whole supernet on the validation half, with running statistics."""
+        self.supernet.eval()
+        totals = torch.zeros(3, device=self.device)
+        with torch.no_grad():
+            for images, labels in self.valid.in_order(self.config.search.batch_size * 2):
+                with autocast(self.device, self.config.search.amp):
+                    logits = self.supernet(images)
+                loss = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
+                totals += torch.stack([loss, (logits.argmax(1) != labels).sum(), loss.new_tensor(len(labels))])
+        self.supernet.train()
+        loss_sum, wrong, count = totals.tolist()
+        return loss_sum / count, 100 * wrong / count
+
+    def _probes(self) -> dict[str, float]:
+        """Measurements that cost extra passes, every k epochs where they are switched on."""
+        settings, found = self.config.search, {}
+        train, valid = self.train, self.valid
+        lr = self.weight_optimizer.param_groups[0]["lr"]
+        if settings.cosine_every and (self.epoch + 1) % settings.cosine_every == 0:
+            pair = next(train.batches(self.epoch)), next(valid.batches(self.epoch))
+            found["hvp_cosine"] = self.alpha_step.product_cosine(*pair, lr)
+        if settings.hessian_every and (self.epoch + 1) % settings.hessian_every == 0:
+            found["alpha_hessian_eigenvalue"] = self.alpha_step.hessian_eigenvalue(next(valid.batches(self.epoch)))
+        return found
+
+    def _alpha_line(self) -> dict[str, Any]:
+        line: dict[str, Any] = {"alpha": {k: v.detach().cpu().tolist() for k, v in self.supernet.alphas.items()}}
+        if self.supernet.betas:
+            line["beta"] = {k: v.detach().cpu().tolist() for k, v in self.supernet.betas.items()}
+        return line
+
+    # --- beginning and end --------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Write `search.json`."""
+        from cscdarts.cost import supernet_cost
+
+        if not self.world.leads:
+            return
+        peak = self.memory.mib()
+        last = max((line for line in self.folder.curves() if line["stage"] == "search"), key=lambda x: x["epoch"])
+        cost = supernet_cost(
+            self.config.supernet, self.config.identity_in("search"), self.data.classes, self.data.channels,
+            self.data.size, batch=self.config.search.batch_size,
+        )  # fmt: skip
+        record: dict[str, Any] = {
+            "values": {
+                "search_time_s": self.seconds,
+                "peak_memory_mib": peak,
+                "supernet_valid_error_pct": last["values"]["search_valid_error_pct"],
+                "supernet_params_m": cost.params / 1e6,
+                "supernet_macs_m": cost.macs / 1e6,
+                "memory_access_mb": cost.memory_access_bytes / 1e6,
+                "saved_mb": self._saved_bytes() / 1e6,
+            },
+            "data": {"dataset": self.data.name, "label": self.config.labels.data or self.data.label,
+                     "sha256": self.data.sha256},
+            "finished_at": time.time(),
+        }  # fmt: skip
+        if self.config.search.strategy == "random-ws":
+            record |= self._best_sample()
+        write_json(self.folder.file("search.json"), record)
+
+    def _saved_bytes(self) -> int:
+        """Bytes kept for the backward pass of a weight step on this run's batch."""
+        batch = next(self.train.batches(0))
+        with only_gradients_of(self.supernet, self.weights), frozen_statistics(self.supernet):
+            return saved_bytes(
+                self.supernet, lambda: torch.nn.functional.cross_entropy(self.supernet(batch[0]), batch[1]), batch
+            )
+
+    def _best_sample(self) -> dict[str, Any]:
+        draw = numpy_generator(self.config.seed, "candidates")
+        space = self.config.supernet.space
+        candidates = [random_genotype(space, draw) for _ in range(self.config.search.random_candidates)]
+        errors = [error_pct(self.supernet, self.valid, discrete_mixing(self.supernet, g), None) for g in candidates]
+        best = min(range(len(errors)), key=lambda position: (errors[position], position))
+        return {"genotype": str(candidates[best]), "candidates": len(candidates), "candidate_error_pct": errors[best]}
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "hash": self.config.hash,
+            "stage": "search",
+            "epoch": self.epoch,
+            "step": self.step,
+            "seconds": self.seconds,
+            "sums": (self.sums.train_loss, self.sums.train_wrong, self.sums.steps, self.sums.seconds),
+            "supernet": self.supernet.state_dict(),
+            "weight_optimizer": self.weight_optimizer.state_dict(),
+            "alpha_optimizer": self.alpha_optimizer.state_dict(),
+            "rng": torch.get_rng_state(),
+        }
+
+    def save(self) -> None:
+        """Save everything that moves (by the leading process)."""
+        if self.world.leads:
+            save_checkpoint(self.folder.file("checkpoint.pt"), self._state())
+        self.saved_at = time.monotonic()
+
+    def resume(self) -> None:
+        """Go on from the newest good checkpoint, if there is one."""
+        state = load_checkpoint(self.folder.file("checkpoint.pt"), self.config.hash, self.device, self.report)
+        if state is None:
+            return
+        self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
+        self.supernet.load_state_dict(state["supernet"])
+        self.weight_optimizer.load_state_dict(state["weight_optimizer"])
+        self.alpha_optimizer.load_state_dict(state["alpha_optimizer"])
+        loss, wrong, steps, seconds = state["sums"]
+        self.sums = _Sums(loss, wrong, steps, seconds)
+        torch.set_rng_state(state["rng"].cpu())
+        self.report(f"search resumed at epoch {self.epoch + 1}, step {self.step}")
+
+
+def cosine_lr(first: float, last: float, epoch: int, epochs: int) -> float:
+    """Learning rate at an epoch: last + (first - last) * (1 + cos(pi * epoch / epochs)) / 2."""
+    return last + (first - last) * (1 + math.cos(math.pi * epoch / epochs)) / 2
+
+
+def identity_scale(config: RunConfig, epoch: int) -> float:
+    """The identity's scale at an epoch: constant, or linear to 0 at the end (DARTS- `src/utils.py`)."""
+    scale = config.supernet.identity_scale
+    if config.supernet.identity_decay == "linear":
+        scale *= 1 - epoch / config.search.epochs
+    return scale
+
+
+def _sample(config: RunConfig, folder: RunFolder, report: Callable[[str], None]) -> None:
+    """Strategy `random`: no search, one architecture drawn uniformly."""
+    genotype = random_genotype(config.supernet.space, numpy_generator(config.seed, "architecture"))
+    report(f"sampled {genotype}")
+    write_json(
+        folder.file("search.json"),
+        {"values": {"search_time_s": 0.0}, "genotype": str(genotype), "finished_at": time.time()},
+    )
+
+
+def _arrays(alpha: dict[str, Any]) -> dict[str, Any]:
+    import numpy as np
+
+    return {kind: np.asarray(rows, dtype=np.float64) for kind, rows in alpha.items()}
+
+
+def compiled(
+    model: torch.nn.Module, call: Callable[..., Tensor], report: Callable[[str], None]
+) -> Callable[[Tensor], Tensor]:
+    """`call` with the compiled model, falling back to the plain one with a warning line if compiling fails."""
+    state: dict[str, Any] = {"model": torch.compile(model)}
+
+    def forward(images: Tensor) -> Any:
+        try:
+            return call(state["model"], images)
+        except Exception as error:
+            if state["model"] is model:
+                raise
+            report(f"torch.compile failed ({type(error).__name__}); the run goes on without it")
+            state["model"] = model
+            return call(model, images)
+
+    return forward
