@@ -1,0 +1,63 @@
+# The two commands of the README are `make quickstart` and `make test`; each does all its set-up.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SCALE ?= reduced
+PORT ?= 5000
+
+.PHONY: help quickstart test check mlflow slurm-up slurm-down clean
+
+help:
+	@echo "make quickstart   a real ablation grid on real scans, its tables and its page, in minutes"
+	@echo "make test         format, lint, types, layers, tests"
+	@echo "make mlflow       open the MLflow page on the recorded runs (PORT=$(PORT))"
+	@echo "make slurm-up     a SLURM cluster of simulated nodes on this Debian machine (root); make slurm-down stops it"
+	@echo "make clean        remove the environment and caches; runs and records stay"
+
+quickstart: $(VENV)/.run
+	$(BIN)/cscdarts ablate run quickstart --scale $(SCALE)
+	$(BIN)/cscdarts report quickstart --out report
+
+test: check
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+mlflow: $(VENV)/.run
+	$(BIN)/cscdarts mlflow --port $(PORT)
+
+slurm-up:
+	slurm/dev-cluster install
+	slurm/dev-cluster start
+
+slurm-down:
+	slurm/dev-cluster stop
+
+# A fresh Debian or Ubuntu has Python but not always its venv module; root may add it, others are told how.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed, this is $$($(PYTHON) --version); set PYTHON=/path/to/python3.11"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ test "$$(id -u)" = 0 && apt-get update -q && apt-get install -y -q python3-venv; } || \
+		{ echo "python3-venv is missing: sudo apt-get install python3-venv"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+
+$(VENV)/.run: pyproject.toml | $(BIN)/pip
+	@echo "installing (torch is large: a few minutes the first time)"
+	$(BIN)/pip install --quiet -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/pip
+	@echo "installing (torch is large: a few minutes the first time)"
+	$(BIN)/pip install --quiet -e '.[dev]'
+	@touch $@ $(VENV)/.run
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
