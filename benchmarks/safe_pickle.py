@@ -1,0 +1,109 @@
+"""Opens the official archives' pickles as plain data: numbers, texts, containers and NumPy scalars, nothing that runs.
+
+The archives are pickles, and a pickle is a program. The official packages run it (`pickle.load`); here every global
+beyond the three that the archives need is refused before anything is called, and those three are replaced by functions of our
+own that can build nothing but a number or a dictionary.
+"""
+
+import bz2
+import io
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cscdarts.errors import UserError
+
+#: Unpacked bytes above which a file is taken for a decompression bomb: one record is about 0.4 MB, the whole archive 6 GB.
+RECORD_LIMIT = 64 * 2**20
+ARCHIVE_LIMIT = 12 * 2**30
+
+
+class RefusedGlobal(pickle.UnpicklingError):
+    """A pickle asked for something that is not on the allow-list."""
+
+
+class _ScalarType:
+    """Stands in for `numpy.dtype` while unpickling: remembers code and byte order, accepts only plain numbers."""
+
+    def __init__(self, code: str, *_: object) -> None:
+        if not isinstance(code, str) or code not in {"f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "b1"}:
+            raise RefusedGlobal(f"numpy.dtype({code!r})")
+        self.code, self.order = code, "="
+
+    def __setstate__(self, state: tuple[object, ...]) -> None:
+        order = state[1] if len(state) > 1 else "="
+        self.order = order if order in ("<", ">", "=") else "="
+
+
+def _scalar(kind: _ScalarType, data: bytes) -> Any:
+    """Stands in for `numpy.core.multiarray.scalar`."""
+    if not isinstance(kind, _ScalarType) or not isinstance(data, bytes):
+        raise RefusedGlobal("numpy.core.multiarray.scalar of something else than a number")
+    return np.frombuffer(data, dtype=np.dtype(kind.order + kind.code), count=1)[0]
+
+
+_ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("numpy", "dtype"): _ScalarType,
+    ("numpy.core.multiarray", "scalar"): _scalar,
+    ("numpy._core.multiarray", "scalar"): _scalar,
+}
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        try:
+            return _ALLOWED[module_name, global_name]
+        except KeyError:
+            raise RefusedGlobal(f"{module_name}.{global_name}") from None
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise RefusedGlobal("a persistent object")
+
+
+class _Bounded(io.RawIOBase):
+    """A readable stream that stops with an error after so many bytes."""
+
+    def __init__(self, stream: bz2.BZ2File, limit: int) -> None:
+        self._stream, self._left = stream, limit
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._stream.readinto(buffer)
+        self._left -= count
+        if self._left < 0:
+            raise RefusedGlobal("more data than such a file can hold")
+        return count
+
+
+def read_plain_pickle(path: Path, limit: int = RECORD_LIMIT) -> Any:
+    """The plain data of a bzip2-compressed pickle.
+
+    Args:
+        limit: refuse a file that unpacks to more bytes than this.
+
+    Errors:
+        UserError: missing, truncated, no bzip2, no pickle, too large, or it asks for anything but numbers, texts and
+            containers (which is what a malicious pickle does); nothing in it has been run then.
+    """
+    allowed = "a bzip2-compressed pickle of plain numbers and texts, as the official archives are"
+    again = "Download it again from the project page."
+    try:
+        with bz2.BZ2File(path, "rb") as stream, io.BufferedReader(_Bounded(stream, limit), 2**16) as bounded:
+            return _PlainUnpickler(bounded).load()
+    except FileNotFoundError:
+        raise UserError("--benchmark", str(path), "an existing file", "There is none at this path.") from None
+    except RefusedGlobal as error:
+        fix = "Nothing in it was run; do not open it with another program, and take the archive from the project page."
+        raise UserError("--benchmark", f"{path} asks for {error}", allowed, fix) from None
+    except EOFError:
+        raise UserError("--benchmark", f"{path} (ends too early)", allowed, again) from None
+    except Exception as error:  # a damaged pickle can raise nearly anything from the virtual machine
+        reason = str(error).splitlines()[0][:80] if str(error) else type(error).__name__
+        raise UserError("--benchmark", f"{path} ({reason})", allowed, again) from None
