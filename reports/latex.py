@@ -2,6 +2,7 @@
 
 import unicodedata
 
+from reports.figure_style import Drawing
 from reports.table import Cell, Column, Row, Table
 
 #: A float cannot break over pages, so longer tables go on in a further float.
@@ -130,3 +131,20 @@ def _cell(cell: Cell) -> str:
     if cell.source == "paper" and cell.value is not None:
         text = rf"\textit{{{text}}}"
     return text + (rf"\textsuperscript{{{cell.marks}}}" if cell.marks else "")
+
+
+def figure_latex(drawing: Drawing) -> str:
+    """A float that shows a figure's PDF; a wide figure spans both columns."""
+    kind, width = ("figure*", r"\textwidth") if drawing.wide else ("figure", r"\columnwidth")
+    return "\n".join(
+        [
+            f"% {drawing.number}: written by cscdarts report; needs \\usepackage{{graphicx}}",
+            rf"\begin{{{kind}}}[tp]",
+            r"\centering",
+            rf"\includegraphics[width={width}]{{figures/{drawing.name}.pdf}}",
+            rf"\caption{{{escape(drawing.title)}. {escape(drawing.caption)}}}",
+            rf"\label{{fig:{drawing.name.replace('_', '-')}}}",
+            rf"\end{{{kind}}}",
+            "",
+        ]
+    )

@@ -21,8 +21,17 @@ FACTOR_LABELS = {
     "supernet.identity": "identity",
     "search.order": "order",
 }
-#: Order of methods in tables; others follow by name.
-METHOD_ORDER = ("csc", "darts1", "darts2", "pcdarts", "dartsminus", "random-ws", "random")
+#: Methods as tables print them and as a terminal does, in the tables' order.
+METHODS = {
+    "csc": ("CSC-DARTS", "CSC"),
+    "darts1": ("DARTS (1st order)", "DARTS 1st"),
+    "darts2": ("DARTS (2nd order)", "DARTS 2nd"),
+    "pcdarts": ("PC-DARTS", "PC-DARTS"),
+    "dartsminus": ("DARTS-", "DARTS-"),
+    "random-ws": ("Random, shared weights", "random WS"),
+    "random": ("Random architectures", "random"),
+}
+METHOD_ORDER = tuple(METHODS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,10 +133,8 @@ def method_rank(name: str) -> tuple[int, str]:
 
 
 def method_title(name: str) -> str:
-    """A method as printed: its preset's title, or the name itself."""
-    from cscdarts.presets import PRESETS
-
-    return "CSC-DARTS" if name == "csc" else PRESETS[name].title if name in PRESETS else name
+    """A method as printed in tables; a name that is not ours stands for itself."""
+    return METHODS[name][0] if name in METHODS else name
 
 
 def factor_label(name: str) -> str:
@@ -202,16 +209,20 @@ def studies(store: Store) -> list[Study]:
 
 
 def _data_labels(frame: pd.DataFrame) -> list[str]:
-    """The recorded data label; where none is recorded yet, the one that other runs of this config's data set carry."""
-    named = frame["data.dataset"] if "data.dataset" in frame else pd.Series("", index=frame.index)
+    """The label that a finished run recorded. Only a finished run knows its data's label for sure, so an unfinished one
+    takes that of the finished runs on the same data set, where they agree."""
+    named = (frame["data.dataset"] if "data.dataset" in frame else pd.Series("", index=frame.index)).fillna("")
     known: dict[str, set[str]] = {}
-    for dataset, label in zip(named, frame["data"], strict=True):
-        if label:
+    for dataset, label, status in zip(named, frame["data"], frame["status"], strict=True):
+        if label and status == "done":
             known.setdefault(str(dataset), set()).add(str(label))
     labels = []
-    for dataset, label in zip(named.fillna(""), frame["data"], strict=True):
+    for dataset, label, status in zip(named, frame["data"], frame["status"], strict=True):
         others = known.get(str(dataset), set())
-        labels.append(str(label) or (next(iter(others)) if len(others) == 1 else str(dataset) or "unknown data"))
+        if status != "done" and len(others) == 1:
+            labels.append(next(iter(others)))
+        else:
+            labels.append(str(label) or str(dataset) or "unknown data")
     return labels
 
 

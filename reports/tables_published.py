@@ -148,7 +148,7 @@ def _ours(studies: Sequence[Study], method: str, table: PublishedTable, dataset:
 def _published_row(row: PublishedRow, dataset: str, mirror: Mirror, studies: Sequence[Study], notes: Notes) -> Row:
     settings = _ours(studies, row.method, mirror.table, dataset)
     metric, key, spread_key = mirror.headline
-    verdict = judge(row.values.get(key), row.values.get(spread_key), settings, metric, dataset)
+    verdict = judge(row.numbers.get(key), row.numbers.get(spread_key), settings, metric, dataset)
     held = [setting for setting in settings if why_not(setting, dataset) is None and setting.values(metric).size]
     ours = held[0] if held else None
     marks = []
@@ -163,7 +163,7 @@ def _published_row(row: PublishedRow, dataset: str, mirror: Mirror, studies: Seq
         text_cell(row.kind),
     ]
     for name, spread, _, _, digits in mirror.published:
-        value = row.values.get(name)
+        value = row.numbers.get(name)
         digits = (
             max(digits, 2)
             if name == "search_cost_gpu_days" and value and value < 1
@@ -171,9 +171,9 @@ def _published_row(row: PublishedRow, dataset: str, mirror: Mirror, studies: Seq
             if (name == "search_cost_gpu_days")
             else digits
         )
-        cells.append(number_cell(value, digits, "paper", row.values.get(spread), "" if value is not None else blank))
+        cells.append(number_cell(value, digits, "paper", row.numbers.get(spread), "" if value is not None else blank))
     cells += _our_cells(ours, mirror, notes)
-    cells.append(_difference(ours, metric, row.values.get(key)))
+    cells.append(_difference(ours, metric, row.numbers.get(key)))
     cells.append(_count(ours, metric))
     cells += [text_cell(verdict.word), text_cell(verdict.reason), text_cell(row.source), text_cell(row.cross_check)]
     return Row(tuple(cells), "paper")

@@ -96,7 +96,7 @@ def why_not(setting: Setting, target: str) -> str | None:
 
 def departures_from_protocol(setting: Setting, target: str) -> list[str]:
     """Values that differ from every published protocol for this target: a changed recipe is not the paper's scale."""
-    from cscdarts.presets import PROFILES
+    from cscdarts.profiles import PROFILES
     from cscdarts.protocols import PROTOCOLS
 
     # A family's own batch size and learning rates are a published recipe too.
@@ -128,4 +128,4 @@ def _spellings(value: object) -> set[str]:
 
 def published_pair(row: PublishedRow | None, key: str, spread: str) -> tuple[float | None, float | None]:
     """A published number and its spread, None where blank."""
-    return (None, None) if row is None else (row.values.get(key), row.values.get(spread))
+    return (None, None) if row is None else (row.numbers.get(key), row.numbers.get(spread))

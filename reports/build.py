@@ -1,0 +1,263 @@
+"""From a store to files: tables, figures, the page and a page for each run. The same store gives the same bytes."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cscdarts.errors import UserError
+from reports import csvfile, html, latex, markdown
+from reports.curves import CurveBook
+from reports.figure_style import Drawing, pdf, png, svg
+from reports.figures_curves import EPOCH_FIGURES, alpha_figures, epoch_figure
+from reports.figures_forest import cells_figure, forest_figure
+from reports.figures_scatter import error_memory_figure
+from reports.run_page import moment, run_page
+from reports.settings import Study, code, studies
+from reports.soundness import Finding, findings
+from reports.store import Store, load
+from reports.table import Table
+from reports.tables_ablation import ablation_table, variance_table
+from reports.tables_cost import cost_table
+from reports.tables_provenance import missing_table, runs_table, settings_table
+from reports.tables_published import cifar_table, imagenet_table
+
+FORMATS = ("csv", "tex", "html", "md", "pdf", "png")
+
+
+@dataclass
+class Report:
+    """What was made.
+
+    Attributes:
+        folder: where it lies.
+        tables, findings, studies: its content.
+        written: all files, relative to the folder, sorted.
+        lacking: figures that could not be drawn, and why.
+    """
+
+    folder: Path
+    tables: list[Table]
+    findings: list[Finding]
+    studies: list[Study]
+    written: list[str] = field(default_factory=list)
+    lacking: list[str] = field(default_factory=list)
+
+    def table(self, number: str) -> Table:
+        """The table with a number such as `T3`."""
+        return next(table for table in self.tables if table.number == number)
+
+    @property
+    def page(self) -> Path | None:
+        """The HTML page, None where it was not asked for."""
+        return self.folder / "index.html" if "index.html" in self.written else None
+
+
+def build_report(
+    grids: Sequence[str],
+    out: Path,
+    *,
+    scale: str | None = None,
+    formats: Sequence[str] = FORMATS,
+    uri: str | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Report:
+    """Read the grids' runs from MLflow and write the report; all of it appears at once, or nothing does.
+
+    Args:
+        out: folder to write; an earlier report there is replaced, anything else is left alone.
+        scale: keep only runs at this scale.
+        formats: of csv, tex, html, md, pdf, png.
+        uri: tracking URI, the environment's if None.
+        tell: receives one line for each step.
+    Errors:
+        UserError: unknown format, unknown grid, no store, a folder that is not a report or cannot be written.
+    """
+    for form in formats:
+        if form not in FORMATS:
+            raise UserError("--formats", form, ", ".join(FORMATS), "Name some of these, separated by commas.")
+    store = load(grids, uri, scale)
+    tell(f"{len(store.runs)} runs of {', '.join(store.grids)}")
+    with _new_folder(out) as folder:
+        report = _write(store, folder, set(formats), tell)
+    report.folder = out
+    return report
+
+
+def all_tables(store: Store, found: Sequence[Study]) -> list[Table]:
+    """All tables in the report's order: those with numbers of ours come before those without."""
+    tables = [
+        ablation_table(found),
+        variance_table(found),
+        cifar_table(found),
+        imagenet_table(found),
+        cost_table(found),
+    ]
+    tables.sort(key=lambda table: not table.has_ours)
+    return [*tables, settings_table(found), runs_table(store, found), missing_table(store, found)]
+
+
+def all_figures(found: Sequence[Study], book: CurveBook) -> tuple[list[Drawing], list[str]]:
+    """All figures that the records allow, and for the others a sentence each."""
+    drawn: list[Drawing] = []
+    lacking: list[str] = []
+    for position, study in enumerate(found):
+        suffix = "" if len(found) == 1 else f"_{position + 1}"
+        alphas = alpha_figures(study, book, suffix)
+        if not alphas:
+            lacking.append(f"F1 ({study.title}): the default setting left no architecture parameters")
+        single: list[tuple[str, str, Drawing | None]] = [
+            ("F2", "no derived cell is recorded", cells_figure(study, suffix)),
+            ("F3", "no finished run has both test error and peak memory", error_memory_figure(study, suffix)),
+            *((plan.number, plan.lack, epoch_figure(plan, study, book, suffix)) for plan in EPOCH_FIGURES),
+            ("F8", "no setting shares a seed and a code version with the default", forest_figure(study, suffix)),
+        ]
+        mine = [*alphas, *(drawing for _, _, drawing in single if drawing)]
+        drawn += sorted(mine, key=lambda drawing: drawing.number)
+        lacking += [f"{number} ({study.title}): {why}" for number, why, drawing in single if drawing is None]
+    return drawn, lacking
+
+
+def _write(store: Store, folder: Path, formats: set[str], tell: Callable[[str], None]) -> Report:
+    found = studies(store)
+    report = Report(folder, all_tables(store, found), findings(store, found), found)
+    writer = _Writer(folder, report.written)
+    files: dict[str, list[tuple[str, str]]] = {}
+    for table in report.tables:
+        for form, render in (("csv", csvfile.table_csv), ("tex", latex.table_latex)):
+            if form in formats:
+                path = f"tables/{table.name}.{form}"
+                writer.text(path, render(table))
+                files.setdefault(table.name, []).append((form.upper() if form == "csv" else "LaTeX", path))
+    tell(f"{len(report.tables)} tables")
+    book = CurveBook(store)
+    drawn: list[Drawing] = []
+    if formats & {"html", "pdf", "png"}:
+        drawn, report.lacking = all_figures(found, book)
+    shown = [(drawing, _figure_files(drawing, formats, writer)) for drawing in drawn]
+    tell(f"{len(drawn)} figures, {len(report.lacking)} not drawn")
+    if "md" in formats:
+        writer.text("report.md", _markdown(store, report, found))
+    if "html" in formats:
+        jinja = html.environment()
+        by_name = {drawing.name: (drawing, links) for drawing, links in shown}
+        figures = [html.figure(drawing, svg(drawing.figure), links) for drawing, links in by_name.values()]
+        parts = [html.table_part(table, files.get(table.name, ())) for table in report.tables]
+        place = next((k for k, table in enumerate(report.tables) if table.number.startswith("T6")), len(parts))
+        parts.insert(place, html.Part("figures", "Figures", figures=figures, lacking=report.lacking))
+        text = html.page(
+            jinja, _title(store), _lead(store, found), html.cards(store, found), report.findings, parts, _footer(store)
+        )
+        writer.text("index.html", text)
+        tell("page")
+        style = html.style_sheet(jinja)
+        name = store.uri.split("@")[-1].rsplit("/", 1)[-1]
+        for run in _runs(found):
+            place_of = store.folder(str(run["run_id"]), str(run["artifact_uri"]))
+            writer.text(f"runs/{run['hash']}.html", run_page(jinja, style, run, place_of, book.of(run), name))
+            book.forget(run)
+        tell(f"{len(store.runs)} run pages")
+    report.written.sort()
+    return report
+
+
+def _runs(found: Sequence[Study]) -> Iterator[Mapping[str, Any]]:
+    for study in found:
+        for setting in study.settings:
+            for run in setting.runs.to_dict("records"):
+                yield {str(key): value for key, value in run.items()} | {"data": setting.data}
+
+
+def _figure_files(drawing: Drawing, formats: set[str], writer: "_Writer") -> list[tuple[str, str]]:
+    links = []
+    if "pdf" in formats:
+        writer.data(f"figures/{drawing.name}.pdf", pdf(drawing.figure))
+        links.append(("PDF", f"figures/{drawing.name}.pdf"))
+    if "png" in formats:
+        writer.data(f"figures/{drawing.name}.png", png(drawing.figure))
+        links.append(("PNG", f"figures/{drawing.name}.png"))
+    if "csv" in formats:
+        rows = drawing.data.map(lambda value: csvfile.guard(value) if isinstance(value, str) else value)
+        writer.text(f"figures/{drawing.name}.csv", rows.to_csv(index=False, lineterminator="\n", float_format="%.10g"))
+        links.append(("CSV", f"figures/{drawing.name}.csv"))
+    if "tex" in formats and "pdf" in formats:
+        writer.text(f"figures/{drawing.name}.tex", latex.figure_latex(drawing))
+        links.append(("LaTeX", f"figures/{drawing.name}.tex"))
+    return links
+
+
+def _title(store: Store) -> str:
+    return f"CSC-DARTS report: {', '.join(store.grids)}"
+
+
+def _lead(store: Store, found: Sequence[Study]) -> str:
+    frame = store.runs
+    if frame.empty:
+        return "No run is recorded."
+    commits = sorted({code(run) for run in frame.to_dict("records")})
+    where = "; ".join(study.title for study in found)
+    ends = frame["end_ms"].dropna()
+    until = f", last record {moment(ends.max())}" if len(ends) else ""
+    return f"{len(frame)} runs on {where}. Code {', '.join(commits[:4])}{until}."
+
+
+def _footer(store: Store) -> str:
+    return (
+        "Written by cscdarts report. Numbers in italics are published ones, with their source; all others are of the runs "
+        "listed here. A dash means unknown, never 0."
+    )
+
+
+def _markdown(store: Store, report: Report, found: Sequence[Study]) -> str:
+    lines = [
+        f"# {markdown.escape(_title(store))}",
+        "",
+        markdown.escape(_lead(store, found)),
+        "",
+        "What to keep in mind:",
+        "",
+    ]
+    lines += [f"- **{markdown.escape(f.title)}.** {markdown.escape(f.text)}" for f in report.findings]
+    return "\n".join(lines) + "\n\n" + "\n".join(markdown.table_markdown(table) for table in report.tables)
+
+
+@dataclass
+class _Writer:
+    folder: Path
+    written: list[str]
+
+    def text(self, name: str, content: str) -> None:
+        self.data(name, content.encode("utf-8", "replace"))
+
+    def data(self, name: str, content: bytes) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        self.written.append(name)
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that takes its place when all went well; on an error nothing of it stays."""
+    mark = ".cscdarts-report"
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / mark).exists())):
+        raise UserError("--out", str(out), "a new folder, an empty one or an earlier report", "Choose another folder.")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise UserError(
+            "--out", str(out), "a folder that can be written", f"{error.strerror or error}; choose another."
+        ) from error
+    try:
+        temporary.chmod(0o755)
+        (temporary / mark).write_text("This folder was written by cscdarts report and is replaced by the next one.\n")
+        yield temporary
+        if out.exists():
+            shutil.rmtree(out)
+        temporary.rename(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
