@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cost": ("ablations.cmd_cost:cost", "Parameters, MACs and memory of a genotype or a supernet."),
     "config": ("ablations.cmd_config:config", "List the settings, their defaults and the evidence for each."),
     "search": ("ablations.cmd_search:search", "One search and retraining, without a grid."),
+    "mlflow": ("ablations.cmd_mlflow:mlflow", "Open the MLflow page on the recorded runs."),
     "bench": ("ablations.cmd_bench:bench", "Measure the engine's speed and memory on this machine."),
 }
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from cscdarts.config import RunConfig
 from cscdarts.errors import UserError
+from cscdarts.profiles import PROFILES
 
 
 def field_paths(model: type[BaseModel] = RunConfig, prefix: str = "") -> list[str]:
@@ -46,14 +47,19 @@ def resolve_key(key: str) -> str:
     )
 
 
-def parse_assignments(assignments: Iterable[str]) -> dict[str, str]:
-    """Split `key=value` texts and resolve their keys."""
-    parsed: dict[str, str] = {}
+def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """Split `key=value` texts and resolve their keys; `profile=NAME` stands for the settings of that profile."""
+    parsed: dict[str, Any] = {}
     for assignment in assignments:
         key, separator, value = assignment.partition("=")
         if not separator or not key:
             raise UserError("--set", assignment, "key=value", "For example: --set search.epochs=5")
-        parsed[resolve_key(key.strip())] = value.strip()
+        if key.strip() == "profile":
+            if value.strip() not in PROFILES:
+                raise UserError("--set profile", value.strip(), ", ".join(PROFILES), "Choose one of these.")
+            parsed |= PROFILES[value.strip()]
+        else:
+            parsed[resolve_key(key.strip())] = value.strip()
     return parsed
 
 

@@ -131,14 +131,6 @@ _ALL = (
 
 PRESETS: Mapping[str, Preset] = MappingProxyType({preset.name: preset for preset in _ALL})
 
-#: Optimiser profiles of the two families (paper-level settings; DARTS `train_search.py`, PC-DARTS `train_search.py`).
-PROFILES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "darts": {"search.batch_size": 64, "search.lr": 0.025, "search.lr_min": 0.001, "search.alpha_lr": 3e-4},
-        "pcdarts": {"search.batch_size": 256, "search.lr": 0.1, "search.lr_min": 0.0, "search.alpha_lr": 6e-4},
-    }
-)
-
 
 def apply_preset(config: RunConfig, name: str) -> RunConfig:
     """`config` with a method's values and its name as the label.
@@ -149,14 +141,3 @@ def apply_preset(config: RunConfig, name: str) -> RunConfig:
     if name not in PRESETS:
         raise UserError("preset", name, ", ".join(PRESETS), "Choose one of these.")
     return with_values(config, {**PRESETS[name].values, "labels.method": name})
-
-
-def apply_profile(config: RunConfig, name: str) -> RunConfig:
-    """`config` with a family's batch size and learning rates (`darts` or `pcdarts`).
-
-    Errors:
-        UserError: no such profile.
-    """
-    if name not in PROFILES:
-        raise UserError("profile", name, ", ".join(PROFILES), "Choose one of these.")
-    return with_values(config, PROFILES[name])
