@@ -1,47 +1,80 @@
 """`cscdarts ablate`: plan, run, status, watch, logs, cancel, retry and prune of a grid."""
 
-import contextlib
+import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
-from ablations.driver import TAKEN_UP, Driver, chosen_for_retry, counts, current_code
+from ablations.cluster import Cluster, best_states, cluster_here, dry_run, queue_of, read_place
+from ablations.driver import Driver, chosen_for_retry
+from ablations.estimate import estimate, measured, sentence
 from ablations.grid import DEFAULT_SCALE, SCALES, Grid, grid_names, load_grid, recorded_choice
-from ablations.mirror import Mirror
-from ablations.show import Progress, duration, following, status_table, tally
+from ablations.loop import Options, finish, mirroring, run_grid, untouched
+from ablations.show import following, label, status_table, tally
 from ablations.state import RunState
 from cscdarts.errors import UserError
+from slurm.job import CLAIM
+from slurm.lock import Lock
 
-#: The mirror is given at most this share of the driver's time.
-MIRROR_SHARE = 0.1
-MIRROR_EVERY_S = 5.0
+Command = Callable[..., Any]
 
 
 @click.group()
 def ablate() -> None:
     """Plan, run, watch and repair an ablation grid, here or on a cluster.
 
-    GRID is a grid's name or the path of your own grid file.
+    GRID is a grid's name (see `cscdarts ablate list`) or the path of your own grid file.
     """
 
 
-def _options(function: Callable[..., Any]) -> Callable[..., Any]:
+def _grid_options(function: Command) -> Command:
+    scale_help = f"Size of the runs: {DEFAULT_SCALE} for run and plan, the last used one for the others."
     for option in reversed(
         (
             click.argument("source", metavar="GRID"),
-            click.option(
-                "--scale",
-                type=click.Choice(SCALES),
-                help=f"Size of the runs; {DEFAULT_SCALE} by default, or the last used.",
-            ),
+            click.option("--scale", type=click.Choice(SCALES), help=scale_help),
             click.option(
                 "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a setting of all runs."
             ),
-            click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True),
+            click.option(
+                "--runs",
+                type=click.Path(path_type=Path),
+                default=Path("runs"),
+                show_default=True,
+                help="Folder of run folders.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def _place_options(function: Command) -> Command:
+    for option in reversed(
+        (
+            click.option(
+                "--on",
+                "place",
+                default="local",
+                show_default=True,
+                metavar="local|slurm:PROFILE",
+                help="Where the runs go.",
+            ),
+            click.option(
+                "--slurm", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the profile."
+            ),
+            click.option("--parallel", type=click.IntRange(min=1), help="At most so many runs at once."),
+            click.option(
+                "--wait/--no-wait", default=True, help="On a cluster: stay and mirror until the jobs have ended."
+            ),
+            click.option(
+                "--allow-dirty", is_flag=True, help="On a cluster: submit uncommitted code, storing the difference."
+            ),
+            click.option("--snapshot", is_flag=True, help="On a cluster: run jobs from a copy of the code."),
         )
     ):
         function = option(function)
@@ -57,46 +90,6 @@ def _grid(source: str, scale: str | None, assignments: Sequence[str], runs: Path
     return load_grid(source, scale or DEFAULT_SCALE, assignments)
 
 
-class _Mirroring:
-    """Mirrors now and then while a driver waits; a tracker that fails never stops a run."""
-
-    def __init__(self, mirror: Mirror, say: Callable[[str], None]) -> None:
-        self.mirror, self.say = mirror, say
-        self.ready, self._next, self._failed = False, 0.0, False
-
-    def __call__(self, states: Sequence[RunState], last: bool = False) -> None:
-        now = time.monotonic()
-        if not last and now < self._next:
-            return
-        try:
-            if not self.ready:
-                self.mirror.open()
-                self.ready = True
-            self.mirror.sync(states)
-        except Exception as error:
-            if not self._failed or last:
-                self._failed = True
-                grid = self.mirror.grid.name
-                self.say(
-                    f"mirror: {' '.join(str(error).split())} The runs go on; `cscdarts ablate watch {grid}` mirrors later."
-                )
-        spent = time.monotonic() - now
-        self._next = time.monotonic() + max(MIRROR_EVERY_S, spent / MIRROR_SHARE)
-
-    def close(self) -> None:
-        if self.ready:
-            self.mirror.close()
-
-
-@contextlib.contextmanager
-def _mirroring(driver: Driver, say: Callable[[str], None]) -> Iterator[_Mirroring]:
-    mirroring = _Mirroring(Mirror(driver.grid, driver.folder), say)
-    try:
-        yield mirroring
-    finally:
-        mirroring.close()
-
-
 @ablate.command("list")
 def list_grids() -> None:
     """List the grids that come with the distribution."""
@@ -105,105 +98,198 @@ def list_grids() -> None:
 
 
 @ablate.command()
-@_options
-@click.option("--on", "place", default="local", show_default=True, metavar="local|slurm:PROFILE")
-@click.option("--parallel", type=click.IntRange(min=1), help="At most so many runs at once.")
-def run(
-    source: str, scale: str | None, assignments: Sequence[str], runs: Path, place: str, parallel: int | None
-) -> int:
-    """Run what has not been run; a second call runs nothing again."""
-    grid = _grid(source, scale, assignments, runs, recall=False)
-    return run_grid(Driver(grid, runs), place, parallel, console=Console())
+@_grid_options
+@_place_options
+@click.option("--script/--no-script", default=True, help="Print the sbatch scripts of a dry run.")
+def plan(
+    source: str, scale: str | None, assignments: Sequence[str], runs: Path, place: str, overrides: Sequence[str],
+    parallel: int | None, wait: bool, allow_dirty: bool, snapshot: bool, script: bool,
+) -> None:  # fmt: skip
+    """Show what would run and what it would cost; nothing is submitted or written."""
+    where = read_place(place, overrides)
+    driver = Driver(_grid(source, scale, assignments, runs, recall=False), runs)
+    states, caveat = best_states(driver)
+    wanted = set(untouched(states))
+    console = Console()
+    for point in driver.grid.points:
+        if point.hash in wanted:
+            click.echo(f"{point.hash} {label(point)}")
+    expected = estimate([point for point in driver.grid.points if point.hash in wanted], measured(runs))
+    console.print(f"{driver.grid.name} ({driver.grid.scale}): {tally(states)}", highlight=False, soft_wrap=True)
+    console.print(f"would run {len(wanted)}; {sentence(driver.grid, expected)}", highlight=False, soft_wrap=True)
+    if caveat:
+        click.echo(caveat, err=True)
+    if where.profile is not None and script:
+        for text in dry_run(driver, where, states, parallel):
+            click.echo(f"\n{text}", nl=False)
 
 
 @ablate.command()
-@_options
+@_grid_options
+@_place_options
+def run(
+    source: str, scale: str | None, assignments: Sequence[str], runs: Path, place: str, overrides: Sequence[str],
+    parallel: int | None, wait: bool, allow_dirty: bool, snapshot: bool,
+) -> int:  # fmt: skip
+    """Run what has not been run; a second call runs nothing again."""
+    where = read_place(place, overrides)
+    driver = Driver(_grid(source, scale, assignments, runs, recall=False), runs)
+    return run_grid(driver, where, Options(parallel, wait, allow_dirty, snapshot), Console())
+
+
+@ablate.command()
+@_grid_options
+@_place_options
 @click.option("--failed", is_flag=True, help="All that failed (the default).")
 @click.option("--lost", is_flag=True, help="Those that vanished or were cancelled.")
 @click.option("--timeout", is_flag=True, help="Those that ran out of time or hung.")
-@click.option("--on", "place", default="local", show_default=True, metavar="local|slurm:PROFILE")
-@click.option("--parallel", type=click.IntRange(min=1), help="At most so many runs at once.")
 def retry(
-    source: str, scale: str | None, assignments: Sequence[str], runs: Path, failed: bool, lost: bool, timeout: bool,
-    place: str, parallel: int | None,
+    source: str, scale: str | None, assignments: Sequence[str], runs: Path, place: str, overrides: Sequence[str],
+    parallel: int | None, wait: bool, allow_dirty: bool, snapshot: bool, failed: bool, lost: bool, timeout: bool,
 ) -> int:  # fmt: skip
     """Run again what failed, and nothing else; each goes on from its last checkpoint."""
-    grid = _grid(source, scale, assignments, runs, recall=True)
-    driver = Driver(grid, runs)
+    where = read_place(place, overrides)
+    driver = Driver(_grid(source, scale, assignments, runs, recall=True), runs)
     which = (failed or not (lost or timeout), lost, timeout)
-    return run_grid(driver, place, parallel, console=Console(), choose=lambda states: chosen_for_retry(states, *which))
 
+    def choose(states: Sequence[RunState]) -> list[str]:
+        return chosen_for_retry(states, *which)
 
-def run_grid(
-    driver: Driver,
-    place: str,
-    parallel: int | None,
-    console: Console,
-    choose: Callable[[Sequence[RunState]], list[str]] | None = None,
-) -> int:
-    """Run a grid and mirror it; returns 0, or 1 where runs have failed.
-
-    Args:
-        choose: which runs to take up, by their states; those that nobody has or had in hand if None.
-    """
-    with following(driver.grid, console) as progress:
-        if place != "local":
-            raise UserError("--on", place, "local", "Choose it.")
-        return _run_here(driver, parallel, progress, choose or _untouched)
-
-
-def _untouched(states: Sequence[RunState]) -> list[str]:
-    return [state.hash for state in states if state.status in TAKEN_UP]
-
-
-def _run_here(
-    driver: Driver, parallel: int | None, progress: Progress, choose: Callable[[Sequence[RunState]], list[str]]
-) -> int:
-    driver.take()
-    try:
-        with _mirroring(driver, progress.say) as mirroring:
-            driver.write_manifest(current_code())
-            states = driver.states()
-            wanted = choose(states)
-            progress.say(f"{driver.grid.name} ({driver.grid.scale}): {tally(states)}; {len(wanted)} to run here")
-            states_now = states
-
-            def tick(states: list[RunState]) -> None:
-                nonlocal states_now
-                states_now = states
-                progress(states)
-                mirroring(states)
-
-            try:
-                if wanted:
-                    driver.run_here(wanted, parallel, tick)
-            finally:
-                mirroring(states_now, last=True)
-            return finish(driver, states_now, progress)
-    finally:
-        driver.lock.release()
-
-
-def finish(driver: Driver, states: Sequence[RunState], progress: Progress) -> int:
-    """Say how the grid ended; 1 where runs have failed."""
-    number = counts(states)
-    progress.say(f"{driver.grid.name}: {tally(states)}; {duration(time.monotonic() - progress.started)}")
-    bad = [(p, s) for p, s in zip(driver.grid.points, states, strict=True) if s.status == "failed"]
-    for point, state in bad[:20]:
-        progress.say(f"  {state.hash[:8]} {'/'.join(point.methods)} failed ({state.kind}): {state.detail}")
-    if bad:
-        progress.say(f"`cscdarts ablate retry {driver.grid.name}` runs the failed ones again.")
-    return 1 if number["failed"] else 0
+    return run_grid(driver, where, Options(parallel, wait, allow_dirty, snapshot), Console(), choose)
 
 
 @ablate.command()
-@_options
+@_grid_options
 @click.option("--brief", is_flag=True, help="Only the counts.")
-def status(source: str, scale: str | None, assignments: Sequence[str], runs: Path, brief: bool) -> None:
+@click.option("--watch", "live", is_flag=True, help="Stay, and show the table anew until no run is in hand.")
+def status(source: str, scale: str | None, assignments: Sequence[str], runs: Path, brief: bool, live: bool) -> None:
     """Show what has become of each run."""
-    grid = _grid(source, scale, assignments, runs, recall=True)
-    states = Driver(grid, runs).states()
+    driver = Driver(_grid(source, scale, assignments, runs, recall=True), runs)
     console = Console()
+    if live:
+        with following(driver.grid, console) as progress:
+            while True:
+                states, _ = best_states(driver)
+                progress(states)
+                if not any(state.status in ("pending", "running", "preempted") for state in states):
+                    break
+                time.sleep(3)
+    states, caveat = best_states(driver)
     if not brief:
-        console.print(status_table(grid, states, limit=10_000))
-    console.print(f"{grid.name} ({grid.scale}): {tally(states)}", highlight=False)
+        # Wide where nobody's terminal wraps it: `status | grep` must find whole lines.
+        wide = console if console.is_terminal else Console(width=240)
+        wide.print(status_table(driver.grid, states, limit=10_000))
+    console.print(f"{driver.grid.name} ({driver.grid.scale}): {tally(states)}", highlight=False, soft_wrap=True)
+    if caveat:
+        click.echo(caveat, err=True)
+
+
+@ablate.command()
+@_grid_options
+@click.option("--once", is_flag=True, help="Mirror what is there and leave.")
+def watch(source: str, scale: str | None, assignments: Sequence[str], runs: Path, once: bool) -> int:
+    """Mirror a grid into MLflow until no run is in hand; it can start late, stop and start again."""
+    driver = Driver(_grid(source, scale, assignments, runs, recall=True), runs)
+    if not (driver.folder / "grid.json").exists():
+        raise UserError("GRID", source, "a grid that was run", f"cscdarts ablate run {source}")
+    with following(driver.grid, Console()) as progress, mirroring(driver, progress.say) as mirror:
+        mirror.mirror.open()
+        mirror.ready = True
+        while True:
+            states, _ = best_states(driver)
+            progress(states)
+            if once or not any(state.status in ("pending", "running", "preempted") for state in states):
+                mirror.mirror.sync(states)
+                return finish(driver, states, progress)
+            mirror(states)
+            time.sleep(3)
+
+
+@ablate.command()
+@_grid_options
+@click.argument("key", metavar="HASH")
+@click.option("--lines", default=40, show_default=True, type=click.IntRange(min=1), help="How many of the last lines.")
+@click.option("--follow", "-f", is_flag=True, help="Go on as the log grows.")
+def logs(
+    source: str, scale: str | None, assignments: Sequence[str], runs: Path, key: str, lines: int, follow: bool
+) -> None:
+    """Show a run's log, its failure if there is one, and what its last job wrote to standard error."""
+    driver = Driver(_grid(source, scale, assignments, runs, recall=True), runs)
+    matches = [point for point in driver.grid.points if point.hash.startswith(key)]
+    if len(matches) != 1:
+        raise UserError("HASH", key, "the beginning of one run's hash", f"cscdarts ablate status {source} lists them.")
+    folder = driver.path(matches[0])
+    for name in ("log.txt", "failure.json"):
+        if (folder / name).exists():
+            click.echo(f"== {folder / name}")
+            click.echo("\n".join((folder / name).read_text(errors="replace").splitlines()[-lines:]))
+    if cluster_here():
+        seen = queue_of(driver.folder, driver.grid.name).see({matches[0].hash})
+        for one in seen[-2:]:
+            if one.stderr.exists():
+                click.echo(f"== {one.stderr} ({one.state.state if one.state else 'unknown'})")
+                click.echo("\n".join(one.stderr.read_text(errors="replace").splitlines()[-lines:]))
+    if not folder.exists():
+        click.echo(f"{matches[0].hash} has not begun")
+    elif follow:
+        _follow(folder / "log.txt")
+
+
+def _follow(path: Path) -> None:
+    with path.open(errors="replace") as file:
+        file.seek(0, 2)
+        while True:
+            line = file.readline()
+            if line:
+                click.echo(line, nl=False)
+            else:
+                time.sleep(0.5)
+
+
+@ablate.command()
+@_grid_options
+@click.argument("keys", metavar="[HASH]...", nargs=-1)
+def cancel(source: str, scale: str | None, assignments: Sequence[str], runs: Path, keys: Sequence[str]) -> None:
+    """Cancel a grid's jobs on the cluster, or only those of the runs named; `run` submits them again."""
+    driver = Driver(_grid(source, scale, assignments, runs, recall=True), runs)
+    if not cluster_here():
+        raise UserError("cancel", source, "a machine with SLURM", "End a local driver with Ctrl-C instead.")
+    chosen = None if not keys else {p.hash for p in driver.grid.points if any(p.hash.startswith(key) for key in keys)}
+    if chosen is not None and not chosen:
+        raise UserError("HASH", " ".join(keys), "the beginnings of runs' hashes", f"cscdarts ablate status {source}")
+    number = Cluster(driver, queue_of(driver.folder, driver.grid.name)).queue.cancel(chosen)
+    click.echo(f"{number} jobs cancelled")
+
+
+@ablate.command()
+@_grid_options
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def prune(source: str, scale: str | None, assignments: Sequence[str], runs: Path, yes: bool) -> int:
+    """Delete the folders of runs that the grid no longer names, after confirmation."""
+    driver = Driver(_grid(source, scale, assignments, runs, recall=True), runs)
+    named = {point.hash for point in driver.grid.points}
+    found = sorted(
+        path for path in driver.folder.glob("*") if (path / "config.json").exists() and path.name not in named
+    )
+    for path in found:
+        click.echo(f"{path} {'done' if (path / 'result.json').exists() else 'not finished'}")
+    if not found:
+        click.echo(f"{driver.grid.name} ({driver.grid.scale}): every run folder is named by the grid")
+        return 0
+    busy = [path for path in found if Lock(path / CLAIM).holder() is not None]
+    if busy:
+        raise UserError("prune", str(busy[0]), "runs that nobody works on", "Wait, or cancel it first.")
+    if not yes and not click.confirm(f"Delete these {len(found)} folders for good?", default=False):
+        return 1
+    driver.take()
+    try:
+        with mirroring(driver, lambda line: click.echo(line, err=True)) as mirror:
+            mirror.mirror.open()
+            mirror.ready = True
+            for path in found:
+                shutil.rmtree(path)
+                mirror.mirror.forget(path.name)
+    finally:
+        driver.lock.release()
+    click.echo(f"{len(found)} deleted")
+    return 0

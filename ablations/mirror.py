@@ -229,9 +229,10 @@ def run_name(point: Point) -> str:
 
 
 def _tags(grid: Grid, point: Point, folder: RunFolder, status: str, state: RunState) -> dict[str, str]:
+    from cscdarts.environment import hardware
+
     environment = _read(folder, "environment.json")
     genotype, result = _read(folder, "genotype.json"), _read(folder, "result.json")
-    hardware = [environment.get("gpu") or environment.get("cpu"), f"{environment.get('cores', '?')} cores"]
     return {
         "cscdarts.kind": "run",
         "cscdarts.grid": grid.name,
@@ -243,7 +244,7 @@ def _tags(grid: Grid, point: Point, folder: RunFolder, status: str, state: RunSt
         "cscdarts.failure": state.detail[:4000] if status == "failed" else "",
         "cscdarts.commit": str(environment.get("commit") or ""),
         "cscdarts.dirty": str(environment.get("dirty", "")),
-        "cscdarts.hardware": ", ".join(str(part) for part in hardware if part) if environment else "",
+        "cscdarts.hardware": hardware(environment) if environment else "",
         "cscdarts.host": str(environment.get("hostname") or ""),
         "cscdarts.data": str(result.get("data", {}).get("label") or point.config.data.dataset),
         "cscdarts.genotype": str(genotype.get("text") or ""),
@@ -251,7 +252,7 @@ def _tags(grid: Grid, point: Point, folder: RunFolder, status: str, state: RunSt
     }
 
 
-def _read(folder: RunFolder, name: str) -> Mapping[str, Any]:
+def _read(folder: RunFolder, name: str) -> dict[str, Any]:
     with contextlib.suppress(UserError):
         value = read_json(folder.file(name))
         return value if isinstance(value, dict) else {}

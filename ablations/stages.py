@@ -5,6 +5,7 @@ What stops a run is recorded beside it in `failure.json`, with its kind, so that
 
 import errno
 import json
+import os
 import sys
 import time
 import traceback
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cscdarts.config import RunConfig
-from cscdarts.errors import UserError
+from cscdarts.errors import NumericalError, Stopped, UserError
 from cscdarts.overrides import build
 from cscdarts.runfolder import RunFolder, read_json, write_json
 from slurm.control import Control, Stopping
@@ -27,6 +28,9 @@ STAGES = ("search", "derive", "check", "retrain")
 GROUPS: Mapping[str, tuple[str, ...]] = {"search": ("search", "derive", "check"), "retrain": ("retrain",)}
 #: Stage -> the file (without suffix) that it leaves.
 OUTPUTS = {"search": "search", "derive": "genotype", "check": "check", "retrain": "result"}
+
+#: Stages that only the leading one of several processes runs.
+LED_ONLY = ("derive", "check")
 
 Stage = Callable[[RunConfig, RunFolder, Control, Callable[[str], None]], None]
 
@@ -97,11 +101,10 @@ def run_stages(
     Errors:
         Stopping: the state is saved and the work is to be taken up again later.
     """
-    from cscdarts.errors import Stopped
-
     config, folder = build(arguments["config"]), RunFolder(path)
+    leads = int(os.environ.get("RANK", "0")) == 0
     failure = read_json(folder.file("failure.json"))
-    if failure is not None and failure["time"] >= arguments["since"]:
+    if failure is not None and failure["time"] >= arguments["since"] and failure["stage"] in arguments["stages"]:
         return "failed"
     wanted = [stage for stage in arguments["stages"] if stage in missing_stages(config, folder)]
     if not wanted:
@@ -110,16 +113,21 @@ def run_stages(
         return "skipped"
 
     def report(line: str) -> None:
-        folder.log(line)
-        folder.beat()
-        print(f"{path.name} {line}", flush=True)
+        if leads:
+            folder.log(line)
+            folder.beat()
+            print(f"{path.name} {line}", flush=True)
 
-    failed = False
+    unlucky = False
     stage = wanted[0]
     try:
-        folder.create(config)
+        if leads:
+            folder.create(config)
         prepare(config, folder, arguments.get("threads"))
         for stage in wanted:
+            if not leads and stage in LED_ONLY:
+                _await(folder, OUTPUTS[stage], control)
+                continue
             report(f"{stage}: begins")
             started = time.monotonic()
             try:
@@ -129,19 +137,31 @@ def run_stages(
                 if stage != "check" or isinstance(error, Stopped):
                     raise
                 record_failure(folder, stage, error)
-                failed = True
+                unlucky = True
             else:
                 report(f"{stage}: done in {time.monotonic() - started:.1f} s")
     except Stopped:
         report(f"{stage}: stopped, {control.reason}; it goes on from its checkpoint")
         raise Stopping from None
     except Exception as error:
+        if not leads:
+            raise
         record_failure(folder, stage, error)
         return "failed"
-    if failed:
-        return "failed"
-    folder.file("failure.json").unlink(missing_ok=True)
-    return "done"
+    failure = read_json(folder.file("failure.json"))
+    if failure is not None and failure["stage"] not in missing_stages(config, folder):
+        folder.file("failure.json").unlink(missing_ok=True)
+    return "failed" if unlucky else "done"
+
+
+def _await(folder: RunFolder, output: str, control: Control) -> None:
+    """Wait, in a process that does not lead, for what the leading process writes."""
+    while not folder.has(output):
+        if folder.file("failure.json").exists():
+            raise RuntimeError(f"the leading process failed before it wrote {output}.json")
+        if control.stop():
+            raise Stopped
+        time.sleep(0.5)
 
 
 def record_hang(path: Path, sentence: str) -> None:
@@ -178,7 +198,7 @@ def kind_of(error: BaseException) -> str:
     # torch writes checkpoints in C++, which says so in words.
     if isinstance(error, RuntimeError) and ("No space left" in str(error) or "file write failed" in str(error)):
         return "disk"
-    if isinstance(error, ArithmeticError):
+    if isinstance(error, ArithmeticError | NumericalError):
         return "numerical"
     if isinstance(error, TimeoutError):
         return "timeout"
@@ -200,12 +220,15 @@ def _prepare(config: RunConfig, folder: RunFolder, threads: int | None) -> None:
     """Record the surroundings and set the number of threads."""
     import torch
 
+    from cscdarts.distributed import World, resolve_device
     from cscdarts.environment import describe
 
     threads = config.runtime.threads or threads
     if threads:
         torch.set_num_threads(threads)
-    record_environment(folder, describe(config.runtime.device))
+    if int(os.environ.get("RANK", "0")) == 0:
+        device = resolve_device(config.runtime.device, World())
+        record_environment(folder, describe(str(device)))
 
 
 def record_environment(folder: RunFolder, now: Mapping[str, Any]) -> None:

@@ -84,7 +84,12 @@ class SlurmScheduler:
     def release(self, ids: Iterable[str]) -> None:
         """See `Scheduler`."""
         for number in ids:
-            _call(["scontrol", "release", number])
+            try:
+                _call(["scontrol", "release", number])
+            except ClusterError as error:
+                # Released before, by a driver that died right then, and done in the meantime.
+                if "already finished" not in str(error):
+                    raise
 
     def limit(self, key: str, default: int) -> int:
         """A number out of `scontrol show config`, such as MaxArraySize."""
