@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cscdarts.fused import Operation, Shared, Stage, convolve, mix
 from cscdarts.normalise import BatchNorm
 
 
@@ -46,8 +47,8 @@ class FanOut(nn.Module):
                 self.kinds[op] = PlainConvs(edges, channels, stride, kernel=int(op[-1]))
             elif op == "skip_connect" and stride == 2:
                 self.kinds[op] = FactorizedReduces(edges, channels)
-            elif op in ("max_pool_3x3", "avg_pool_3x3"):
-                self.kinds[op] = BatchNorm(channels, affine=False) if pool_norm else nn.Identity()
+            elif op in ("max_pool_3x3", "avg_pool_3x3") and pool_norm:
+                self.kinds[op] = BatchNorm(channels, affine=False)
 
     def forward(self, x: Tensor, weights: Tensor) -> list[Tensor]:
         """Apply the mixed operation of each edge.
@@ -59,42 +60,75 @@ class FanOut(nn.Module):
         Returns:
             e tensors (n, c, h/stride, w/stride).
         """
+        return list(self.stacked(x, weights).chunk(self.edges, dim=1))
+
+    def stacked(self, x: Tensor, weights: Tensor) -> Tensor:
+        """`forward` as one tensor (n, e*c, h/stride, w/stride), edge after edge."""
+        columns = [column for column, op in enumerate(self.ops) if op != "none"]
+        if not columns:
+            n, _, h, w = x.shape
+            return x.new_zeros((n, self.edges * self.channels, h // self.stride, w // self.stride))
+        if len(columns) < len(self.ops):
+            weights = weights[:, columns]
+        operations = [self._operation(self.ops[column]) for column in columns]
+        return mix(x, operations, weights) if self._may_fuse(x) else self._plain(x, operations, weights)
+
+    def _operation(self, op: str) -> Operation:
+        kind = self.kinds[op] if op in self.kinds else None  # noqa: SIM401 (a ModuleDict has no get)
+        if isinstance(kind, Convolutions):
+            return kind.stages()
+        assert kind is None or isinstance(kind, BatchNorm)
+        return Shared(op[:3] if "pool" in op else None, kind, self.stride)
+
+    def _may_fuse(self, x: Tensor) -> bool:
+        """The fused function takes the batch's own statistics, one precision, one process, one differentiation."""
+        return (
+            self.training
+            and not self.plain
+            and x.device.type == "cpu"
+            and not torch.is_autocast_enabled("cpu")
+            and not any(layer.sync for layer in self.modules() if isinstance(layer, BatchNorm))
+        )
+
+    def _plain(self, x: Tensor, operations: list[Operation], weights: Tensor) -> Tensor:
+        """The same by plain autograd."""
         active = F.relu(x)
-        shared: list[tuple[Tensor, Tensor]] = []  # maps that all edges share, with their (e,) weights
-        total: Tensor | None = None  # (n, e*c, h, w): sum of what differs between the edges
-        for column, op in enumerate(self.ops):
-            weight = weights[:, column]
-            if op == "max_pool_3x3":
-                shared.append((self.kinds[op](F.max_pool2d(x, 3, self.stride, 1)), weight))
-            elif op == "avg_pool_3x3":
-                pooled = F.avg_pool2d(x, 3, self.stride, 1, count_include_pad=False)
-                shared.append((self.kinds[op](pooled), weight))
-            elif op == "skip_connect" and self.stride == 1:
-                shared.append((x, weight))
-            elif op != "none":
-                mixed = self.kinds[op](active, weight)
-                total = mixed if total is None else total + mixed
-        if total is None:
-            size = (x.shape[0], self.channels, x.shape[2] // self.stride, x.shape[3] // self.stride)
-            outputs = [x.new_zeros(size) for _ in range(self.edges)]
-        else:
-            outputs = list(torch.split(total, self.channels, dim=1))
-        for values, weight in shared:
-            outputs = [output + weight[edge] * values for edge, output in enumerate(outputs)]
-        return outputs
+        total: Tensor | None = None
+        for operation, weight in zip(operations, weights.unbind(1), strict=True):
+            if isinstance(operation, Shared):
+                pooled = x
+                if operation.pool == "max":
+                    pooled = F.max_pool2d(x, 3, self.stride, 1)
+                elif operation.pool == "avg":
+                    pooled = F.avg_pool2d(x, 3, self.stride, 1, count_include_pad=False)
+                if operation.norm is not None:
+                    pooled = operation.norm(pooled)
+                mixed = torch.cat([factor * pooled for factor in weight.unbind()], dim=1)
+            else:
+                y = active if operation[0].depth is None else active.repeat(1, self.edges, 1, 1)
+                for stage in operation[:-1]:
+                    y = F.relu(stage.norm(convolve(y, stage, self.edges)))
+                last = operation[-1]
+                mixed = last.norm(convolve(y, last, self.edges), weight.repeat_interleave(self.channels))
+            total = mixed if total is None else total + mixed
+        assert total is not None
+        return total
 
 
-def _per_channel(weight: Tensor, channels: int) -> Tensor:
-    """(e,) -> (e*c,): an edge's weight for each of its channels."""
-    return weight.repeat_interleave(channels)
+class Convolutions(nn.Module):
+    """An operation made of convolutions, for e edges."""
+
+    def stages(self) -> list[Stage]:
+        """Its convolutions with their normalisations, in order; a ReLU precedes each."""
+        raise NotImplementedError
 
 
-class SeparableConvs(nn.Module):
-    """(ReLU, depthwise k x k, 1x1, normalisation) twice, for e edges; the first ReLU is the caller's."""
+class SeparableConvs(Convolutions):
+    """(ReLU, depthwise k x k, 1x1, normalisation) twice."""
 
     def __init__(self, edges: int, channels: int, stride: int, kernel: int) -> None:
         super().__init__()
-        self.edges, self.channels, self.stride, self.padding = edges, channels, stride, kernel // 2
+        self.stride, self.padding = stride, kernel // 2
         self.depth1 = conv_parameter(edges, channels, 1, kernel)
         self.point1 = conv_parameter(edges, channels, channels, 1)
         self.norm1 = BatchNorm(edges * channels, affine=False)
@@ -102,66 +136,56 @@ class SeparableConvs(nn.Module):
         self.point2 = conv_parameter(edges, channels, channels, 1)
         self.norm2 = BatchNorm(edges * channels, affine=False)
 
-    def forward(self, active: Tensor, weight: Tensor) -> Tensor:
-        """active: (n, c, h, w) after ReLU; weight: (e,) -> (n, e*c, h/s, w/s)."""
-        groups = self.edges * self.channels
-        y = active.repeat(1, self.edges, 1, 1)
-        y = F.conv2d(y, self.depth1.flatten(0, 1), None, self.stride, self.padding, 1, groups)
-        y = F.relu(self.norm1(F.conv2d(y, self.point1.flatten(0, 1), groups=self.edges)))
-        y = F.conv2d(y, self.depth2.flatten(0, 1), None, 1, self.padding, 1, groups)
-        y = F.conv2d(y, self.point2.flatten(0, 1), groups=self.edges)
-        return self.norm2(y, _per_channel(weight, self.channels))  # type: ignore[no-any-return]
+    def stages(self) -> list[Stage]:
+        """See `Convolutions.stages`."""
+        return [
+            Stage(self.depth1, self.point1, self.norm1, self.stride, self.padding),
+            Stage(self.depth2, self.point2, self.norm2, 1, self.padding),
+        ]
 
 
-class DilatedConvs(nn.Module):
-    """ReLU, depthwise k x k with dilation 2, 1x1, normalisation, for e edges; the ReLU is the caller's."""
+class DilatedConvs(Convolutions):
+    """ReLU, depthwise k x k with dilation 2, 1x1, normalisation."""
 
     def __init__(self, edges: int, channels: int, stride: int, kernel: int) -> None:
         super().__init__()
-        self.edges, self.channels, self.stride, self.padding = edges, channels, stride, kernel - 1
+        self.stride, self.padding = stride, kernel - 1
         self.depth = conv_parameter(edges, channels, 1, kernel)
         self.point = conv_parameter(edges, channels, channels, 1)
         self.norm = BatchNorm(edges * channels, affine=False)
 
-    def forward(self, active: Tensor, weight: Tensor) -> Tensor:
-        """active: (n, c, h, w) after ReLU; weight: (e,) -> (n, e*c, h/s, w/s)."""
-        y = active.repeat(1, self.edges, 1, 1)
-        groups = self.edges * self.channels
-        y = F.conv2d(y, self.depth.flatten(0, 1), None, self.stride, self.padding, 2, groups)
-        y = F.conv2d(y, self.point.flatten(0, 1), groups=self.edges)
-        return self.norm(y, _per_channel(weight, self.channels))  # type: ignore[no-any-return]
+    def stages(self) -> list[Stage]:
+        """See `Convolutions.stages`."""
+        return [Stage(self.depth, self.point, self.norm, self.stride, self.padding, dilation=2)]
 
 
-class PlainConvs(nn.Module):
-    """ReLU, k x k convolution, normalisation, for e edges; one convolution as all edges share the input."""
+class PlainConvs(Convolutions):
+    """ReLU, k x k convolution, normalisation; one convolution as all edges share the input."""
 
     def __init__(self, edges: int, channels: int, stride: int, kernel: int) -> None:
         super().__init__()
-        self.channels, self.stride, self.padding = channels, stride, kernel // 2
+        self.stride, self.padding = stride, kernel // 2
         self.conv = conv_parameter(edges, channels, channels, kernel)
         self.norm = BatchNorm(edges * channels, affine=False)
 
-    def forward(self, active: Tensor, weight: Tensor) -> Tensor:
-        """active: (n, c, h, w) after ReLU; weight: (e,) -> (n, e*c, h/s, w/s)."""
-        y = F.conv2d(active, self.conv.flatten(0, 1), None, self.stride, self.padding)
-        return self.norm(y, _per_channel(weight, self.channels))  # type: ignore[no-any-return]
+    def stages(self) -> list[Stage]:
+        """See `Convolutions.stages`."""
+        return [Stage(None, self.conv, self.norm, self.stride, self.padding)]
 
 
-class FactorizedReduces(nn.Module):
-    """ReLU, two 1x1 convolutions of stride 2 on maps one pixel apart, concatenation, normalisation, for e edges."""
+class FactorizedReduces(Convolutions):
+    """ReLU, two 1x1 convolutions of stride 2 on maps one pixel apart, concatenation, normalisation; h and w even.
+
+    Both are one 2x2 convolution of stride 2 whose kernels are zero but at the first or at the last pixel.
+    """
 
     def __init__(self, edges: int, channels: int) -> None:
         super().__init__()
-        self.edges, self.channels = edges, channels
         self.even = conv_parameter(edges, channels // 2, channels, 1)
         self.odd = conv_parameter(edges, channels // 2, channels, 1)
         self.norm = BatchNorm(edges * channels, affine=False)
 
-    def forward(self, active: Tensor, weight: Tensor) -> Tensor:
-        """active: (n, c, h, w) after ReLU, h and w even; weight: (e,) -> (n, e*c, h/2, w/2)."""
-        even = F.conv2d(active, self.even.flatten(0, 1), stride=2)
-        odd = F.conv2d(active[:, :, 1:, 1:], self.odd.flatten(0, 1), stride=2)
-        n, _, h, w = even.shape
-        halves = (part.view(n, self.edges, self.channels // 2, h, w) for part in (even, odd))
-        y = torch.cat(tuple(halves), dim=2).flatten(1, 2)
-        return self.norm(y, _per_channel(weight, self.channels))  # type: ignore[no-any-return]
+    def stages(self) -> list[Stage]:
+        """See `Convolutions.stages`."""
+        kernels = torch.cat([F.pad(self.even, (0, 1, 0, 1)), F.pad(self.odd, (1, 0, 1, 0))], dim=1)
+        return [Stage(None, kernels, self.norm, stride=2, padding=0)]

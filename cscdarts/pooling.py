@@ -1,0 +1,50 @@
+"""3x3 pooling with padding 1 and its gradient, by the routes that are fast on a CPU."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def pool(x: Tensor, kind: str | None, stride: int) -> tuple[Tensor, Tensor]:
+    """Pool x and say where each maximum came from.
+
+    Args:
+        x: (n, c, h, w) in channels_last.
+        kind: `max`, `avg` (which does not count the padding), or None for x itself.
+
+    Returns:
+        (n, c, h/stride, w/stride) and, for `max`, the indices in the image (int16 where they fit: torch's int64 would
+        take twice the memory of the map itself), else an empty tensor.
+    """
+    none = x.new_empty(0)
+    if kind is None:
+        return x, none
+    if kind == "max":
+        pooled, indices = F.max_pool2d(x, 3, stride, 1, return_indices=True)
+        return pooled, indices.to(torch.int16 if x.shape[2] * x.shape[3] < 2**15 else torch.int32)
+    if x.device.type != "cpu":
+        return F.avg_pool2d(x, 3, stride, 1, count_include_pad=False), none
+    c = x.shape[1]
+    total = F.conv2d(x, x.new_ones((c, 1, 3, 3)), None, stride, 1, 1, c)
+    return total.div_(_counts(x, stride)), none
+
+
+def pool_gradient(grad: Tensor, x: Tensor, indices: Tensor, kind: str | None, stride: int) -> Tensor:
+    """Gradient of x through `pool`; grad: (n, c, h/stride, w/stride), x: (n, c, h, w) -> (n, c, h, w)."""
+    if kind is None:
+        return grad
+    size = [3, 3], [stride, stride], [1, 1]
+    if kind == "max":
+        return torch.ops.aten.max_pool2d_with_indices_backward(  # type: ignore[no-any-return]
+            grad, x, *size, [1, 1], False, indices.long()
+        )
+    if x.device.type != "cpu" or stride != 1:
+        return torch.ops.aten.avg_pool2d_backward(grad, x, *size, False, False, None)  # type: ignore[no-any-return]
+    c = x.shape[1]
+    return F.conv2d(grad / _counts(x, 1), x.new_ones((c, 1, 3, 3)), None, 1, 1, 1, c)
+
+
+def _counts(x: Tensor, stride: int) -> Tensor:
+    """How many pixels each 3x3 window holds, (1, 1, h/stride, w/stride)."""
+    one = x.new_ones((1, 1, *x.shape[2:]))
+    return F.avg_pool2d(one, 3, stride, 1, divisor_override=1)
