@@ -72,10 +72,6 @@ class NasBench201(OfficialBenchmark):
         )
         self.api.evaluated_indexes = sorted({*self.api.evaluated_indexes, index})
 
-    def forget(self, index: int) -> None:
-        """Drop the official object of a record again; the next query makes it anew."""
-        self.api.arch2infos_dict.pop(index, None)
-
 
 def load_plain_pth(path: Path) -> Any:
     """The content of a `torch.save` file, loaded with `weights_only=True` and NumPy scalars allowed.

@@ -93,8 +93,7 @@ class NatsBench(OfficialBenchmark):
         self.api._avaliable_hps.update(record)
 
     def forget(self, index: int) -> None:
-        """Drop a record from memory again; the next query reads it anew."""
-        self.api.arch2infos_dict.pop(index, None)
+        super().forget(index)
         self.api.evaluated_indexes.discard(index)
 
 

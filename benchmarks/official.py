@@ -89,6 +89,10 @@ class OfficialBenchmark(ABC):
     def _prepare(self, index: int) -> None:
         """Make the record of an architecture known to `api`."""
 
+    def forget(self, index: int) -> None:
+        """Drop the official object of a record from memory; the next query makes it anew."""
+        self.api.arch2infos_dict.pop(index, None)
+
     def index(self, arch: Arch) -> int:
         """The official index of an architecture given as index, string or genotype.
 

@@ -1,0 +1,107 @@
+"""The compact index: a whole benchmark in one small Parquet file. No torch.
+
+Rows are the architectures held, columns those of `benchmarks.table`; provenance (source, hash, package, version) stands in the
+file's metadata. Look-ups then need neither the gigabytes nor the minutes of the official files.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.space import SIZE, Ints, official_archs
+from benchmarks.table import COLUMN, Floats, Table
+from cscdarts.errors import UserError
+
+#: Raise when the meaning of an index file changes.
+INDEX_SCHEMA = 1
+_METADATA = b"cscdarts.index"
+
+
+def write_index(table: Table, path: Path) -> None:
+    """Write a table as an index file (zstd-compressed Parquet, float64), by temporary name and rename.
+
+    Errors:
+        UserError: the place cannot be written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = np.flatnonzero(table.held)
+    archs = official_archs()
+    arrays: dict[str, Any] = {"index": pa.array(rows.astype(np.int32)), "arch_str": pa.array([archs[i] for i in rows])}
+    for name, values in table.columns.items():
+        # NaN means "the benchmark has none": a null, so that no reader takes it for a number.
+        arrays[name] = pa.array(values[rows], from_pandas=True)
+    stamp = {"schema": INDEX_SCHEMA, "provenance": dict(table.provenance)}
+    content = pa.table(arrays).replace_schema_metadata({_METADATA: json.dumps(stamp, sort_keys=True).encode()})
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(content, temporary, compression="zstd", compression_level=19)
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError("--out", str(path), "a file that can be written", str(error.strerror or error)) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_index(path: Path) -> Table:
+    """Read an index file.
+
+    Errors:
+        UserError: missing, broken, no index of ours, or of another space.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    allowed = "an index file that `cscdarts benchmark index` wrote"
+    if not path.is_file():
+        raise UserError("--benchmark", f"index:{path}", allowed, "There is none; make it from the official files.")
+    try:
+        # ParquetFile and plain buffers, because read_table and to_numpy would import pandas: 80 MiB and 0.3 s.
+        with pq.ParquetFile(path, memory_map=True) as file:
+            content = file.read(use_threads=False)
+        stamp = json.loads((content.schema.metadata or {})[_METADATA])
+        rows = _numbers(content["index"]).astype(np.int64)
+        names = content["arch_str"].to_pylist()
+        values = {name: _numbers(content[name]) for name in content.column_names if COLUMN.fullmatch(name)}
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError):
+        raise UserError(
+            "--benchmark", f"index:{path}", allowed, "It is broken or of another kind; make it anew."
+        ) from None
+    if stamp.get("schema") != INDEX_SCHEMA:
+        raise UserError("--benchmark", f"index:{path}", f"an index of schema {INDEX_SCHEMA}", "Make it anew.")
+    archs = official_archs()
+    if (
+        len(rows) == 0
+        or rows.min() < 0
+        or rows.max() >= SIZE
+        or len(np.unique(rows)) != len(rows)
+        or names != [archs[i] for i in rows.tolist()]
+    ):
+        raise UserError(
+            "--benchmark", f"index:{path}", "an index of the NAS-Bench-201 space in official numbering", "Make it anew."
+        )
+    return Table({name: _spread(rows, column) for name, column in values.items()}, stamp["provenance"])
+
+
+def _numbers(column: Any) -> Floats:
+    """An Arrow column of numbers as float64, nulls as NaN."""
+    array = column.combine_chunks()
+    array = array.chunk(0) if hasattr(array, "chunk") else array
+    validity, data = array.buffers()
+    kind = np.dtype({"double": "f8", "int32": "i4"}[str(array.type)])
+    values = np.frombuffer(data, dtype=kind)[array.offset : array.offset + len(array)].astype(np.float64)
+    if validity is not None:
+        bits = np.unpackbits(np.frombuffer(validity, dtype=np.uint8), bitorder="little")
+        values[bits[array.offset : array.offset + len(array)] == 0] = np.nan
+    return values
+
+
+def _spread(rows: Ints, values: Floats) -> Floats:
+    """Values of some official indices as an array over all of them."""
+    out = np.full(SIZE, np.nan)
+    out[rows] = values
+    return out
