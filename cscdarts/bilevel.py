@@ -11,7 +11,8 @@ One step of the weights, w' = w - xi * d with d the step SGD would take (weight 
     H v ~ [grad_alpha L_train(w + e v, alpha) - grad_alpha L_train(w - e v, alpha)] / (2 e),   e = eps / ||v||
 
 and `second-exact` differentiates twice. Departures from quark0/darts `cnn/architect.py`: no copy of the model (weights are
-perturbed in place and restored bit for bit), and passes of the architecture step leave the batch-norm statistics alone.
+perturbed in place and restored bit for bit), passes of the architecture step leave the batch-norm statistics alone, and
+with Nesterov momentum m, d contains the gradient 1 + m times, so H v is subtracted xi * (1 + m) times.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -104,7 +105,10 @@ class ArchitectureStep:
                 product = self.finite_difference(train, direction)
             else:
                 product = self.exact_product(train, direction)
-            return [g - xi * p for g, p in zip(outer, product, strict=True)]
+            # With Nesterov momentum m the gradient enters SGD's step 1 + m times.
+            group = self.optimizer.param_groups[0]
+            reach = xi * (1 + group["momentum"] if group["nesterov"] else 1)
+            return [g - reach * p for g, p in zip(outer, product, strict=True)]
 
     def look_ahead(self, train: Batch, valid: Batch, xi: float) -> tuple[list[Tensor], list[Tensor]]:
         """Move the weights to w' and give (v, grad_alpha L_val(w', alpha)); the caller restores the weights."""

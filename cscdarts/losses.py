@@ -23,6 +23,11 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
 
 
+def full(logits: Tensor) -> Tensor:
+    """Half-precision logits as float32, others as they are: losses are never summed in half precision."""
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+
+
 class SupernetGradients:
     """Gradients of the mean cross-entropy of the supernet.
 
@@ -58,7 +63,7 @@ class SupernetGradients:
             for part, answers in zip(images.chunk(self.accumulate), labels.chunk(self.accumulate), strict=True):
                 with autocast(part.device, self.precision):
                     logits = self.forward(part)
-                loss = F.cross_entropy(logits.float(), answers)
+                loss = F.cross_entropy(full(logits), answers)
                 grads = torch.autograd.grad(loss * self.scale, parameters, allow_unused=True)
                 filled = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, grads, strict=True)]
                 sums = filled if sums is None else [total + g for total, g in zip(sums, filled, strict=True)]

@@ -22,7 +22,7 @@ from cscdarts.data import Batch, open_data
 from cscdarts.distributed import World, average, join_world, place, resolve_device, same_for_all, share_statistics
 from cscdarts.errors import NumericalError, Stopped, UserError
 from cscdarts.genotype import Genotype, parse_genotype
-from cscdarts.losses import autocast
+from cscdarts.losses import autocast, full
 from cscdarts.network import Network
 from cscdarts.randomness import derived_seed, generator
 from cscdarts.runfolder import RunFolder, read_json, write_json
@@ -122,10 +122,10 @@ class RetrainRun:
         ):  # fmt: skip
             with autocast(self.device, settings.amp):
                 logits, auxiliary = self.forward(part)
-            loss = F.cross_entropy(logits.float(), answers, label_smoothing=settings.label_smoothing)
+            loss = F.cross_entropy(full(logits), answers, label_smoothing=settings.label_smoothing)
             total = loss
             if auxiliary is not None:
-                extra = F.cross_entropy(auxiliary.float(), answers, label_smoothing=settings.label_smoothing)
+                extra = F.cross_entropy(full(auxiliary), answers, label_smoothing=settings.label_smoothing)
                 total = loss + settings.auxiliary * extra
             self.scaler.scale(total / settings.accumulate).backward()  # type: ignore[no-untyped-call]
             wrong = (logits.detach().argmax(1) != answers).sum()

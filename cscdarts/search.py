@@ -23,7 +23,7 @@ from cscdarts.derive import alpha_entropy, genotype_of_line, skip_share_pct
 from cscdarts.distributed import World, average, join_world, place, resolve_device, same_for_all, share_statistics
 from cscdarts.errors import NumericalError, Stopped
 from cscdarts.genotype import random_genotype
-from cscdarts.losses import SupernetGradients, autocast
+from cscdarts.losses import SupernetGradients, autocast, full
 from cscdarts.memory import PeakMemory, saved_bytes
 from cscdarts.normalise import frozen_statistics
 from cscdarts.oneshot import discrete_mixing, error_pct, sample_mixing
@@ -275,7 +275,7 @@ class SearchRun:
             for images, labels in self.valid.in_order(self.config.search.batch_size * 2):
                 with autocast(self.device, self.config.search.amp):
                     logits = self.supernet(images)
-                loss = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
+                loss = torch.nn.functional.cross_entropy(full(logits), labels, reduction="sum")
                 totals += torch.stack([loss, (logits.argmax(1) != labels).sum(), loss.new_tensor(len(labels))])
         self.supernet.train()
         loss_sum, wrong, count = totals.tolist()
