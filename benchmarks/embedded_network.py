@@ -19,50 +19,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.embedded_protocol import KERNELS, Skeleton
 from benchmarks.isomorphism import live_edges
 from cscdarts.randomness import generator
 from cscdarts.spaces import NASBENCH201
 
 BN_MOMENTUM = 0.1
-_KERNELS = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
-
-
-@dataclass(frozen=True)
-class Skeleton:
-    """Sizes of the network around the cells.
-
-    Attributes:
-        channels: C, the width of the first cell; the second has 2C.
-        image_size: h = w of the images.
-        image_channels: channels of the images.
-        classes: outputs of the linear layer.
-    """
-
-    channels: int = 8
-    image_size: int = 8
-    image_channels: int = 1
-    classes: int = 10
-
-    @property
-    def stages(self) -> tuple[tuple[int, int], ...]:
-        """(width, height) of the two cells."""
-        return ((self.channels, self.image_size), (2 * self.channels, self.image_size // 2))
-
-    def cost(self, ops: Sequence[str]) -> tuple[float, float]:
-        """(parameters, multiply-adds) in millions with this cell; all convolutions count, dead ones too, as officially."""
-        c, size = self.channels, self.image_size
-        params = 9 * self.image_channels * c + 9 * c * 2 * c + 2 * c * c + 2 * c * self.classes + self.classes
-        macs = (
-            9 * self.image_channels * c * size**2
-            + (9 * c * 2 * c + 2 * c * c) * (size // 2) ** 2
-            + 2 * c * self.classes
-        )
-        for op in ops:
-            for width, height in self.stages:
-                weights = _KERNELS.get(op, 0) ** 2 * width * width
-                params += weights
-                macs += weights * height**2
-        return params / 1e6, macs / 1e6
 
 
 @dataclass
@@ -153,8 +115,8 @@ class BatchedCells:
         self.cell_norms: dict[tuple[int, int], _Norm] = {}
         for stage, (width, _) in enumerate(skeleton.stages):
             for number, plan in enumerate(self.plans):
-                if plan.op in _KERNELS:
-                    self.weights[stage, number] = kaiming(plan.gathered.tolist(), width, width, _KERNELS[plan.op])
+                if plan.op in KERNELS:
+                    self.weights[stage, number] = kaiming(plan.gathered.tolist(), width, width, KERNELS[plan.op])
                     self.cell_norms[stage, number] = _Norm.new(len(plan.gathered) * width)
 
     def parameters(self) -> list[Tensor]:
@@ -178,11 +140,11 @@ class BatchedCells:
         nodes = [x] + [x.new_zeros(x.shape) for _ in range(3)]
         relu: dict[int, Tensor] = {}
         for number, plan in enumerate(self.plans):
-            if plan.op in _KERNELS:
+            if plan.op in KERNELS:
                 if plan.source not in relu:
                     relu[plan.source] = F.relu(nodes[plan.source])
                 read = relu[plan.source].index_select(1, plan.gathered).view(n, -1, h, w)
-                kernel = _KERNELS[plan.op]
+                kernel = KERNELS[plan.op]
                 y = F.conv2d(read, self.weights[stage, number], padding=kernel // 2, groups=len(plan.gathered))
                 y = self.cell_norms[stage, number](y, training).view(n, -1, c, h, w)
             else:

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.embedded_network import BatchedCells, Skeleton
+from benchmarks.embedded_network import BatchedCells
+from benchmarks.embedded_protocol import Protocol
 from benchmarks.isomorphism import classes, live_edges
 from cscdarts.config import DataConfig
 from cscdarts.data import search_halves
@@ -29,29 +30,6 @@ from cscdarts.datasets import load_arrays
 from cscdarts.errors import UserError
 from cscdarts.randomness import permutation
 from cscdarts.runfolder import read_json, write_json
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How every cell is trained: SGD with Nesterov momentum, cosine learning rate to 0 over all steps, no augmentation.
-
-    The settings are NAS-Bench-201's (lr 0.1, weight decay 5e-4, momentum 0.9) but for batch and epochs. All models of
-    a seed see the same batches; initial weights depend on the seed and the cell's class.
-    """
-
-    seeds: tuple[int, ...] = (777, 888, 999)
-    epochs: int = 6
-    batch_size: int = 64
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    chunk: int = 16
-    channels: int = 8
-
-    @property
-    def skeleton(self) -> Skeleton:
-        """The network around the cells."""
-        return Skeleton(channels=self.channels)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ file's metadata. Look-ups then need neither the gigabytes nor the minutes of the
 """
 
 import json
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ def write_index(table: Table, path: Path) -> None:
         UserError: the place cannot be written.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     rows = np.flatnonzero(table.held)
     archs = official_archs()
@@ -34,17 +34,7 @@ def write_index(table: Table, path: Path) -> None:
     for name, values in table.columns.items():
         # NaN means "the benchmark has none": a null, so that no reader takes it for a number.
         arrays[name] = pa.array(values[rows], from_pandas=True)
-    stamp = {"schema": INDEX_SCHEMA, "provenance": dict(table.provenance)}
-    content = pa.table(arrays).replace_schema_metadata({_METADATA: json.dumps(stamp, sort_keys=True).encode()})
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(content, temporary, compression="zstd", compression_level=19)
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError("--out", str(path), "a file that can be written", str(error.strerror or error)) from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_columns(arrays, {"schema": INDEX_SCHEMA, "provenance": dict(table.provenance)}, path)
 
 
 def read_index(path: Path) -> Table:
@@ -53,25 +43,17 @@ def read_index(path: Path) -> Table:
     Errors:
         UserError: missing, broken, no index of ours, or of another space.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     allowed = "an index file that `cscdarts benchmark index` wrote"
     if not path.is_file():
         raise UserError("--benchmark", f"index:{path}", allowed, "There is none; make it from the official files.")
+    broken = UserError("--benchmark", f"index:{path}", allowed, "It is broken or of another kind; make it anew.")
     try:
-        # ParquetFile and plain buffers, because read_table and to_numpy would import pandas: 80 MiB and 0.3 s.
-        with pq.ParquetFile(path, memory_map=True) as file:
-            content = file.read(use_threads=False)
-        stamp = json.loads((content.schema.metadata or {})[_METADATA])
-        rows = _numbers(content["index"]).astype(np.int64)
-        names = content["arch_str"].to_pylist()
-        values = {name: _numbers(content[name]) for name in content.column_names if COLUMN.fullmatch(name)}
-    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError):
-        raise UserError(
-            "--benchmark", f"index:{path}", allowed, "It is broken or of another kind; make it anew."
-        ) from None
-    if stamp.get("schema") != INDEX_SCHEMA:
+        values, stamp = read_columns(path, texts=("arch_str",))
+        rows, names = values.pop("index").astype(np.int64), stamp.pop("arch_str")
+        schema, provenance = stamp["schema"], dict(stamp["provenance"])
+    except (UserError, KeyError, TypeError, ValueError):
+        raise broken from None
+    if schema != INDEX_SCHEMA:
         raise UserError("--benchmark", f"index:{path}", f"an index of schema {INDEX_SCHEMA}", "Make it anew.")
     archs = official_archs()
     if (
@@ -84,7 +66,51 @@ def read_index(path: Path) -> Table:
         raise UserError(
             "--benchmark", f"index:{path}", "an index of the NAS-Bench-201 space in official numbering", "Make it anew."
         )
-    return Table({name: _spread(rows, column) for name, column in values.items()}, stamp["provenance"])
+    columns = {name: _spread(rows, column) for name, column in values.items() if COLUMN.fullmatch(name)}
+    return Table(columns, provenance)
+
+
+def write_columns(columns: Mapping[str, Any], stamp: Mapping[str, Any], path: Path) -> None:
+    """Write Arrow arrays and a stamp of plain data as zstd-compressed Parquet, by temporary name and rename.
+
+    Errors:
+        UserError: the place cannot be written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    content = pa.table(dict(columns)).replace_schema_metadata({_METADATA: json.dumps(stamp, sort_keys=True).encode()})
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(content, temporary, compression="zstd", compression_level=19)
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError("--out", str(path), "a file that can be written", str(error.strerror or error)) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_columns(path: Path, texts: Collection[str] = ()) -> tuple[dict[str, Floats], dict[str, Any]]:
+    """The numeric columns of such a file and its stamp, into which columns of texts are put as lists.
+
+    Errors:
+        UserError: the file is missing, broken or not of ours.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        # ParquetFile and plain buffers, because read_table and to_numpy would import pandas: 80 MiB and 0.3 s.
+        with pq.ParquetFile(path, memory_map=True) as file:
+            content = file.read(use_threads=False)
+        stamp = dict(json.loads((content.schema.metadata or {})[_METADATA]))
+        stamp |= {name: content[name].to_pylist() for name in texts}
+        return {name: _numbers(content[name]) for name in content.column_names if name not in texts}, stamp
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError):
+        raise UserError(
+            "file", str(path), "a Parquet file that cscdarts wrote", "Make it or install it anew."
+        ) from None
 
 
 def _numbers(column: Any) -> Floats:
@@ -92,7 +118,7 @@ def _numbers(column: Any) -> Floats:
     array = column.combine_chunks()
     array = array.chunk(0) if hasattr(array, "chunk") else array
     validity, data = array.buffers()
-    kind = np.dtype({"double": "f8", "int32": "i4"}[str(array.type)])
+    kind = np.dtype({"double": "f8", "float": "f4", "int32": "i4", "int16": "i2"}[str(array.type)])
     values = np.frombuffer(data, dtype=kind)[array.offset : array.offset + len(array)].astype(np.float64)
     if validity is not None:
         bits = np.unpackbits(np.frombuffer(validity, dtype=np.uint8), bitorder="little")
