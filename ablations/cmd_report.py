@@ -49,3 +49,29 @@ def build(grids: tuple[str, ...], out: Path, scale: str | None, formats: str, qu
         click.echo(str(made.page or made.folder))
     else:
         print_report(Console(), made, tracking_uri())
+
+
+@report.command("diff", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("a")
+@click.argument("b")
+@click.option("--grid", "grids", multiple=True, help="Where A or B is a commit: the grid whose runs are meant.")
+@click.option("--out", type=click.Path(path_type=Path), help="Also write the table here; .csv, .md or .tex.")
+def diff(a: str, b: str, grids: tuple[str, ...], out: Path | None) -> None:
+    """What moved from A to B: two report folders, or two commits among the runs of --grid."""
+    from rich.console import Console
+
+    from cscdarts.errors import UserError
+    from cscdarts.runfolder import write_atomic
+    from reports.csvfile import table_csv
+    from reports.diff import diff_table, side
+    from reports.latex import table_latex
+    from reports.markdown import table_markdown
+    from reports.terminal import print_table
+
+    renderers = {".csv": table_csv, ".md": table_markdown, ".tex": table_latex}
+    if out is not None and out.suffix not in renderers:
+        raise UserError("--out", str(out), "a name that ends in .csv, .md or .tex", "Choose one of these.")
+    table = diff_table(side(a, grids), side(b, grids))
+    print_table(Console(), table)
+    if out is not None:
+        write_atomic(out, renderers[out.suffix](table))

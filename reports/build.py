@@ -10,7 +10,9 @@ from typing import Any
 
 from cscdarts.errors import UserError
 from reports import csvfile, html, latex, markdown
+from reports.checklist import checklist_table
 from reports.curves import CurveBook
+from reports.diff import SNAPSHOT, snapshot_json
 from reports.figure_style import Drawing, pdf, png, svg
 from reports.figures_curves import EPOCH_FIGURES, alpha_figures, epoch_figure
 from reports.figures_forest import cells_figure, forest_figure
@@ -21,6 +23,7 @@ from reports.soundness import Finding, findings
 from reports.store import Store, load
 from reports.table import Table
 from reports.tables_ablation import ablation_table, variance_table
+from reports.tables_benchmark import CheckBook, benchmark_table, check_table
 from reports.tables_cost import cost_table
 from reports.tables_provenance import missing_table, runs_table, settings_table
 from reports.tables_published import cifar_table, imagenet_table
@@ -87,17 +90,26 @@ def build_report(
     return report
 
 
-def all_tables(store: Store, found: Sequence[Study]) -> list[Table]:
+def all_tables(store: Store, found: Sequence[Study], checks: CheckBook) -> list[Table]:
     """All tables in the report's order: those with numbers of ours come before those without."""
+    checked = sum(len(checks.of(setting)) for study in found for setting in study.settings)
     tables = [
         ablation_table(found),
         variance_table(found),
         cifar_table(found),
         imagenet_table(found),
         cost_table(found),
+        benchmark_table(found, checks),
+        *([check_table(found, checks)] if checked else []),
     ]
     tables.sort(key=lambda table: not table.has_ours)
-    return [*tables, settings_table(found), runs_table(store, found), missing_table(store, found)]
+    return [
+        *tables,
+        settings_table(found),
+        runs_table(store, found),
+        missing_table(store, found),
+        checklist_table(store, found, checked),
+    ]
 
 
 def all_figures(found: Sequence[Study], book: CurveBook) -> tuple[list[Drawing], list[str]]:
@@ -123,7 +135,7 @@ def all_figures(found: Sequence[Study], book: CurveBook) -> tuple[list[Drawing],
 
 def _write(store: Store, folder: Path, formats: set[str], tell: Callable[[str], None]) -> Report:
     found = studies(store)
-    report = Report(folder, all_tables(store, found), findings(store, found), found)
+    report = Report(folder, all_tables(store, found, CheckBook(store)), findings(store, found), found)
     writer = _Writer(folder, report.written)
     files: dict[str, list[tuple[str, str]]] = {}
     for table in report.tables:
@@ -139,6 +151,7 @@ def _write(store: Store, folder: Path, formats: set[str], tell: Callable[[str], 
         drawn, report.lacking = all_figures(found, book)
     shown = [(drawing, _figure_files(drawing, formats, writer)) for drawing in drawn]
     tell(f"{len(drawn)} figures, {len(report.lacking)} not drawn")
+    writer.text(SNAPSHOT, snapshot_json(found))
     if "md" in formats:
         writer.text("report.md", _markdown(store, report, found))
     if "html" in formats:

@@ -1,5 +1,6 @@
 """Figures over epochs: F1 alpha, F4 skip connections, F5 Hessian eigenvalue, F6 benchmark accuracy, F9 discretisation gap."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from cscdarts.metrics import METRICS
 from cscdarts.spaces import SPACES
@@ -102,7 +104,7 @@ def _epoch_figure(
     suffix: str,
     groups: list[tuple[str, list[tuple[str, Setting]]]],
 ) -> Drawing:
-    across = min(len(groups), 2 if len(groups) <= 4 else 3)
+    across = min(len(groups), 2 if len(groups) <= 6 else 3)
     down = -(-len(groups) // across)
     width = NARROW if across <= 2 else WIDE
     figure, grid = panels(down, across, width, 0.75 + 1.65 * down)
@@ -131,14 +133,17 @@ def _epoch_figure(
             frames.append(
                 pd.DataFrame({"panel": title, "line": name, "epoch": epochs, "mean": centre, "low": low, "high": high})
             )
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.set_xlabel("epoch" if position + across >= len(groups) else "")
+        axes.xaxis.label.set_visible(True)
         axes.set_ylabel("")
     for position in range(len(groups), down * across):
         grid[position // across][position % across].set_visible(False)
     for position in range(max(0, len(groups) - across), len(groups)):
         grid[position // across][position % across].tick_params(labelbottom=True)
     metric = METRICS[plan.metric]
-    figure.supylabel(metric.label + (f" [{metric.unit}]" if metric.unit else ""), fontsize=8.5)
+    label = metric.label + (f" [{metric.unit}]" if metric.unit else "")
+    figure.supylabel(textwrap.fill(label, 18 + 16 * down), fontsize=8.5)
     _legend(figure, [axes for row in grid for axes in row])
     data = pd.concat(frames, ignore_index=True)
     ends = data.drop_duplicates(["panel", "line"], keep="last")
@@ -251,7 +256,9 @@ def _alpha_figure(study: Study, setting: Setting, kind: str, weights: Any, suffi
                     }
                 )
             )
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.set_xlabel("epoch" if edge + across >= edges else "")
+        axes.xaxis.label.set_visible(True)
         axes.set_ylabel("")
     for position in range(edges, down * across):
         grid[position // across][position % across].set_visible(False)

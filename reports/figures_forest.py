@@ -66,7 +66,7 @@ def _forest(study: Study, shown: Sequence[tuple[Setting, PairedDifference]], suf
     axes.set_yticks(range(len(data)), data["setting"])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel("difference in test error [points]; left of 0 is better")
+    axes.set_xlabel("difference in test error [points]\n(left of 0 is better)")
     axes.set_ylabel("")
     reference = study.reference.describe((*FACTORS, *study.varied)) if study.reference else ""
     more = f" Only the first {len(shown)} of {total} are drawn." if total > len(shown) else ""

@@ -28,7 +28,7 @@ def error_memory_figure(study: Study, suffix: str) -> Drawing | None:
 
 @styled
 def _error_memory(study: Study, machines: dict[str, list[tuple[Setting, pd.DataFrame]]], suffix: str) -> Drawing:
-    figure, grid = panels(len(machines), 1, NARROW, 0.9 + 2.7 * len(machines))
+    figure, grid = panels(len(machines), 1, NARROW, 1.5 + 2.6 * len(machines))
     settings = [setting for group in machines.values() for setting, _ in group]
     ratios = list(dict.fromkeys(s.params.get(FACTORS[0], "–") for s in settings if "csc" in s.methods))
     baselines = list(dict.fromkeys(s.names for s in settings if "csc" not in s.methods))
@@ -66,7 +66,7 @@ def _error_memory(study: Study, machines: dict[str, list[tuple[Setting, pd.DataF
         axes.set_ylabel("test error [%]")
         axes.tick_params(labelbottom=True)
         axes.set_title(machine, loc="left")
-    figure.legend(handles=_keys(ratios, baselines, settings), loc="outside lower center", ncols=3)
+    figure.legend(handles=_keys(ratios, baselines, settings), loc="outside lower center", ncols=2)
     data = pd.DataFrame(rows)
     front_names = [str(row["setting"]) for row in rows if row.get("on_front")]
     return Drawing(

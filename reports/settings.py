@@ -190,12 +190,14 @@ def studies(store: Store) -> list[Study]:
         for scale, label, own, lonely, text in zip(frame["scale"], data, frame["hash"], alone, joined, strict=True)
     ]
     blocks: dict[tuple[str, str], list[Setting]] = {}
-    for key, rows in frame.assign(_data=data).groupby(pd.Series(keys, index=frame.index), sort=True):
+    for _, rows in frame.assign(_data=data).groupby(pd.Series(keys, index=frame.index), sort=True):
         first = rows.iloc[0]
         params = {name: str(texts.loc[rows.index[0], name]) for name in names}
         ordered = rows.sort_values(["seed", "hash"])
         setting = Setting(
-            anchor="s-" + hashlib.sha256(str(key).encode()).hexdigest()[:10],
+            anchor=_anchor(
+                str(first["scale"]), str(first["_data"]), params, "" if params_known(params) else str(first["hash"])
+            ),
             methods=tuple(dict.fromkeys(m for text in rows["methods"] for m in str(text).split(",") if m)),
             scale=str(first["scale"]) or "unknown",
             data=str(first["_data"]),
@@ -206,6 +208,17 @@ def studies(store: Store) -> list[Study]:
         )
         blocks.setdefault((setting.data, setting.scale), []).append(setting)
     return [_study(*where, found) for where, found in sorted(blocks.items())]
+
+
+def params_known(params: Mapping[str, str]) -> bool:
+    """Whether any parameter of a run has been mirrored."""
+    return any(params.values())
+
+
+def _anchor(scale: str, data: str, params: Mapping[str, str], lone: str) -> str:
+    """A short name that hangs on the setting alone, so that two reports give a setting the same one."""
+    pairs = sorted((name, value) for name, value in params.items() if value)
+    return "s-" + hashlib.sha256(repr((scale, data, pairs, lone)).encode()).hexdigest()[:10]
 
 
 def _data_labels(frame: pd.DataFrame) -> list[str]:

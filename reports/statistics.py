@@ -92,6 +92,23 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Interval | None:
     return Interval(float(kept.mean()) - half, float(kept.mean()) + half)
 
 
+def welch_interval(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Interval | None:
+    """Welch's interval of mean(b) - mean(a) for unpaired samples; None where either has fewer than two values.
+
+    Degrees of freedom: (u + v)^2 / (u^2 / (n_a - 1) + v^2 / (n_b - 1)) with u = sd_a^2 / n_a, v = sd_b^2 / n_b.
+    """
+    left, right = finite(a), finite(b)
+    if left.size < 2 or right.size < 2:
+        return None
+    u, v = float(left.var(ddof=1)) / left.size, float(right.var(ddof=1)) / right.size
+    moved = float(right.mean() - left.mean())
+    if u + v == 0:
+        return Interval(moved, moved)
+    freedom = (u + v) ** 2 / (u**2 / (left.size - 1) + v**2 / (right.size - 1))
+    half = float(distributions.t.ppf(0.5 + level / 2, freedom)) * math.sqrt(u + v)
+    return Interval(moved - half, moved + half)
+
+
 def bootstrap_interval(
     values: ArrayLike, generator: np.random.Generator, level: float = 0.95, draws: int = 2000
 ) -> Interval | None:

@@ -26,6 +26,7 @@ class Cell:
         marks: marks of footnotes.
         hint: one sentence for readers who point at it.
         source: whose number it is.
+        links: several (text, target), where a cell lists things; `text` then holds them all.
     """
 
     text: str = DASH
@@ -36,6 +37,7 @@ class Cell:
     marks: str = ""
     hint: str = ""
     source: Source = ""
+    links: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def _setting_row(setting: Setting, study: Study) -> Row:
         Cell(str(len(setting.done)), len(setting.done)),
         Cell(str(len(setting.runs)), len(setting.runs)),
         text_cell(" ".join(str(seed) for seed in setting.runs["seed"])),
-        Cell(" ".join(hashes), " ".join(hashes), link="runs"),
+        Cell(" ".join(hashes), " ".join(hashes), links=tuple((key, f"#run-{key}") for key in hashes)),
         text_cell(", ".join(setting.codes)),
         text_cell("; ".join(setting.hardware)),
     )

@@ -10,7 +10,7 @@ from reports.settings import Setting, normal_text
 Word = Literal["within tolerance", "outside", "not comparable", "not run", "not public"]
 
 #: Data labels that are the published data themselves. A copy in another encoding is other data.
-TRUE_DATA = {"cifar10": "cifar-10", "cifar100": "cifar-100", "imagenet": "imagenet"}
+TRUE_DATA = {"cifar10": "cifar-10", "cifar100": "cifar-100", "imagenet": "imagenet", "nasbench201": "cifar-10"}
 
 
 @dataclass(frozen=True)
