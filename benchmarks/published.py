@@ -55,7 +55,7 @@ class PublishedRow:
         table: the file it stands in.
         method: the method's published name.
         dataset: `cifar10` or `cifar100` in `cifar`, else "".
-        values: the numbers by column name, units in the names; None where no source gives one.
+        numbers: the numbers by column name, units in the names; None where no source gives one.
         primary: whether a mirrored table prints it.
         searched_on: the data set of the search, "" if not stated.
         kind: how the architecture was found (`gradient`, `RL`, `weight-sharing`, ...).
@@ -65,7 +65,7 @@ class PublishedRow:
     table: PublishedTable
     method: str
     dataset: str
-    values: dict[str, float | None]
+    numbers: dict[str, float | None]
     primary: bool
     searched_on: str
     kind: str
@@ -120,7 +120,7 @@ def _row(table: PublishedTable, number: int, raw: dict[str, str]) -> PublishedRo
         table=table,
         method=raw["method"],
         dataset=raw.get("dataset", ""),
-        values={key: _number(where, key, text) for key, text in raw.items() if key not in _TEXT},
+        numbers={key: _number(where, key, text) for key, text in raw.items() if key not in _TEXT},
         primary=raw["primary"] == "yes",
         searched_on=raw.get("searched_on", ""),
         kind=raw.get("search_method", raw.get("kind", "")),
