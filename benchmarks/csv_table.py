@@ -47,7 +47,10 @@ def read_csv(path: Path) -> Table:
     if not any(np.isfinite(values).any() for values in columns.values()):
         raise UserError("--csv", str(path), allowed, "It holds no row.")
     values = {name: column for name, column in columns.items() if name not in _TIMES}
-    return Table(values | _query_times(columns), {"kind": "csv", "source": path.name, **checksum(path)})
+    return Table(
+        values | _query_times(columns),
+        {"kind": "csv", "name": "NAS-Bench-201 results from a CSV", "source": path.name, **checksum(path)},
+    )
 
 
 def _read_row(row: Mapping[str | None, str | None], columns: Mapping[str, Floats], where: str) -> None:

@@ -1,7 +1,7 @@
 """The embedded exhaustive benchmark: all 15,625 cells on digits, shipped with the package. No torch.
 
 `embedded/digits.parquet` has a row for each of the 5,044 classes of equal networks: correct images and mean cross entropy by
-part and seed. `embedded/digits-classes.bin` gives the class at each official index. `embedded/README.md` is the data card.
+part and seed; `space.network_classes` gives the class at each official index. `embedded/README.md` is the data card.
 """
 
 import json
@@ -13,22 +13,14 @@ import numpy as np
 
 from benchmarks.embedded_protocol import KERNELS, Skeleton
 from benchmarks.index import read_columns
-from benchmarks.space import POWERS, SIZE, Ints, official_codes
+from benchmarks.space import POWERS, SIZE, network_classes, official_codes
 from benchmarks.table import Floats, Table
 from cscdarts.errors import UserError
 from cscdarts.spaces import NASBENCH201
 
 FOLDER = Path(__file__).parent / "embedded"
-RESULTS, CLASSES, CARD = "digits.parquet", "digits-classes.bin", "digits.json"
+RESULTS, CARD = "digits.parquet", "digits.json"
 PARTS = ("train", "valid", "test")
-
-
-def class_of_index(folder: Path = FOLDER) -> Ints:
-    """Class of the network at each official index, shape (15625,)."""
-    classes = np.fromfile(folder / CLASSES, dtype="<u2").astype(np.int64)
-    if len(classes) != SIZE:
-        raise UserError(str(folder / CLASSES), len(classes), f"{SIZE} classes", "Install the package anew.")
-    return classes
 
 
 def card(folder: Path = FOLDER) -> dict[str, Any]:
@@ -57,7 +49,7 @@ def embedded_table(folder: Path = FOLDER) -> Table:
             "the data files of the package",
             "Install it anew or run `cscdarts benchmark build`.",
         )
-    made, values, classes = card(folder), results(folder), class_of_index(folder)
+    made, values, classes = card(folder), results(folder), network_classes()
     epochs, seeds = made["protocol"]["epochs"], made["seeds"]
     columns: dict[str, Floats] = {}
     for part in ("valid", "test"):
@@ -69,7 +61,13 @@ def embedded_table(folder: Path = FOLDER) -> Table:
         columns[f"digits_{part}_acc_{epochs}"] = np.mean(trials, axis=0)
     columns["digits_params_mb"], columns["digits_flops_m"] = costs(Skeleton(channels=made["protocol"]["channels"]))
     return Table(
-        columns, {"kind": "embedded", "source": RESULTS, **{k: made[k] for k in ("data", "protocol", "seeds")}}
+        columns,
+        {
+            "kind": "embedded",
+            "name": "digits, exhaustive",
+            "source": RESULTS,
+            **{k: made[k] for k in ("data", "protocol", "seeds")},
+        },
     )
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.agreement import kendall_tau, spearman_rho, top_k_overlap_pct
-from benchmarks.embedded import CARD, CLASSES, PARTS, RESULTS, class_of_index, embedded_table, results
+from benchmarks.embedded import CARD, PARTS, RESULTS, embedded_table, results
 from benchmarks.embedded_protocol import Protocol
 from benchmarks.index import write_columns
 from benchmarks.isomorphism import classes
-from benchmarks.space import official_archs
+from benchmarks.space import network_classes, official_archs
 from benchmarks.table import Floats
 from cscdarts.errors import UserError
 from cscdarts.runfolder import read_json, write_atomic, write_json
@@ -23,7 +23,7 @@ TOP_K = 156
 
 
 def assemble(work: Path, out: Path) -> dict[str, Any]:
-    """Write `digits.parquet`, `digits-classes.bin`, `digits.json` and `README.md` from all seeds that are complete.
+    """Write `digits.parquet`, `digits.json` and `README.md` from all seeds that are complete.
 
     Args:
         work: the trainer's folder of shards.
@@ -52,8 +52,8 @@ def assemble(work: Path, out: Path) -> dict[str, Any]:
             arrays[f"{part}_correct_{seed}"] = pa.array(columns[f"{part}_correct"].astype(np.int16))
             arrays[f"{part}_loss_{seed}"] = pa.array(columns[f"{part}_loss"].astype(np.float32))
     write_columns(arrays, {"schema": 1}, out / RESULTS)
-    numbers = np.array([class_of[arch] for arch in official_archs()], dtype="<u2")
-    write_atomic(out / CLASSES, numbers.tobytes())
+    if network_classes().tolist() != [class_of[arch] for arch in official_archs()]:
+        raise UserError("network-classes.bin", "other classes", "those of benchmarks.isomorphism", "Restore the file.")
     made = {
         "data": {"dataset": "digits", "sha256": stamp["data_sha256"], "source": "scikit-learn, load_digits (UCI 80)"},
         "images": _image_counts(protocol),
@@ -102,7 +102,7 @@ def statistics(folder: Path) -> dict[str, Any]:
     mean = {part: np.mean(list(accuracy[part].values()), axis=0) for part in PARTS}
     convolutions = np.array([sum(op.startswith("nor_conv") for op in cell.ops) for cell in classes()[1]])
     best = np.argsort(-mean["test"], kind="stable")[:10]
-    index_of_class = {int(number): index for index, number in reversed(list(enumerate(class_of_index(folder))))}
+    index_of_class = {int(number): index for index, number in reversed(list(enumerate(network_classes())))}
     return {
         "between_seeds": {part: _between(list(accuracy[part].values())) for part in ("valid", "test")},
         "valid_to_test": {
@@ -196,7 +196,7 @@ does not find them here.
 | file | is |
 |---|---|
 | `digits.parquet` | by class and seed: correct images and mean cross entropy on the three parts |
-| `digits-classes.bin` | class of each official index, 16 bits each |
+| `network-classes.bin` | class of each official index, 16 bits each |
 | `digits.json` | protocol, fingerprint of the data, statistics |
 | `official-order.bin` | the official numbering of the 15,625 cells, 16 bits each |
 

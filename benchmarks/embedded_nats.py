@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.embedded import FOLDER, card, class_of_index, embedded_table, results
-from benchmarks.space import SIZE, official_archs
+from benchmarks.embedded import FOLDER, card, embedded_table, results
+from benchmarks.space import SIZE, network_classes, official_archs
 from benchmarks.table import Floats
 from cscdarts.errors import UserError
 
@@ -38,7 +38,7 @@ def export(
     from nats_bench import pickle_save
 
     chosen = list(range(SIZE) if indices is None else indices)
-    made, values, classes = card(folder), results(folder), class_of_index(folder)
+    made, values, classes = card(folder), results(folder), network_classes()
     table = embedded_table(folder)
     costs = np.stack([table.columns["digits_params_mb"], table.columns["digits_flops_m"]], axis=1)
     archs = list(official_archs())

@@ -45,6 +45,7 @@ class NasBench201(OfficialBenchmark):
         )
         self.provenance = {
             "kind": "nasbench201",
+            "name": "NAS-Bench-201",
             "source": self.path.name,
             "package": f"nas-bench-201 {metadata.version('nas-bench-201')}",
             **checksum(self.path),

@@ -52,6 +52,7 @@ class NatsBench(OfficialBenchmark):
         self.api = _api(self.space, archs)
         self.provenance = {
             "kind": "nats",
+            "name": f"NATS-Bench, {self.space} space",
             "source": self.path.name,
             "package": f"nats-bench {metadata.version('nats-bench')}",
             # The official name of a folder belongs to the archive it was unpacked from, so only the list is hashed then.

@@ -1,7 +1,8 @@
 """The NAS-Bench-201 space as the official packages number it: 15,625 architecture strings and their indices. No torch.
 
 The official order is the order of a random draw, so it has to be shipped: `embedded/official-order.bin` holds one
-little-endian 16-bit code for each index, six base-5 digits, one an edge, most significant first.
+little-endian 16-bit code for each index, six base-5 digits, one an edge, most significant first. `embedded/network-classes.bin`
+holds in the same way which strings spell the same network, as `benchmarks.isomorphism` works it out.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,6 +21,7 @@ Ints = npt.NDArray[np.int64]
 
 SIZE = 5**6
 _ORDER_FILE = Path(__file__).parent / "embedded" / "official-order.bin"
+_CLASSES_FILE = Path(__file__).parent / "embedded" / "network-classes.bin"
 #: Weight of each edge's digit in a code.
 POWERS: Ints = 5 ** np.arange(5, -1, -1, dtype=np.int64)
 
@@ -36,6 +38,12 @@ def index_of_code() -> Ints:
     inverse = np.empty(SIZE, dtype=np.int64)
     inverse[official_codes()] = np.arange(SIZE)
     return inverse
+
+
+@cache
+def network_classes() -> Ints:
+    """Class of equal networks at each official index, shape (15625,): the numbers of `isomorphism.classes`."""
+    return np.fromfile(_CLASSES_FILE, dtype="<u2").astype(np.int64)
 
 
 @cache
