@@ -31,3 +31,13 @@ def slurm() -> None:
         if done.returncode != 0:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[0]
             pytest.skip(f"SLURM does not run: {command[0]}: {reason} (make slurm-up)")
+
+
+@pytest.fixture
+def fake_engine(monkeypatch: pytest.MonkeyPatch) -> "object":
+    """`ablations.driver.Functions` that call the tiny engine of `harness_engine`, importable by workers and jobs."""
+    from ablations.driver import Functions
+
+    folders = [str(Path(__file__).parents[1]), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", ":".join(part for part in folders if part))
+    return Functions("harness_engine:run_task")
