@@ -16,7 +16,7 @@ from reports.diff import SNAPSHOT, snapshot_json
 from reports.figure_style import Drawing, pdf, png, svg
 from reports.figures_curves import EPOCH_FIGURES, alpha_figures, epoch_figure
 from reports.figures_forest import cells_figure, forest_figure
-from reports.figures_scatter import error_memory_figure
+from reports.figures_scatter import error_memory_figure, rank_figure
 from reports.run_page import moment, run_page
 from reports.settings import Study, code, studies
 from reports.soundness import Finding, findings
@@ -112,7 +112,7 @@ def all_tables(store: Store, found: Sequence[Study], checks: CheckBook) -> list[
     ]
 
 
-def all_figures(found: Sequence[Study], book: CurveBook) -> tuple[list[Drawing], list[str]]:
+def all_figures(found: Sequence[Study], book: CurveBook, checks: CheckBook) -> tuple[list[Drawing], list[str]]:
     """All figures that the records allow, and for the others a sentence each."""
     drawn: list[Drawing] = []
     lacking: list[str] = []
@@ -125,6 +125,7 @@ def all_figures(found: Sequence[Study], book: CurveBook) -> tuple[list[Drawing],
             ("F2", "no derived cell is recorded", cells_figure(study, suffix)),
             ("F3", "no finished run has both test error and peak memory", error_memory_figure(study, suffix)),
             *((plan.number, plan.lack, epoch_figure(plan, study, book, suffix)) for plan in EPOCH_FIGURES),
+            ("F7", "the default setting's supernet was not ranked against a benchmark", _ranks(study, checks, suffix)),
             ("F8", "no setting shares a seed and a code version with the default", forest_figure(study, suffix)),
         ]
         mine = [*alphas, *(drawing for _, _, drawing in single if drawing)]
@@ -133,9 +134,15 @@ def all_figures(found: Sequence[Study], book: CurveBook) -> tuple[list[Drawing],
     return drawn, lacking
 
 
+def _ranks(study: Study, checks: CheckBook, suffix: str) -> Drawing | None:
+    found = checks.of(study.reference) if study.reference else []
+    return rank_figure(study, [check.one_shot() for check in found], suffix)
+
+
 def _write(store: Store, folder: Path, formats: set[str], tell: Callable[[str], None]) -> Report:
     found = studies(store)
-    report = Report(folder, all_tables(store, found, CheckBook(store)), findings(store, found), found)
+    checks = CheckBook(store)
+    report = Report(folder, all_tables(store, found, checks), findings(store, found), found)
     writer = _Writer(folder, report.written)
     files: dict[str, list[tuple[str, str]]] = {}
     for table in report.tables:
@@ -148,7 +155,7 @@ def _write(store: Store, folder: Path, formats: set[str], tell: Callable[[str], 
     book = CurveBook(store)
     drawn: list[Drawing] = []
     if formats & {"html", "pdf", "png"}:
-        drawn, report.lacking = all_figures(found, book)
+        drawn, report.lacking = all_figures(found, book, checks)
     shown = [(drawing, _figure_files(drawing, formats, writer)) for drawing in drawn]
     tell(f"{len(drawn)} figures, {len(report.lacking)} not drawn")
     writer.text(SNAPSHOT, snapshot_json(found))

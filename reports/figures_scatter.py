@@ -132,40 +132,45 @@ def _keys(ratios: Sequence[str], baselines: Sequence[str], settings: Sequence[Se
     return [*keys, Line2D([], [], color=INK, linewidth=0.9, linestyle=(0, (4, 2)), label="Pareto front")]
 
 
-def rank_figure(title: str, pairs: Sequence[tuple[str, float, float]], suffix: str) -> Drawing | None:
-    """F7: benchmark accuracy rank against the supernet's rank.
+def rank_figure(study: Study, cells: Sequence[Sequence[tuple[str, float, float]]], suffix: str) -> Drawing | None:
+    """F7: benchmark rank against the supernet's rank, for the reference setting.
 
     Args:
-        pairs: (setting, score in the supernet, accuracy in the benchmark) for each cell; higher is better in both.
+        cells: for each seed, (cell, accuracy under shared weights, benchmark accuracy); the first seed's are drawn.
     """
-    kept = [pair for pair in pairs if math.isfinite(pair[1]) and math.isfinite(pair[2])]
-    return _rank_figure(title, kept, suffix) if len(kept) >= 3 else None
+    kept = [[cell for cell in seed if math.isfinite(cell[1]) and math.isfinite(cell[2])] for seed in cells]
+    kept = [seed for seed in kept if len(seed) >= 3]
+    return _rank_figure(study, kept, suffix) if kept else None
 
 
 @styled
-def _rank_figure(title: str, pairs: Sequence[tuple[str, float, float]], suffix: str) -> Drawing:
+def _rank_figure(study: Study, cells: Sequence[Sequence[tuple[str, float, float]]], suffix: str) -> Drawing:
     from scipy.stats import kendalltau
 
-    data = pd.DataFrame(pairs, columns=["setting", "supernet_score", "benchmark_acc_pct"])
-    data["supernet_rank"] = data["supernet_score"].rank(ascending=False, method="average")
-    data["benchmark_rank"] = data["benchmark_acc_pct"].rank(ascending=False, method="average")
-    tau = float(kendalltau(data["supernet_score"], data["benchmark_acc_pct"]).statistic)
-    figure, grid = panels(1, 1, NARROW, 3.2)
+    def tau(seed: Sequence[tuple[str, float, float]]) -> str:
+        value = float(kendalltau([cell[1] for cell in seed], [cell[2] for cell in seed]).statistic)
+        return f"{value:.{METRICS['kendall_tau'].digits}f}" if math.isfinite(value) else "undefined"
+
+    data = pd.DataFrame(cells[0], columns=["cell", "supernet_valid_acc_pct", "benchmark_valid_acc_pct"])
+    for side in ("supernet", "benchmark"):
+        data[f"{side}_rank"] = data[f"{side}_valid_acc_pct"].rank(ascending=False, method="average")
+    figure, grid = panels(1, 1, NARROW, 3.4)
     axes = grid[0][0]
+    most = len(data) + 0.5
+    axes.plot([0.5, most], [0.5, most], color=INK, linewidth=0.8, linestyle=(0, (4, 2)))
     sns.scatterplot(
         data=data, x="supernet_rank", y="benchmark_rank", ax=axes, color=PALETTE[0], s=20, alpha=0.7, legend=False
     )
-    most = len(data) + 0.5
-    axes.plot([0.5, most], [0.5, most], color=INK, linewidth=0.8, linestyle=(0, (4, 2)))
     axes.set_xlabel("rank in the supernet (1 is best)")
     axes.set_ylabel("rank in the benchmark")
-    value = f"{tau:.{METRICS['kendall_tau'].digits}f}" if math.isfinite(tau) else "undefined"
+    values = ", ".join(tau(seed) for seed in cells)
     return Drawing(
         "F7",
         f"f7_rank{suffix}",
-        f"Supernet rank against benchmark rank ({title})",
-        f"Each point is one cell; a perfect proxy lies on the dashed line. Kendall's τ over {len(data)} cells: {value}.",
-        f"Scatter of benchmark rank against supernet rank of {len(data)} cells; Kendall's tau {value}.",
+        f"Supernet rank against benchmark rank ({study.title})",
+        f"Each point is one of {len(data)} sampled cells under the default setting, first seed; a perfect proxy lies on the "
+        f"dashed line. Kendall's τ by seed: {values}.",
+        f"Scatter of benchmark rank against supernet rank of {len(data)} cells; Kendall's tau by seed {values}.",
         figure,
         data,
     )

@@ -66,6 +66,15 @@ def _gaps(store: Store, studies: Sequence[Study]) -> list[Finding]:
                 "them",
             )
         )
+    for manifest in store.manifests:
+        if manifest.overrides:
+            changed = ", ".join(f"{key}={value}" for key, value in sorted(manifest.overrides.items()))
+            found.append(
+                Finding(
+                    "Changed recipe",
+                    f"Grid {manifest.grid} at scale {manifest.scale} was run with {changed}: its scale's name promises more.",
+                )
+            )
     bad = sorted({key for key, metric in store.not_a_number if metric == ERROR})
     if bad:
         found.append(

@@ -54,11 +54,13 @@ class Manifest:
         grid: the grid's name.
         scale: its scale, "" where the manifest does not say.
         runs: hash -> methods.
+        overrides: settings given on the command line, which change the scale's recipe.
     """
 
     grid: str
     scale: str
     runs: dict[str, tuple[str, ...]]
+    overrides: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -275,7 +277,9 @@ def _assemble(
         content = read_json(folder.file("grid.json")) if folder else None
         wanted = content.get("runs", []) if isinstance(content, dict) else []
         runs = {str(entry["hash"]): tuple(entry.get("methods", ())) for entry in wanted if "hash" in entry}
-        store.manifests.append(Manifest(parent["grid"], parent["scale"], runs))
+        overrides = content.get("overrides") if isinstance(content, dict) else None
+        changed = {str(key): str(value) for key, value in overrides.items()} if isinstance(overrides, dict) else {}
+        store.manifests.append(Manifest(parent["grid"], parent["scale"], runs, changed))
     kept = [row for row in rows if not scale or row["scale"] == scale]
     kept.sort(key=lambda row: (row["grid"], row["scale"], row["hash"], row["start_ms"] or 0, row["run_id"]))
     by_hash: dict[str, list[dict[str, Any]]] = {}

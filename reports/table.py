@@ -75,11 +75,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """One row; `source` colours it, `anchor` makes it a link's target."""
+    """One row; `source` says whose it is, `anchor` makes it a link's target, `key` brings it out."""
 
     cells: tuple[Cell, ...]
     source: Source = ""
     anchor: str = ""
+    key: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def metric_cell(
         return Cell(n=0, link=f"#{setting.anchor}", marks=marks, source="ours", hint=f"{label}: no finished run has it")
     text = format_value(metric, centre)
     # A constant such as the parameter count of one network needs no spread; the CSV has it all the same.
-    if spread is not None and (spread > 0 or METRICS[metric].unit == "%"):
+    if spread is not None and (float(format_value(metric, spread)) > 0 or METRICS[metric].unit == "%"):
         text += f" ± {format_value(metric, spread)}"
     hint = f"{label}, {setting.data}, scale {setting.scale}, n = {known.size}"
     return Cell(text, centre, spread, int(known.size), f"#{setting.anchor}", marks, hint, "ours")

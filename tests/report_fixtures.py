@@ -176,6 +176,37 @@ def quickstart_like(store: SyntheticStore, seeds: int = 3) -> None:
             _add_synthetic(store, config, [name], error + 0.2 * seed, 0.6, 1)
 
 
+def check_content(seed: int, kind: str = "embedded", dataset: str = "digits", shift: float = 0.0) -> dict[str, Any]:
+    """A `check.json` as `benchmarks.checks` writes it, for one cell."""
+    scores = [40.0 + (7 * k + seed) % 30 for k in range(30)]
+    known = [60.0 + 0.5 * score + (k % 4) for k, score in enumerate(scores)]
+    entry = {
+        "valid_acc": 95.5 - seed + shift,
+        "test_acc": 96.0 - seed + shift,
+        "rank": 40 + seed,
+        "percentile": 99.0,
+        "regret": 1.0 + seed,
+    }
+    return {
+        "arch": CELL,
+        "index": 11,
+        "benchmark": {"kind": kind, "source": "somewhere", "holds": 15625, "of": 15625},
+        "datasets": {dataset: entry},
+        "primary": dataset,
+        "trajectory": [],
+        "kendall_tau": 0.5 + 0.1 * seed,
+        "top_k_overlap_pct": 30.0,
+        "baselines": {"random_search": {"beaten_repeats_pct": 80.0}},
+        "one_shot": {
+            "cells": 30,
+            "k": 3,
+            "index": list(range(30)),
+            "supernet_valid_acc": scores,
+            "benchmark_valid_acc": known,
+        },
+    }
+
+
 def _add_synthetic(
     store: SyntheticStore, config: RunConfig, methods: list[str], error: float, share: float, order: int
 ) -> None:
@@ -206,7 +237,9 @@ def _add_synthetic(
         {
             "epoch": epoch,
             "alpha": {
-                "cell": [[0.05 * epoch * ((edge + op + seed) % 5 - 2) / (1 + share) for op in range(5)] for edge in range(6)]
+                "cell": [
+                    [0.05 * epoch * ((edge + op + seed) % 5 - 2) / (1 + share) for op in range(5)] for edge in range(6)
+                ]
             },
         }
         for epoch in range(epochs)
@@ -229,4 +262,5 @@ def _add_synthetic(
         methods=methods,
         curves=curves if searched else [line for line in curves if line[0] == "retrain"],
         alphas=alphas if searched else [],
+        check=check_content(seed) if searched else None,
     )
