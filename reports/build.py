@@ -166,7 +166,9 @@ def _write(store: Store, folder: Path, formats: set[str], tell: Callable[[str], 
         by_name = {drawing.name: (drawing, links) for drawing, links in shown}
         figures = [html.figure(drawing, svg(drawing.figure), links) for drawing, links in by_name.values()]
         parts = [html.table_part(table, files.get(table.name, ())) for table in report.tables]
-        place = next((k for k, table in enumerate(report.tables) if table.number.startswith("T6")), len(parts))
+        # Figures of our runs come right after the ablation; without any, they come after what is published.
+        first = 2 if report.tables[0].number == "T3" and figures else len(parts)
+        place = min(first, next(k for k, table in enumerate(report.tables) if table.number.startswith("T6")))
         parts.insert(place, html.Part("figures", "Figures", figures=figures, lacking=report.lacking))
         text = html.page(
             jinja, _title(store), _lead(store, found), html.cards(store, found), report.findings, parts, _footer(store)

@@ -152,7 +152,7 @@ def _study_cards(study: Study) -> list[Card]:
             found.append(
                 Card(
                     f"{signed(difference.mean, 2)} points",
-                    f"{name} against the above",
+                    f"test error of {name} less that of the default",
                     f"{difference.n} pairs{tail}; {study.title}",
                 )
             )

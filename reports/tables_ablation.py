@@ -135,7 +135,7 @@ def _row(
         text_cell(" | ".join(setting.hardware)),
         text_cell(" | ".join(setting.codes)),
     ]
-    return Row(tuple(cells), "ours", anchor="")
+    return Row(tuple(cells), "ours", key=setting is study.reference)
 
 
 def _difference_cells(

@@ -172,6 +172,7 @@ def _published(row: PublishedRow, studies: Sequence[Study], book: CheckBook, not
             text_cell(f"{row.source}; {row.note}" if row.source else row.note),
         ),
         "paper",
+        key=row.method == "CSC-DARTS",
     )
     if not held:
         return [published]

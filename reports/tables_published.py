@@ -41,7 +41,7 @@ CIFAR = Mirror(
     (
         ("test_error_pct", "test_error_std", "test error", "%", 2),
         ("params_m", "", "params", "M", 1),
-        ("search_cost_gpu_days", "", "search cost", "GPU-days", 2),
+        ("search_cost_gpu_days", "", "search cost", "GPU-days", 0),
     ),
     ("test_error_pct", "params_m", "search_time_s"),
     ("test_error_pct", "test_error_pct", "test_error_std"),
@@ -54,7 +54,7 @@ IMAGENET = Mirror(
         ("top5_error_pct", "top5_std", "top-5 error", "%", 1),
         ("params_m", "", "params", "M", 1),
         ("flops_m", "", "multiply-adds", "M", 0),
-        ("search_cost_gpu_days", "", "search cost", "GPU-days", 2),
+        ("search_cost_gpu_days", "", "search cost", "GPU-days", 0),
     ),
     ("test_error_pct", "test_top5_error_pct", "params_m", "macs_m", "search_time_s"),
     ("test_error_pct", "top1_error_pct", "top1_std"),
@@ -156,7 +156,6 @@ def _published_row(row: PublishedRow, dataset: str, mirror: Mirror, studies: Seq
         marks.append(notes.mark("from a later paper's table, not from the authors'"))
     if row.conflict:
         marks.append(notes.mark(f"sources disagree: {row.cross_check}"))
-    blank = notes.mark(_NOT_PUBLIC if row.method == "CSC-DARTS" else _NOT_FOUND)
     cells = [
         text_cell(row.method, marks=",".join(marks)),
         text_cell({"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet"}.get(row.searched_on, "")),
@@ -164,19 +163,23 @@ def _published_row(row: PublishedRow, dataset: str, mirror: Mirror, studies: Seq
     ]
     for name, spread, _, _, digits in mirror.published:
         value = row.numbers.get(name)
-        digits = (
-            max(digits, 2)
-            if name == "search_cost_gpu_days" and value and value < 1
-            else min(digits, 1)
-            if (name == "search_cost_gpu_days")
-            else digits
-        )
-        cells.append(number_cell(value, digits, "paper", row.numbers.get(spread), "" if value is not None else blank))
+        spreads = row.numbers.get(spread)
+        if value is None:
+            cells.append(
+                Cell(marks=notes.mark(_NOT_PUBLIC if row.method == "CSC-DARTS" else _NOT_FOUND), source="paper")
+            )
+            continue
+        cells.append(number_cell(value, max(digits, _decimals(value), _decimals(spreads)), "paper", spreads))
     cells += _our_cells(ours, mirror, notes)
     cells.append(_difference(ours, metric, row.numbers.get(key)))
     cells.append(_count(ours, metric))
     cells += [text_cell(verdict.word), text_cell(verdict.reason), text_cell(row.source), text_cell(row.cross_check)]
-    return Row(tuple(cells), "paper")
+    return Row(tuple(cells), "paper", key=row.method == "CSC-DARTS")
+
+
+def _decimals(value: float | None) -> int:
+    """Digits after the point that the source printed."""
+    return 0 if value is None or value == int(value) else len(f"{value:.6f}".rstrip("0").partition(".")[2])
 
 
 def _our_cells(setting: Setting | None, mirror: Mirror, notes: Notes) -> list[Cell]:
@@ -229,7 +232,7 @@ def _apart(mirror: Mirror, studies: Sequence[Study], notes: Notes, width: int) -
         # A study on one of the table's data sets belongs here; the embedded data have no published table, and go to T1.
         elsewhere = not any(s.dataset in ("cifar10", "cifar100", "imagenet") for s in study.settings)
         rows = []
-        for setting in study.settings:
+        for setting in sorted(study.settings, key=lambda setting: setting is not study.reference):
             here = setting.dataset in targets or (elsewhere and mirror.table == "cifar")
             # Of CSC-DARTS only the default setting stands here; a setting that is also DARTS stands for DARTS.
             if not here or (setting.methods == ("csc",) and setting is not study.reference):
