@@ -119,7 +119,6 @@ class Driver:
                 pool.start(self.tasks(left, ("search", "derive", "check", "retrain"), time.time(), threads), workers)
                 while pool.alive():
                     time.sleep(1.0)
-                    self.lock.refresh()
                     tick(self.states())
                 states = {state.hash: state for state in self.states()}
                 # A worker that was killed (by the kernel, for memory) leaves a run lost and others unbegun.

@@ -57,7 +57,7 @@ def run_grid(driver: Driver, place: Place, options: Options, console: Console, c
     with following(driver.grid, console) as progress:
         driver.take()
         try:
-            with mirroring(driver, progress.say) as mirror:
+            with driver.lock.kept(), mirroring(driver, progress.say) as mirror:
                 if place.profile is None:
                     return _here(driver, options, progress, mirror, choose)
                 return _cluster(driver, place, options, progress, mirror, choose)
@@ -145,7 +145,6 @@ def _cluster(
     if wanted:
         environment = frozen_environment(code, driver.folder, options.allow_dirty, options.snapshot)
         driver.write_manifest(code)
-        driver.lock.refresh()
         arrays = cluster.submit(wanted, place, options.parallel, environment)
         progress.say(f"{driver.grid.name} ({driver.grid.scale}): {len(wanted)} runs submitted as {arrays} arrays")
     else:
@@ -169,7 +168,6 @@ def await_end(cluster: Cluster, progress: Progress, mirror: Mirroring, every_s: 
     while True:
         began = time.monotonic()
         states = cluster.states()
-        cluster.driver.lock.refresh()
         progress(states)
         mirror(states)
         if any(state.status in ("pending", "running", "preempted") for state in states):

@@ -111,6 +111,9 @@ class Mirror:
         # MLflow asks the network for its own usage statistics and git for a commit; neither is ours to do.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+        # A tracking server that is away is tried again by the next mirroring, not for minutes on end by this one.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
         import logging
 
         for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):

@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -136,6 +137,24 @@ class Lock:
         finally:
             if got:
                 self.release()
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Refresh the lock from a thread for the length of a block, whatever the block waits for."""
+        end = threading.Event()
+
+        def keep() -> None:
+            while not end.wait(self.stale_s / 6):
+                with contextlib.suppress(OSError):
+                    self.refresh()
+
+        thread = threading.Thread(target=keep, name=f"keep {self.path.name}", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            end.set()
+            thread.join()
 
     def _stale(self, owner: Owner, age: float, job: str) -> bool:
         # A scheduler starts a job's next life only after the last has ended, so the same id may take over at once.

@@ -53,7 +53,11 @@ def _wait(condition: Callable[[], bool], seconds: float = 120) -> None:
 
 def test_everything_runs_once_and_a_second_call_runs_nothing(tmp_path: Path, fake_engine: Functions) -> None:
     driver = _driver(tmp_path, fake_engine, [""] * 5)
-    assert run_grid(driver, HERE, Options(parallel=2), _console()) == 0
+    console = _console()
+    assert run_grid(driver, HERE, Options(parallel=2), console) == 0
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "5 runs: 5 done" in said
+    assert "mirror:" not in said
     assert counts(driver.states()) == {"done": 5}
     assert _starts(driver) == [1] * 5
     before = {p: p.stat().st_mtime_ns for p in driver.folder.glob("*/*.json")}
