@@ -48,7 +48,7 @@ class Control:
         self._asked = threading.Event()
         self._asked_at = 0.0
         self._last_step = time.monotonic()
-        self._first_step_done = False
+        self._calls = 0
         self._stepping = False
         self._looked = 0.0
         self._beats: list[Callable[[], bool]] = []
@@ -58,8 +58,7 @@ class Control:
     def stop(self) -> bool:
         """Whether to save and stop now. Cheap: call it at every step; each call is also a sign of progress."""
         now = time.monotonic()
-        if self._stepping:
-            self._first_step_done = self._first_step_done or now > self._last_step
+        self._calls += 1
         self._last_step = now
         if not self._asked.is_set() and now - self._looked > 0.5:
             self._looked = now
@@ -88,7 +87,7 @@ class Control:
         """
         self._beats.append(beat)
         before, self._hung = self._hung, hung
-        self._last_step, self._stepping, self._first_step_done = time.monotonic(), stepping, False
+        self._last_step, self._stepping, self._calls = time.monotonic(), stepping, 0
         try:
             yield
         finally:
@@ -158,7 +157,7 @@ class Control:
     @property
     def progressed(self) -> bool:
         """Whether the work under way has finished a step since it began."""
-        return self._first_step_done
+        return self._calls >= 2
 
 
 def _alive(pid: int) -> bool:

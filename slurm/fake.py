@@ -91,7 +91,7 @@ class FakeCluster:
         first = self.waits_for.get(one)
         if first is None or first not in self.words:
             return True
-        if self.words[first].state in ("FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY"):
+        if not self.words[first].live and self.words[first].state != "COMPLETED":
             self.words[one] = JobState("CANCELLED", "0:0")
             return False
         return self.words[first].state == "COMPLETED"

@@ -1,0 +1,54 @@
+"""Tasks for tests of the job layer, called by import path."""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from slurm.control import Control, Stopping
+
+
+def count(folder: Path, arguments: Mapping[str, Any], control: Control) -> str:
+    """Count to `arguments["to"]` in a file, a step each `pace` seconds; save and stop when asked."""
+    path = folder / "count.json"
+    done = json.loads(path.read_text()) if path.exists() else 0
+    for number in range(done, arguments["to"]):
+        if control.stop():
+            raise Stopping
+        time.sleep(arguments["pace"])
+        path.write_text(json.dumps(number + 1))
+    return "done"
+
+
+def stuck(folder: Path, arguments: Mapping[str, Any], control: Control) -> str:
+    """Begin, and never step again."""
+    control.stop()
+    (folder / "began").touch()
+    while True:
+        time.sleep(1)
+
+
+def fail(folder: Path, arguments: Mapping[str, Any], control: Control) -> str:
+    """Fail in the way tasks do: a word, no exception."""
+    return "failed"
+
+
+def ranks(folder: Path, arguments: Mapping[str, Any], control: Control) -> str:
+    """Write what `torch.distributed` would read."""
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    (folder / f"rank{os.environ.get('RANK')}.json").write_text(json.dumps({n: os.environ.get(n) for n in names}))
+    return "done"
+
+
+def hung(folder: Path, sentence: str) -> None:
+    """Record a hang."""
+    (folder / "hung.txt").write_text(sentence)
+
+
+def work(job_file: str) -> None:
+    """Run the pickled job of a file, as a scheduler's process would."""
+    import pickle
+
+    print(pickle.loads(Path(job_file).read_bytes())(), flush=True)
