@@ -136,9 +136,10 @@ def describe_run(
     epochs: int | None = None,
     trial: int | None = None,
     cells: int | None = 100,
+    images: int | None = 1000,
     report: Say = _silent,
 ) -> dict[str, Any]:
-    """Everything a table says of one run's derived cells; see `check`.
+    """Everything a table says of one run's derived cells; see `check`. One-shot scores use at most `images` images.
 
     Adds `primary` (the data set nearest to the run's), `trajectory` (the cell that each epoch's alpha would give),
     `kendall_tau` and `top_k_overlap_pct` between one-shot validation scores in the supernet and the table's validation accuracies
@@ -169,7 +170,7 @@ def describe_run(
         "one_shot": None,
     }
     if cells != 0 and config.search.strategy != "random":
-        found |= _supernet_agreement(table, primary, config, folder, cells, epochs, trial, report)
+        found |= _supernet_agreement(table, primary, config, folder, (cells, images), epochs, trial, report)
     return found
 
 
@@ -237,7 +238,7 @@ def _supernet_agreement(
     dataset: str,
     config: RunConfig,
     folder: RunFolder,
-    cells: int | None,
+    size: tuple[int | None, int | None],
     epochs: int | None,
     trial: int | None,
     report: Say,
@@ -245,6 +246,7 @@ def _supernet_agreement(
     """Kendall's tau and top-k overlap (k a tenth of the cells) of one-shot validation accuracy with the table's."""
     from cscdarts.oneshot import one_shot_scores
 
+    cells, images = size
     valid = table.accuracy(dataset, "valid", epochs, trial)
     held = np.flatnonzero(np.isfinite(valid))
     if cells is not None and cells < len(held):
@@ -252,7 +254,7 @@ def _supernet_agreement(
         held = np.sort(numpy_generator(0, "one-shot cells", cells).choice(held, size=cells, replace=False))
     archs = [official_archs()[index] for index in held.tolist()]
     try:
-        scores = np.array(one_shot_scores(config, folder, [read_cell(arch) for arch in archs]))
+        scores = np.array(one_shot_scores(config, folder, [read_cell(arch) for arch in archs], images))
     except (UserError, KeyError) as error:
         report(f"no one-shot scores: the supernet is not at hand ({error})")
         return {}
@@ -263,6 +265,7 @@ def _supernet_agreement(
         "top_k_overlap_pct": _number(top_k_overlap_pct(scores, valid[held], k)) if len(held) > 1 else None,
         "one_shot": {
             "cells": len(held),
+            "images_at_most": images,
             "k": k,
             "index": held.tolist(),
             "supernet_valid_acc": [round(float(score), 4) for score in scores],

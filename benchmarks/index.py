@@ -4,6 +4,7 @@ Rows are the architectures held, columns those of `benchmarks.table`; provenance
 file's metadata. Look-ups then need neither the gigabytes nor the minutes of the official files.
 """
 
+import contextlib
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -88,7 +89,8 @@ def write_columns(columns: Mapping[str, Any], stamp: Mapping[str, Any], path: Pa
     except OSError as error:
         raise UserError("--out", str(path), "a file that can be written", str(error.strerror or error)) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def read_columns(path: Path, texts: Collection[str] = ()) -> tuple[dict[str, Floats], dict[str, Any]]:
