@@ -17,7 +17,7 @@ from cscdarts.config import SupernetConfig, split_channels
 from cscdarts.fanout import FanOut
 from cscdarts.normalise import BatchNorm
 from cscdarts.spaces import SPACES, Space
-from cscdarts.splitting import shuffle_channels, shuffle_groups
+from cscdarts.splitting import shuffle_groups
 from cscdarts.supernet import SearchCell, Supernet, outgoing
 
 
@@ -98,7 +98,9 @@ class Edge(nn.Module):
             return self._mix(x, weights)
         rest = x[:, self.operated :]
         mixed = self._mix(x[:, : self.operated], weights)
-        return shuffle_channels(torch.cat([mixed, rest if self.pool is None else self.pool(rest)], 1), self.groups)
+        both = torch.cat([mixed, rest if self.pool is None else self.pool(rest)], dim=1)
+        n, c, h, w = both.shape
+        return both.view(n, self.groups, c // self.groups, h, w).transpose(1, 2).reshape(n, c, h, w)
 
     def _mix(self, x: Tensor, weights: Tensor) -> Tensor:
         total: Tensor = sum(weight * op(x) for weight, op in zip(weights, self.ops, strict=True))

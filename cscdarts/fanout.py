@@ -50,7 +50,7 @@ class FanOut(nn.Module):
             elif op in ("max_pool_3x3", "avg_pool_3x3") and pool_norm:
                 self.kinds[op] = BatchNorm(channels, affine=False)
 
-    def forward(self, x: Tensor, weights: Tensor) -> list[Tensor]:
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
         """Apply the mixed operation of each edge.
 
         Args:
@@ -58,12 +58,8 @@ class FanOut(nn.Module):
             weights: (e, k) mixing weights, a row for each edge, a column for each operation.
 
         Returns:
-            e tensors (n, c, h/stride, w/stride).
+            (n, e*c, h/stride, w/stride), edge after edge.
         """
-        return list(self.stacked(x, weights).chunk(self.edges, dim=1))
-
-    def stacked(self, x: Tensor, weights: Tensor) -> Tensor:
-        """`forward` as one tensor (n, e*c, h/stride, w/stride), edge after edge."""
         columns = [column for column, op in enumerate(self.ops) if op != "none"]
         if not columns:
             n, _, h, w = x.shape

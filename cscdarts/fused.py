@@ -209,7 +209,7 @@ class _Backward:
                 y = rows.affine(p, inv_std, -mean * inv_std).relu_()
             elif any(need):
                 y = self._input(stage)
-            of_input, of_depth, of_point = _convolve_backward(grad, y, self.x.shape, stage, self.edges, deeper, need)
+            of_input, of_depth, of_point = _convolve_backward(grad, y, self.x, stage, self.edges, deeper, need)
             grads = [of_depth, of_point, *grads]
             if of_input is None:
                 return [*[None] * (2 * number), *grads]
@@ -273,19 +273,20 @@ def convolve(y: Tensor, stage: Stage, edges: int) -> Tensor:
 
 
 def _convolve_backward(
-    grad: Tensor, y: Tensor | None, x_shape: torch.Size, stage: Stage, edges: int, deeper: bool, need: tuple[bool, bool]
+    grad: Tensor, y: Tensor | None, x: Tensor, stage: Stage, edges: int, deeper: bool, need: tuple[bool, bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of `_convolve`'s input, depthwise weight and other weight, each None where it is not needed.
 
     grad: (n, e*c, h/s, w/s); y: `_convolve`'s input, None if only its gradient is wanted and the caller has not got it;
-    x_shape: (n, c, h, w) of the node's output.
+    x: (n, c, h, w), the node's output, for its shape and layout.
     """
     need_depth, need_point = need
     point = stage.point.flatten(0, 1)
     size = [stage.stride] * 2, [stage.padding] * 2, [1, 1], False, [0, 0], 1
     if stage.depth is None:
-        like = grad.new_empty(1).expand(x_shape) if y is None else y
-        results = torch.ops.aten.convolution_backward(grad, like, point, None, *size, [deeper, need_point, False])
+        results = torch.ops.aten.convolution_backward(
+            grad, x if y is None else y, point, None, *size, [deeper, need_point, False]
+        )
         return results[0], None, None if results[1] is None else results[1].view_as(stage.point)
     channels = grad.shape[1]
     kernel = stage.depth.shape[-1]
@@ -305,7 +306,7 @@ def _convolve_backward(
         of_depth = depthwise.weight_gradient(grad, y, kernel, stage.stride, stage.padding, stage.dilation)
         of_depth = of_depth.view_as(stage.depth)
     if deeper:
-        shape = torch.Size((x_shape[0], channels, grad.shape[2] * stage.stride, grad.shape[3] * stage.stride))
+        shape = torch.Size((x.shape[0], channels, grad.shape[2] * stage.stride, grad.shape[3] * stage.stride))
         of_input = depthwise.input_gradient(
             grad, shape, stage.depth.flatten(0, 1), stage.stride, stage.padding, stage.dilation
         )

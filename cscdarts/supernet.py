@@ -89,19 +89,20 @@ class SearchCell(nn.Module):
         states = list(previous)
         if self.preprocess:
             states = [layer(s) for layer, s in zip(self.preprocess, previous, strict=True)]
-        nodes = [_NodeSum() for _ in range(space.nodes)]
+        sums = _NodeSums(config)
         for source, rows in enumerate(self.rows):
             if source >= space.inputs:
-                states.append(nodes[source - space.inputs].result(config))
+                states.append(sums.take(len(rows) + 1))
             x = states[source]
             operated, bypass = self.splits[source](x)
-            mixed = self.fanouts[source](operated, mixing[rows])
-            extra = self._edge_identity(source, x, len(rows), scale)
-            for position, row in enumerate(rows):
-                factor = None if edge_factors is None else edge_factors[row]
-                node = nodes[space.edges[row][1] - space.inputs]
-                node.add(mixed[position], bypass, extra[position] if extra else None, factor)
-        states.append(nodes[-1].result(config))
+            weights, factors = mixing[rows], None
+            if edge_factors is not None:
+                factors = edge_factors[rows]
+                weights = weights * factors[:, None]
+            sums.add_mixed(self.fanouts[source](operated, weights), bypass, factors)
+            if self.identity == "edge" and scale != 0:
+                self._add_edge_identity(sums, source, x, scale, factors)
+        states.append(sums.take(1))
         output = torch.cat(states[space.inputs :], dim=1) if space.inputs == 2 else states[-1]
         if self.cell_identity is not None and scale != 0:
             carried = self.cell_identity(previous[-1])
@@ -109,47 +110,70 @@ class SearchCell(nn.Module):
                 output = output + (carried if scale == 1 else scale * carried)
         return output
 
-    def _edge_identity(self, source: int, x: Tensor, edges: int, scale: float) -> list[Tensor]:
-        if self.identity != "edge" or scale == 0:
-            return []
+    def _add_edge_identity(
+        self, sums: "_NodeSums", source: int, x: Tensor, scale: float, factors: Tensor | None
+    ) -> None:
         layer = self.edge_identities[source]
         if isinstance(layer, FanOut):
-            maps: list[Tensor] = layer(x, x.new_full((edges, 1), scale))
-            return maps
-        return [x if scale == 1 else scale * x] * edges
+            weights = x.new_full((layer.edges,), scale) if factors is None else scale * factors
+            sums.whole.add_stack(layer(x, weights[:, None]))
+        else:
+            sums.whole.add(x if scale == 1 else scale * x, factors)
 
 
-class _NodeSum:
-    """The running sum of a node's edges, kept apart as operated, bypassed and whole maps until it is complete."""
+class _Pending:
+    """Sums of what has arrived at the nodes that are not complete: the same map for all, and a stack of a map for each."""
 
     def __init__(self) -> None:
-        self.mixed: Tensor | None = None
-        self.bypass: Tensor | None = None
-        self.whole: Tensor | None = None
+        self.common: Tensor | None = None
+        self.stack: Tensor | None = None
 
-    def add(self, mixed: Tensor, bypass: Tensor | None, extra: Tensor | None, factor: Tensor | None) -> None:
-        """Add an edge: its mixed operation, what bypasses it, its identity, all times the edge's factor."""
-
-        def sum_up(total: Tensor | None, part: Tensor | None) -> Tensor | None:
-            if part is None:
-                return total
-            part = part if factor is None else factor * part
-            return part if total is None else total + part
-
-        if bypass is None:
-            self.whole = sum_up(self.whole, mixed)
+    def add(self, part: Tensor, factors: Tensor | None) -> None:
+        """Add part: (n, c, h, w) to each node, times its factor if factors: (nodes,) are given."""
+        if factors is not None:
+            self.add_stack(torch.cat([factor * part for factor in factors.unbind()], dim=1))
         else:
-            self.mixed, self.bypass = sum_up(self.mixed, mixed), sum_up(self.bypass, bypass)
-        self.whole = sum_up(self.whole, extra)
+            self.common = part if self.common is None else self.common + part
 
-    def result(self, config: SupernetConfig) -> Tensor:
-        """The node's value (n, c, h, w)."""
-        total = self.whole
-        if self.mixed is not None:
-            joined = join(self.mixed, self.bypass, config.split_ratio, config.shuffle)
-            total = joined if total is None else total + joined
-        assert total is not None
-        return total
+    def add_stack(self, parts: Tensor) -> None:
+        """Add parts: (n, nodes*c, h, w), one after the other to each node."""
+        self.stack = parts if self.stack is None else self.stack + parts
+
+    def take(self, nodes: int) -> Tensor | None:
+        """The sum of the first of the nodes still pending, (n, c, h, w), which is complete now."""
+        if self.stack is None:
+            return self.common
+        first, rest = self.stack, None
+        if nodes > 1:
+            c = self.stack.shape[1] // nodes
+            first, rest = self.stack.tensor_split((c,), dim=1)
+        self.stack = rest
+        return first if self.common is None else first + self.common
+
+
+class _NodeSums:
+    """What arrives at the pending nodes, kept apart as operated, bypassed and whole maps until a node is complete."""
+
+    def __init__(self, config: SupernetConfig) -> None:
+        self.config = config
+        self.mixed, self.bypass, self.whole = _Pending(), _Pending(), _Pending()
+
+    def add_mixed(self, mixed: Tensor, bypass: Tensor | None, factors: Tensor | None) -> None:
+        """Add a node's mixed operations (n, e*c1, h, w), factors included, and what bypasses them (n, c - c1, h, w)."""
+        if bypass is None:
+            self.whole.add_stack(mixed)
+        else:
+            self.mixed.add_stack(mixed)
+            self.bypass.add(bypass, factors)
+
+    def take(self, nodes: int) -> Tensor:
+        """The value (n, c, h, w) of the first of the pending nodes."""
+        whole, mixed, bypass = (pending.take(nodes) for pending in (self.whole, self.mixed, self.bypass))
+        if mixed is not None:
+            joined = join(mixed, bypass, self.config.split_ratio, self.config.shuffle)
+            whole = joined if whole is None else whole + joined
+        assert whole is not None
+        return whole
 
 
 def outgoing(space: Space, source: int) -> list[int]:
@@ -263,6 +287,9 @@ class Supernet(nn.Module):
             mixing: mixing weights in place of those of the architecture parameters (one-hot rows give a discrete cell).
         """
         mixing = self.mixing() if mixing is None else mixing
+        x = x.contiguous(
+            memory_format=torch.channels_last
+        )  # all that follows keeps it; faster on CPUs and tensor cores
         if self.stem0 is None:
             first = second = self.stem(x)
         else:

@@ -39,7 +39,8 @@ def images(n: int = 4) -> Tensor:
 
 
 def loss_of(model: torch.nn.Module) -> Tensor:
-    return F.cross_entropy(model(images()), torch.tensor([0, 1, 2, 3]))
+    dtype = next(model.parameters()).dtype
+    return F.cross_entropy(model(images().to(dtype)), torch.tensor([0, 1, 2, 3]))
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -47,19 +48,23 @@ def loss_of(model: torch.nn.Module) -> Tensor:
 @pytest.mark.parametrize("edge_norm", [False, True])
 @pytest.mark.parametrize("plain", [False, True])
 def test_equals_the_edge_by_edge_supernet(space: str, ratio: str, edge_norm: bool, plain: bool) -> None:
-    """Ratio 1 is plain DARTS, 1/4 is PC-DARTS's arithmetic: outputs, gradients and running statistics agree."""
+    """Ratio 1 is plain DARTS, 1/4 is PC-DARTS's arithmetic: outputs, gradients and running statistics agree.
+
+    In float64: in float32 a value within rounding of a ReLU's kink may fall on either side, and its gradient with it.
+    """
     config = settings(space, split_ratio=ratio, edge_norm=edge_norm)
     torch.manual_seed(0)
     oracle, ours = OracleSupernet(config, classes=5), supernet(config)
     with torch.no_grad():
         for parameter in oracle.architecture():
             parameter.normal_()
+    oracle, ours = oracle.double(), ours.double()
     copy_weights(oracle, ours)
     for layer in ours.modules():
         if hasattr(layer, "plain"):
             layer.plain = plain
     expected, found = loss_of(oracle), loss_of(ours)
-    assert torch.allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert torch.allclose(found, expected, rtol=1e-10, atol=1e-10)
     expected.backward()
     found.backward()
 
@@ -73,10 +78,11 @@ def test_equals_the_edge_by_edge_supernet(space: str, ratio: str, edge_norm: boo
         target = arranged_grad.detach()
         grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         scale = float(target.abs().max()) + 1e-8
-        assert float((grad - target).abs().max()) < 1e-4 * scale + 1e-6, name
+        assert float((grad - target).abs().max()) < 1e-8 * scale, name
 
     # Running statistics moved alike: in evaluation mode the outputs still agree.
-    assert torch.allclose(ours.eval()(images()), oracle.eval()(images()), rtol=1e-4, atol=1e-5)
+    x = images().double()
+    assert torch.allclose(ours.eval()(x), oracle.eval()(x), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("space", SPACES)
