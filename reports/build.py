@@ -18,7 +18,7 @@ from reports.figures_curves import EPOCH_FIGURES, alpha_figures, epoch_figure
 from reports.figures_forest import cells_figure, forest_figure
 from reports.figures_scatter import error_memory_figure, rank_figure
 from reports.run_page import moment, run_page
-from reports.settings import Study, code, studies
+from reports.settings import Study, studies
 from reports.soundness import Finding, findings
 from reports.store import Store, load
 from reports.table import Table
@@ -189,8 +189,8 @@ def _write(store: Store, folder: Path, formats: set[str], tell: Callable[[str], 
 def _runs(found: Sequence[Study]) -> Iterator[Mapping[str, Any]]:
     for study in found:
         for setting in study.settings:
-            for run in setting.runs.to_dict("records"):
-                yield {str(key): value for key, value in run.items()} | {"data": setting.data}
+            for run in setting.runs:
+                yield run | {"data": setting.data}
 
 
 def _figure_files(drawing: Drawing, formats: set[str], writer: "_Writer") -> list[tuple[str, str]]:
@@ -219,7 +219,7 @@ def _lead(store: Store, found: Sequence[Study]) -> str:
     frame = store.runs
     if frame.empty:
         return "No run is recorded."
-    commits = sorted({code(run) for run in frame.to_dict("records")})
+    commits = sorted({version for study in found for setting in study.settings for version in setting.codes})
     where = "; ".join(study.title for study in found)
     ends = frame["end_ms"].dropna()
     until = f", last record {moment(ends.max())}" if len(ends) else ""

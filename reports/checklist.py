@@ -31,9 +31,9 @@ class Facts:
         self.done = sum(len(setting.done) for setting in self.settings)
         self.codes = sorted({code for s in self.settings for code in s.codes})
         self.machines = sorted({machine for s in self.settings for machine in s.hardware})
-        self.torches = sorted({str(t) for s in self.settings for t in s.done["torch"] if t})
+        self.torches = sorted({str(run["torch"]) for s in self.settings for run in s.done if run["torch"]})
         self.methods = sorted({name for s in self.settings for name in s.methods})
-        self.seeds = [len(set(s.done["seed"])) for s in self.settings]
+        self.seeds = [len({run["seed"] for run in s.done}) for s in self.settings]
         self.clean = bool(self.codes) and not any("+" in c or c == "unknown" for c in self.codes)
 
     def recorded(self, metric: str) -> int:
@@ -200,7 +200,7 @@ def _statistics(facts: Facts) -> Answer:
 
 
 def _models(facts: Facts) -> Answer:
-    texts = sum(int((s.done["genotype"].astype(str) != "").sum()) for s in facts.settings)
+    texts = sum(bool(run["genotype"]) for s in facts.settings for run in s.done)
     return (
         Answer("partly", f"genotypes of {texts} runs are listed; trained weights stay in the run folders", "#figures")
         if texts

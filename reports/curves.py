@@ -61,13 +61,13 @@ class CurveBook:
 
     def band(self, setting: Setting, metric: str) -> tuple[statistics.Values, ...] | None:
         """Epochs, mean, low, high over the setting's runs (finished or not), None where no run has the curve."""
-        curves = [self.of(run).get(metric) for run in setting.runs.to_dict("records")]
+        curves = [self.of(run).get(metric) for run in setting.runs]
         return band(curve for curve in curves if curve is not None)
 
     def alphas(self, setting: Setting) -> dict[str, list[np.ndarray[Any, Any]]]:
         """Softmax of alpha for each kind of cell: one array a run, shape (epochs, edges, operations)."""
         found: dict[str, list[np.ndarray[Any, Any]]] = {}
-        for run in setting.runs.to_dict("records"):
+        for run in setting.runs:
             folder = self._store.folder(str(run["run_id"]), str(run["artifact_uri"]))
             kinds: dict[str, list[list[list[float]]]] = {}
             for line in folder.alphas() if folder else []:

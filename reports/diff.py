@@ -12,7 +12,7 @@ from cscdarts.errors import UserError
 from cscdarts.metrics import METRICS, format_value
 from cscdarts.runfolder import read_json
 from reports import statistics
-from reports.settings import FACTORS, Study, code, studies
+from reports.settings import FACTORS, Study, code, number, studies
 from reports.store import load
 from reports.table import DASH, Block, Cell, Column, Row, Table, text_cell
 from reports.tables_ablation import MACHINE_BOUND, signed
@@ -58,13 +58,9 @@ def snapshot(studies_found: Sequence[Study], commit: str = "") -> dict[str, Any]
                     "seed": int(run["seed"]),
                     "code": code(run),
                     "hardware": str(run["hardware"]),
-                    "values": {
-                        name: float(run[name])
-                        for name in _METRICS
-                        if name in run and float(run[name]) == float(run[name])
-                    },
+                    "values": {name: number(run, name) for name in _METRICS if number(run, name) == number(run, name)},
                 }
-                for run in setting.done.to_dict("records")
+                for run in setting.done
                 if str(run["commit"]).startswith(commit)
             ]
             if runs:

@@ -106,7 +106,7 @@ def _settle(figure: Figure) -> None:
     """Lay the figure out once and for all: the constrained layout would move by hairs with every further drawing."""
     if figure.get_layout_engine() is not None:
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+        figure.set_layout_engine(None)
 
 
 @styled

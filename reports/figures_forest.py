@@ -101,12 +101,11 @@ def cells_figure(study: Study, suffix: str) -> Drawing | None:
     chosen: list[tuple[str, int, Genotype]] = []
     ordered = sorted(study.settings, key=lambda setting: setting is not study.reference)
     for setting in ordered:
-        done = setting.done[setting.done["genotype"].astype(str) != ""]
-        if done.empty:
+        done = [run for run in setting.done if run["genotype"]]
+        if not done:
             continue
         best = selected_run(setting)
-        rows = done[done["hash"] == best[0]] if best else done
-        run = (rows if len(rows) else done).iloc[0]
+        run = next((run for run in done if best and run["hash"] == best[0]), done[0])
         try:
             chosen.append((setting.label(), int(run["seed"]), parse_genotype(str(run["genotype"]))))
         except UserError:

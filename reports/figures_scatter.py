@@ -5,106 +5,105 @@ from collections.abc import Sequence
 
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from cscdarts.metrics import METRICS
 from reports import statistics
 from reports.figure_style import INK, MARKERS, NARROW, PALETTE, PAPER, Drawing, panels, styled
-from reports.settings import FACTORS, Setting, Study
+from reports.settings import FACTORS, Run, Setting, Study, by_machine, column
 
 ERROR, MEMORY = "test_error_pct", "peak_memory_mib"
+_BASELINE_MARKERS = ("v", "P", "X", "*", "D", "<")
+
+
+#: With more marks than this, bars of spread would hide them.
+MOST_BARS = 60
 
 
 def error_memory_figure(study: Study, suffix: str) -> Drawing | None:
     """F3: one panel a machine, because memory of two machines is not comparable; None without both numbers."""
-    machines: dict[str, list[tuple[Setting, pd.DataFrame]]] = {}
+    machines: dict[str, list[tuple[Setting, list[Run]]]] = {}
     for setting in study.settings:
-        known = setting.done[setting.done[ERROR].notna() & setting.done[MEMORY].notna()]
-        for machine, runs in known.groupby(known["hardware"].astype(str), sort=True):
-            machines.setdefault(str(machine) or "unknown machine", []).append((setting, runs))
+        known = [run for run in setting.done if column([run], ERROR).size and column([run], MEMORY).size]
+        for machine, runs in by_machine(known).items():
+            machines.setdefault(machine, []).append((setting, runs))
     return _error_memory(study, machines, suffix) if machines else None
 
 
 @styled
-def _error_memory(study: Study, machines: dict[str, list[tuple[Setting, pd.DataFrame]]], suffix: str) -> Drawing:
+def _error_memory(study: Study, machines: dict[str, list[tuple[Setting, list[Run]]]], suffix: str) -> Drawing:
     figure, grid = panels(len(machines), 1, NARROW, 1.5 + 2.6 * len(machines))
     settings = [setting for group in machines.values() for setting, _ in group]
     ratios = list(dict.fromkeys(s.params.get(FACTORS[0], "–") for s in settings if "csc" in s.methods))
     baselines = list(dict.fromkeys(s.names for s in settings if "csc" not in s.methods))
-    rows = []
+    frames = []
     for axes, (machine, group) in zip([row[0] for row in grid], machines.items(), strict=True):
-        points = []
-        for setting, runs in group:
-            x, y = float(runs[MEMORY].mean()), float(runs[ERROR].mean())
-            points.append((x, y))
-            _point(axes, setting, runs, ratios, baselines)
-            rows.append(
-                {
-                    "machine": machine,
-                    "setting": setting.label(),
-                    "n": len(runs),
-                    "peak_memory_mib": x,
-                    "test_error_pct": y,
-                    "test_error_sd": statistics.sd(runs[ERROR]),
-                }
-            )
-        front = statistics.pareto_front(points)
-        for position in front:
-            rows[len(rows) - len(points) + position]["on_front"] = "yes"
-        axes.step(
-            [points[k][0] for k in front],
-            [points[k][1] for k in front],
-            where="post",
-            color=INK,
-            linewidth=0.9,
-            linestyle=(0, (4, 2)),
-            zorder=1,
-            label="Pareto front",
+        points = pd.DataFrame(
+            {
+                "machine": machine,
+                "setting": setting.label(),
+                "n": len(runs),
+                "peak_memory_mib": float(column(runs, MEMORY).mean()),
+                "test_error_pct": float(column(runs, ERROR).mean()),
+                "test_error_sd": statistics.sd(column(runs, ERROR)),
+            }
+            for setting, runs in group
         )
+        front = statistics.pareto_front(points[[MEMORY, ERROR]])
+        points["on_front"] = ["yes" if k in set(front) else "" for k in range(len(points))]
+        looks: dict[tuple[str, str, bool], list[int]] = {}
+        for position, (setting, _) in enumerate(group):
+            looks.setdefault(_look(setting, ratios, baselines), []).append(position)
+        for (colour, marker, filled), positions in looks.items():
+            same = points.iloc[positions]
+            if len(points) <= MOST_BARS:
+                spread = same["test_error_sd"].astype(float).fillna(0.0)
+                axes.errorbar(
+                    same[MEMORY], same[ERROR], yerr=spread, fmt="none", color=colour, linewidth=0.8, alpha=0.6, zorder=2
+                )
+            sns.scatterplot(
+                data=same,
+                x=MEMORY,
+                y=ERROR,
+                ax=axes,
+                marker=marker,
+                s=44,
+                facecolor=colour if filled else PAPER,
+                edgecolor=colour,
+                linewidth=1.3,
+                legend=False,
+                zorder=3,
+            )
+        steps = points.iloc[front]
+        axes.step(steps[MEMORY], steps[ERROR], where="post", color=INK, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
         axes.set_xlabel("peak memory of the search [MiB]")
         axes.set_ylabel("test error [%]")
         axes.tick_params(labelbottom=True)
         axes.set_title(machine, loc="left")
+        frames.append(points)
     figure.legend(handles=_keys(ratios, baselines, settings), loc="outside lower center", ncols=2)
-    data = pd.DataFrame(rows)
-    front_names = [str(row["setting"]) for row in rows if row.get("on_front")]
+    data = pd.concat(frames, ignore_index=True)
+    best = data[data["on_front"] == "yes"]["setting"].tolist()
+    named = "; ".join(best[:12]) + (f"; and {len(best) - 12} more" if len(best) > 12 else "")
     return Drawing(
         "F3",
         f"f3_error_memory{suffix}",
         f"Test error against memory of the search ({study.title})",
         "Each mark is the mean over seeds of one setting, bars are one standard deviation of the error; the dashed line "
         "joins the settings that no other beats in both. Machines are kept apart.",
-        "Scatter of mean test error against peak memory of the search. On the Pareto front: "
-        + "; ".join(front_names)
-        + ".",
+        f"Scatter of mean test error against peak memory of the search. On the Pareto front: {named}.",
         figure,
         data,
     )
 
 
-def _point(axes: Axes, setting: Setting, runs: pd.DataFrame, ratios: Sequence[str], baselines: Sequence[str]) -> None:
-    csc = "csc" in setting.methods
-    colour = PALETTE[ratios.index(setting.params.get(FACTORS[0], "–")) % 6] if csc else "#666666"
+def _look(setting: Setting, ratios: Sequence[str], baselines: Sequence[str]) -> tuple[str, str, bool]:
+    """Colour by ratio, marker by identity, filled at second order; baselines grey with markers of their own."""
+    if "csc" not in setting.methods:
+        return ("#666666", _BASELINE_MARKERS[baselines.index(setting.names) % 6], True)
+    colour = PALETTE[ratios.index(setting.params.get(FACTORS[0], "–")) % 6]
     identity = {"cell": 0, "edge": 2, "none": 1}.get(setting.params.get(FACTORS[1], ""), 3)
-    marker = MARKERS[identity] if csc else ("v", "P", "X", "*", "D", "<")[baselines.index(setting.names) % 6]
-    filled = not csc or setting.params.get(FACTORS[2]) != "1"
-    spread = statistics.sd(runs[ERROR])
-    x, y = float(runs[MEMORY].mean()), float(runs[ERROR].mean())
-    if spread:
-        axes.errorbar(x, y, yerr=spread, color=colour, linewidth=0.8, alpha=0.6, zorder=2)
-    sns.scatterplot(
-        x=[x],
-        y=[y],
-        ax=axes,
-        marker=marker,
-        s=44,
-        facecolor=colour if filled else PAPER,
-        edgecolor=colour,
-        linewidth=1.3,
-        legend=False,
-        zorder=3,
-    )
+    return (colour, MARKERS[identity], setting.params.get(FACTORS[2]) != "1")
 
 
 def _keys(ratios: Sequence[str], baselines: Sequence[str], settings: Sequence[Setting]) -> list[Line2D]:
@@ -128,7 +127,7 @@ def _keys(ratios: Sequence[str], baselines: Sequence[str], settings: Sequence[Se
     for name, filled in (("1", False), ("2", True)):
         if any(s.params.get(FACTORS[2]) == name for s in csc):
             keys.append(key(f"order {name}", "o", INK, filled))
-    keys += [key(name, ("v", "P", "X", "*", "D", "<")[k % 6], "#666666") for k, name in enumerate(baselines)]
+    keys += [key(name, _BASELINE_MARKERS[k % 6], "#666666") for k, name in enumerate(baselines)]
     return [*keys, Line2D([], [], color=INK, linewidth=0.9, linestyle=(0, (4, 2)), label="Pareto front")]
 
 

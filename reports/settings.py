@@ -34,6 +34,29 @@ METHODS = {
 METHOD_ORDER = tuple(METHODS)
 
 
+#: One run: a row of `Store.runs`.
+Run = dict[str, Any]
+
+
+def number(run: Mapping[str, Any], metric: str) -> float:
+    """A run's metric, NaN where it has none."""
+    value = run.get(metric)
+    return float(value) if isinstance(value, int | float) else float("nan")
+
+
+def column(runs: Iterable[Mapping[str, Any]], metric: str) -> statistics.Values:
+    """The finite values of a metric over runs, in their order, shape (m,)."""
+    return statistics.finite([number(run, metric) for run in runs])
+
+
+def by_machine(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """Runs by the machine they ran on, machines sorted; memory and time of two machines are never put together."""
+    found: dict[str, list[Run]] = {}
+    for run in sorted(runs, key=lambda run: str(run["hardware"])):
+        found.setdefault(str(run["hardware"]) or "unknown machine", []).append(run)
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class Setting:
     """One setting of the experiment with its runs.
@@ -44,7 +67,7 @@ class Setting:
         scale, data: at which scale, on which data (the recorded label), both as printed.
         dataset, space: data set and search space of its config.
         params: the dotted parameters, seeds left out.
-        runs: its rows of `Store.runs`, by seed.
+        runs: its rows of `Store.runs` as plain dicts, by seed; a frame for each of a thousand settings costs minutes.
     """
 
     anchor: str
@@ -54,12 +77,12 @@ class Setting:
     dataset: str
     space: str
     params: Mapping[str, str]
-    runs: pd.DataFrame
+    runs: tuple[Run, ...]
 
     @functools.cached_property
-    def done(self) -> pd.DataFrame:
+    def done(self) -> tuple[Run, ...]:
         """The finished runs."""
-        return self.runs[self.runs["status"] == "done"]
+        return tuple(run for run in self.runs if run["status"] == "done")
 
     @property
     def method(self) -> str:
@@ -74,16 +97,16 @@ class Setting:
     @functools.cached_property
     def hardware(self) -> tuple[str, ...]:
         """The machines of the finished runs."""
-        return tuple(sorted({str(value) for value in self.done["hardware"] if value}))
+        return tuple(sorted({str(run["hardware"]) for run in self.done if run["hardware"]}))
 
     @functools.cached_property
     def codes(self) -> tuple[str, ...]:
         """The code versions of the finished runs, `+` marking uncommitted changes."""
-        return tuple(sorted({code(row) for row in self.done.to_dict("records")}))
+        return tuple(sorted({code(run) for run in self.done}))
 
     def values(self, metric: str) -> statistics.Values:
         """The finite values of a metric over finished runs, by seed, shape (n,)."""
-        return statistics.finite(self.done[metric]) if metric in self.done else statistics.finite([])
+        return column(self.done, metric)
 
     def describe(self, names: Iterable[str] = FACTORS) -> str:
         """`ratio 1/2, identity cell, order 2`."""
@@ -148,6 +171,7 @@ def code(run: Mapping[Any, Any]) -> str:
     return (commit[:7] or "unknown") + ("+" if str(run["dirty"]).lower() in ("true", "1", "yes") else "")
 
 
+@functools.lru_cache(maxsize=65536)
 def normal_text(value: object) -> str:
     """A parameter's value with the spelling of lists and booleans evened out, for comparison only."""
     return str(value).lower().translate(str.maketrans("", "", "[](){}'\" ")).rstrip(",")
@@ -180,39 +204,33 @@ def studies(store: Store) -> list[Study]:
     if frame.empty:
         return []
     names = [name for name in param_columns(frame) if name not in SEEDS]
-    texts = frame[names].astype(object).where(frame[names].notna(), "") if names else pd.DataFrame(index=frame.index)
-    # A run whose parameters are not mirrored yet cannot be put with others, so it stands alone under its hash.
-    alone = (texts == "").all(axis=1) if names else pd.Series(True, index=frame.index)
-    joined = ["\x1f".join(map(str, row)) for row in texts.to_numpy()] if names else [""] * len(frame)
-    data = _data_labels(frame)
-    keys = [
-        f"{scale}\x1e{label}\x1e{own if lonely else text}"
-        for scale, label, own, lonely, text in zip(frame["scale"], data, frame["hash"], alone, joined, strict=True)
-    ]
+    if names:
+        frame = frame.assign(**{name: frame[name].astype(object).where(frame[name].notna(), "") for name in names})
+    runs: list[Run] = [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+    labels = _data_labels(frame)
+    gathered: dict[tuple[str, ...], list[tuple[str, Run]]] = {}
+    for run, label in zip(runs, labels, strict=True):
+        params = tuple(str(run[name]) for name in names)
+        # A run whose parameters are not mirrored yet cannot be put with others, so it stands alone under its hash.
+        key = (str(run["scale"]), label, *params) if any(params) else (str(run["scale"]), label, str(run["hash"]))
+        gathered.setdefault(key, []).append((label, run))
     blocks: dict[tuple[str, str], list[Setting]] = {}
-    for _, rows in frame.assign(_data=data).groupby(pd.Series(keys, index=frame.index), sort=True):
-        first = rows.iloc[0]
-        params = {name: str(texts.loc[rows.index[0], name]) for name in names}
-        ordered = rows.sort_values(["seed", "hash"])
+    for _, group in sorted(gathered.items()):
+        label, first = group[0]
+        params_of = {name: str(first[name]) for name in names}
+        lone = "" if any(params_of.values()) else str(first["hash"])
         setting = Setting(
-            anchor=_anchor(
-                str(first["scale"]), str(first["_data"]), params, "" if params_known(params) else str(first["hash"])
-            ),
-            methods=tuple(dict.fromkeys(m for text in rows["methods"] for m in str(text).split(",") if m)),
+            anchor=_anchor(str(first["scale"]), label, params_of, lone),
+            methods=tuple(dict.fromkeys(m for _, run in group for m in str(run["methods"]).split(",") if m)),
             scale=str(first["scale"]) or "unknown",
-            data=str(first["_data"]),
-            dataset=params.get("data.dataset", ""),
-            space=params.get("supernet.space", ""),
-            params=params,
-            runs=ordered.drop(columns="_data"),
+            data=label,
+            dataset=params_of.get("data.dataset", ""),
+            space=params_of.get("supernet.space", ""),
+            params=params_of,
+            runs=tuple(sorted((run for _, run in group), key=lambda run: (run["seed"], run["hash"]))),
         )
         blocks.setdefault((setting.data, setting.scale), []).append(setting)
     return [_study(*where, found) for where, found in sorted(blocks.items())]
-
-
-def params_known(params: Mapping[str, str]) -> bool:
-    """Whether any parameter of a run has been mirrored."""
-    return any(params.values())
 
 
 def _anchor(scale: str, data: str, params: Mapping[str, str], lone: str) -> str:
@@ -311,8 +329,8 @@ def pairs(a: Setting, b: Setting, metric: str) -> Pairs:
 
 def _by_seed(setting: Setting, metric: str) -> dict[tuple[int, str], tuple[float, str]]:
     found: dict[tuple[int, str], tuple[float, str]] = {}
-    for run in setting.done.to_dict("records"):
-        value = float(run.get(metric, float("nan")))
+    for run in setting.done:
+        value = number(run, metric)
         if value == value:
             found[(int(run["seed"]), _retrain_seed(run))] = (value, f"{code(run)} {run['torch']}")
     return found

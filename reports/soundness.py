@@ -99,7 +99,7 @@ def _gaps(store: Store, studies: Sequence[Study]) -> list[Finding]:
 def _mixtures(studies: Sequence[Study]) -> list[Finding]:
     machines = sorted({machine for study in studies for setting in study.settings for machine in setting.hardware})
     codes = sorted({version for study in studies for setting in study.settings for version in setting.codes})
-    torches = sorted({str(t) for study in studies for s in study.settings for t in s.done["torch"] if t})
+    torches = sorted({str(run["torch"]) for study in studies for s in study.settings for run in s.done if run["torch"]})
     found = []
     if len(machines) > 1:
         found.append(

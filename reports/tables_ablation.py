@@ -1,12 +1,13 @@
 """T3, the ablation: ratio x identity x order, with paired differences to the default setting; and its variance split."""
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
 
 from cscdarts.metrics import METRICS, format_value
 from reports import statistics
-from reports.settings import FACTORS, SEEDS, Setting, Study, factor_label, pairs
+from reports.settings import FACTORS, Setting, Study, factor_label, number, pairs
 from reports.table import DASH, Block, Cell, Column, Notes, Row, Table, metric_cell, text_cell
 
 ERROR = "test_error_pct"
@@ -18,6 +19,7 @@ _WIDE = frozenset({"html", "csv", "md"})
 _CSV = frozenset({"csv"})
 
 
+@functools.lru_cache(maxsize=64)
 def differences(study: Study) -> dict[str, statistics.PairedDifference]:
     """Paired differences of the test error to the reference setting, by anchor, for all other settings."""
     reference = study.reference
@@ -194,7 +196,7 @@ def machine_cell(setting: Setting, metric: str, notes: Notes) -> Cell:
 def lacks(setting: Setting, notes: Notes) -> str:
     """Marks for what weakens a setting's mean: failed or unfinished runs, numbers that are none, mixed code."""
     marks = []
-    failed = int((setting.runs["status"] == "failed").sum())
+    failed = sum(run["status"] == "failed" for run in setting.runs)
     waiting = len(setting.runs) - len(setting.done) - failed
     gone = len(setting.done) - setting.values(ERROR).size
     if failed:
@@ -242,8 +244,8 @@ def variance_table(found: Sequence[Study]) -> Table:
 
 def _variance_row(setting: Setting, notes: Notes) -> Row:
     done = setting.done
-    parts = statistics.variance_components(done[ERROR].tolist(), done["seed"].tolist())
-    total = statistics.sd(done[ERROR])
+    parts = statistics.variance_components([number(run, ERROR) for run in done], [run["seed"] for run in done])
+    total = statistics.sd(setting.values(ERROR))
     mark = (
         ""
         if parts.retrain_sd is not None
@@ -280,13 +282,8 @@ def selected_run(setting: Setting) -> tuple[str, float] | None:
     Validation error: that of the derived cell under shared weights where every run has it, else that of the supernet.
     """
     for metric in ("derived_valid_error_pct", "supernet_valid_error_pct"):
-        done = setting.done
-        if metric in done:
-            known = done[done[metric].notna() & done[ERROR].notna()]
-            if len(known) and len(known) == int(done[ERROR].notna().sum()):
-                best = known.sort_values([metric, "hash"]).iloc[0]
-                return str(best["hash"]), float(best[ERROR])
+        tested = [run for run in setting.done if number(run, ERROR) == number(run, ERROR)]
+        if tested and all(number(run, metric) == number(run, metric) for run in tested):
+            best = min(tested, key=lambda run: (number(run, metric), run["hash"]))
+            return str(best["hash"]), number(best, ERROR)
     return None
-
-
-__all__ = ["SEEDS", "ablation_table", "adjusted_p", "differences", "selected_run", "variance_table"]

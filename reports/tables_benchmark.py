@@ -98,7 +98,7 @@ class CheckBook:
             return []
         if setting.anchor not in self._read:
             found = []
-            for run in setting.done.to_dict("records"):
+            for run in setting.done:
                 folder = self._store.folder(str(run["run_id"]), str(run["artifact_uri"]))
                 try:
                     content = read_json(folder.file("check.json")) if folder else None

@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 
-import pandas as pd
-
 from benchmarks.published import primary_rows
 from cscdarts.metrics import METRICS
 from reports import statistics
-from reports.settings import FACTORS, Setting, Study, code, factor_label
+from reports.settings import FACTORS, Run, Setting, Study, by_machine, code, column, factor_label, number
 from reports.table import Block, Cell, Column, Notes, Row, Table, metric_cell, number_cell, text_cell
 
 #: The same on every machine.
@@ -74,46 +72,42 @@ def _published_block(notes: Notes, extra: int) -> Block:
 
 
 def _rows(setting: Setting, study: Study, extra: Sequence[str], notes: Notes) -> list[Row]:
-    names = [name for name in (*COUNTED, *MEASURED) if name in setting.done]
-    known = setting.done[setting.done[names].notna().any(axis=1)] if names else setting.done.iloc[:0]
+    known = [run for run in setting.done if any(number(run, m) == number(run, m) for m in (*COUNTED, *MEASURED))]
     rows = []
-    for machine, runs in known.groupby(known["hardware"].astype(str), sort=True):
-        base = _plain(study, setting, str(machine))
+    for machine, runs in by_machine(known).items():
+        base = _plain(study, setting, machine)
         cells = [
             text_cell(setting.names, link=f"#{setting.anchor}"),
             *(text_cell(setting.params.get(name, "")) for name in (*FACTORS, *extra)),
             Cell(source="paper"),
-            *(
-                metric_cell(setting, name, values=runs[name].to_numpy(dtype=float) if name in runs else [])
-                for name in (*COUNTED, *MEASURED)
-            ),
+            *(metric_cell(setting, name, values=column(runs, name)) for name in (*COUNTED, *MEASURED)),
             _ratio(runs, base, "peak_memory_mib", notes),
             _ratio(runs, base, "search_time_s", notes),
             Cell(str(len(runs)), len(runs)),
-            text_cell(str(machine)),
+            text_cell(machine),
             text_cell("this report"),
         ]
         rows.append(Row(tuple(cells), "ours"))
     return rows
 
 
-def _plain(study: Study, setting: Setting, machine: str) -> pd.DataFrame | None:
+def _plain(study: Study, setting: Setting, machine: str) -> list[Run]:
     """The runs of ratio 1 without identity at the setting's order and other parameters, on this machine."""
     ratio, identity, _ = FACTORS
     for other in study.ablation:
         wanted = {**setting.params, ratio: "1", identity: "none"}
         if "csc" in setting.methods and dict(other.params) == wanted:
-            return other.done[other.done["hardware"].astype(str) == machine]
-    return None
+            return by_machine(other.done).get(machine, [])
+    return []
 
 
-def _ratio(runs: pd.DataFrame, base: pd.DataFrame | None, metric: str, notes: Notes) -> Cell:
-    if base is None or base.empty or metric not in runs:
+def _ratio(runs: Sequence[Run], base: Sequence[Run], metric: str, notes: Notes) -> Cell:
+    if not base:
         return Cell()
-    versions = {code(run) for frame in (runs, base) for run in frame.to_dict("records")}
+    versions = {code(run) for run in (*runs, *base)}
     if len(versions) > 1:
         return Cell(marks=notes.mark("runs of several code versions are not compared"))
-    ours, plain = statistics.mean(runs[metric]), statistics.mean(base[metric])
+    ours, plain = statistics.mean(column(runs, metric)), statistics.mean(column(base, metric))
     return (
         Cell() if ours is None or not plain else Cell(f"{ours / plain:.2f}", ours / plain, source="ours", n=len(runs))
     )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from cscdarts.metrics import format_value
-from reports.settings import FACTORS, Setting, Study, code, method_title
+from reports.settings import FACTORS, Run, Setting, Study, code, method_title, number
 from reports.store import Store
 from reports.table import Block, Cell, Column, Row, Table, text_cell
 from reports.tables_ablation import ERROR
@@ -34,13 +34,13 @@ def settings_table(studies: Sequence[Study]) -> Table:
 
 
 def _setting_row(setting: Setting, study: Study) -> Row:
-    hashes = [str(value) for value in setting.runs["hash"]]
+    hashes = [str(run["hash"]) for run in setting.runs]
     name = f"{setting.names} ({setting.describe((*FACTORS, *study.varied))})"
     cells = (
         text_cell(name),
         Cell(str(len(setting.done)), len(setting.done)),
         Cell(str(len(setting.runs)), len(setting.runs)),
-        text_cell(" ".join(str(seed) for seed in setting.runs["seed"])),
+        text_cell(" ".join(str(run["seed"]) for run in setting.runs)),
         Cell(" ".join(hashes), " ".join(hashes), links=tuple((key, f"#run-{key}") for key in hashes)),
         text_cell(", ".join(setting.codes)),
         text_cell("; ".join(setting.hardware)),
@@ -72,8 +72,8 @@ def runs_table(store: Store, studies: Sequence[Study]) -> Table:
     for study in studies:
         rows = []
         for setting in study.settings:
-            for run in setting.runs.to_dict("records"):
-                value = float(run.get(ERROR, float("nan")))
+            for run in setting.runs:
+                value = number(run, ERROR)
                 known = value == value and run["status"] == "done"
                 cells = (
                     Cell(str(run["hash"]), str(run["hash"]), link=f"runs/{run['hash']}.html"),
@@ -126,7 +126,7 @@ def missing_table(store: Store, studies: Sequence[Study]) -> Table:
     for study in studies:
         rows = []
         for setting in study.settings:
-            for run in setting.runs.to_dict("records"):
+            for run in setting.runs:
                 what, reason = _trouble(store, run)
                 if what:
                     left = int(setting.values(ERROR).size)
@@ -169,13 +169,13 @@ def missing_table(store: Store, studies: Sequence[Study]) -> Table:
     )
 
 
-def _trouble(store: Store, run: dict[object, object]) -> tuple[str, str]:
+def _trouble(store: Store, run: Run) -> tuple[str, str]:
     status = str(run["status"])
     if status == "failed":
         return "failed", str(run["failure"]) or "no reason recorded"
     if status != "done":
         return f"not finished ({status or 'unknown'})", ""
-    value = float(str(run.get(ERROR, "nan")))
+    value = number(run, ERROR)
     if value != value:
         bad = (str(run["hash"]), ERROR) in store.not_a_number
         return "no test error", "recorded as NaN or infinite" if bad else "not recorded"

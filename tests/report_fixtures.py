@@ -264,3 +264,42 @@ def _add_synthetic(
         alphas=alphas if searched else [],
         check=check_content(seed) if searched else None,
     )
+
+
+def clone_runs(store: SyntheticStore, template: str, count: int) -> None:
+    """Copy one recorded run `count` times by SQL, each with its own hash, seed and split ratio, and its files as links.
+
+    Writing 5,000 runs through the client would take many minutes; the rows that come out are the same.
+    """
+    import sqlite3
+
+    place = Path(store.client.get_run(template).info.artifact_uri)
+    db = sqlite3.connect(store.folder / "mlflow.db")
+    for k in range(count):
+        identity = f"{k:032x}"
+        files = place.parent.parent / identity / "artifacts"
+        files.mkdir(parents=True)
+        for path in place.iterdir():
+            (files / path.name).hardlink_to(path)
+        columns = [row[1] for row in db.execute("pragma table_info(runs)")]
+        chosen = ",".join({"run_uuid": "?", "artifact_uri": "?"}.get(name, name) for name in columns)
+        order = [
+            str(files) if name == "artifact_uri" else identity
+            for name in columns
+            if name in ("run_uuid", "artifact_uri")
+        ]
+        db.execute(f"INSERT INTO runs SELECT {chosen} FROM runs WHERE run_uuid = ?", (*order, template))
+        for table in ("params", "tags", "latest_metrics"):
+            names = [row[1] for row in db.execute(f"pragma table_info({table})")]
+            copied = ",".join("?" if name == "run_uuid" else name for name in names)
+            db.execute(f"INSERT INTO {table} SELECT {copied} FROM {table} WHERE run_uuid = ?", (identity, template))
+        changes = {"cscdarts.hash": f"{k:016x}", "cscdarts.seed": str(k % 5)}
+        for key, value in changes.items():
+            db.execute("UPDATE tags SET value = ? WHERE run_uuid = ? AND key = ?", (value, identity, key))
+        changes = {"search.lr": str(0.001 * (1 + k // 5)), "seed": str(k % 5), "evaluation.seed": str(k % 5)}
+        for key, value in changes.items():
+            db.execute("UPDATE params SET value = ? WHERE run_uuid = ? AND key = ?", (value, identity, key))
+        shift = "UPDATE latest_metrics SET value = value + ? WHERE run_uuid = ? AND key = 'test_error_pct'"
+        db.execute(shift, (0.01 * (k % 7), identity))
+    db.commit()
+    db.close()
