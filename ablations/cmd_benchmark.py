@@ -132,3 +132,29 @@ def show(name: str, top: int) -> None:
             click.echo(f"\n{dataset}, {epochs} epochs, trials {list(table.trials(dataset, epochs)) or 'only means'}")
             for place in np.argsort(-np.nan_to_num(test, nan=-1.0), kind="stable")[: min(top, table.holds)].tolist():
                 click.echo(f"  {place:6d}  {official_archs()[place]}  valid {valid[place]:.2f}  test {test[place]:.2f}")
+
+
+@benchmark.command()
+@click.argument("first", metavar="BENCHMARK")
+@click.argument("second", metavar="BENCHMARK")
+@click.option("--split", type=click.Choice(["valid", "test"]), default="test", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def compare(first: str, second: str, split: str, as_json: bool) -> None:
+    """How alike two benchmarks rank the cells that both hold, for each pair of their data sets."""
+    import json
+
+    from benchmarks.agreement import agreement_of
+    from benchmarks.sources import open_table
+
+    rows = agreement_of(open_table(first, _say), open_table(second, _say), "valid" if split == "valid" else "test")
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    click.echo(f"{'first':18}{'second':18}{'cells':>7}{'Spearman':>10}{'Kendall':>9}{'top 1 %':>9}{'top 10 %':>9}")
+    for row in rows:
+        numbers = [row[key] for key in ("spearman", "kendall", "top_1_overlap_pct", "top_10_overlap_pct")]
+        shown = ["–" if value is None else f"{value:.3f}" for value in numbers[:2]]
+        shown += ["–" if value is None else f"{value:.1f}" for value in numbers[2:]]
+        click.echo(
+            f"{row['first']:18}{row['second']:18}{row['cells']:>7}{shown[0]:>10}{shown[1]:>9}{shown[2]:>9}{shown[3]:>9}"
+        )

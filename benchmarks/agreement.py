@@ -1,9 +1,12 @@
 """How well one scoring of architectures agrees with another: pure functions of two score vectors."""
 
+import math
+from typing import Any
+
 import numpy as np
 from scipy import stats
 
-from benchmarks.table import Floats
+from benchmarks.table import Floats, Split, Table
 
 
 def kendall_tau(first: Floats, second: Floats) -> float:
@@ -29,6 +32,26 @@ def top_k_overlap_pct(first: Floats, second: Floats, k: int) -> float:
     if not 1 <= k <= len(first):
         raise ValueError(f"k={k}: from 1 to the {len(first)} scores")
     return 100.0 * float((_membership(first, k) * _membership(second, k)).sum()) / k
+
+
+def agreement_of(first: Table, second: Table, split: Split = "test") -> list[dict[str, Any]]:
+    """How alike two tables rank the cells that both hold, one entry for each pair of data sets (longest trainings).
+
+    `top_1_overlap_pct` and `top_10_overlap_pct` are shares of the best 1 % and 10 % that are common; None where undefined.
+    """
+    rows = []
+    for one in first.datasets:
+        for other in second.datasets:
+            a, b = first.accuracy(one, split), second.accuracy(other, split)
+            both = np.isfinite(a) & np.isfinite(b)
+            a, b = a[both], b[both]
+            numbers = {"spearman": spearman_rho(a, b), "kendall": kendall_tau(a, b)}
+            for share in (1, 10):
+                k = len(a) * share // 100
+                numbers[f"top_{share}_overlap_pct"] = top_k_overlap_pct(a, b, k) if k else float("nan")
+            shown = {key: value if math.isfinite(value) else None for key, value in numbers.items()}
+            rows.append({"first": one, "second": other, "split": split, "cells": int(both.sum()), **shown})
+    return rows
 
 
 def _membership(scores: Floats, k: int) -> Floats:

@@ -71,13 +71,17 @@ def check(
     return describe_cell(table, _arch_of(what), epochs, trial)
 
 
-def check_run(folder: RunFolder, benchmark: str = "embedded", cells: int | None = 100) -> dict[str, Any]:
+def check_run(
+    folder: RunFolder, benchmark: str = "embedded", cells: int | None = 40, images: int | None = 512
+) -> dict[str, Any]:
     """Write a run's `check.json`, and its derived cells' benchmark numbers by epoch into `metrics.jsonl` (stage `check`).
+
+    The default sample is small, because every run of a grid pays for it; `check` with more cells looks closer.
 
     Errors:
         UserError: the run is not in the `nasbench201` space, or its search is not done.
     """
-    found = describe_run(folder, open_table(benchmark), cells=cells, report=folder.log)
+    found = describe_run(folder, open_table(benchmark), cells=cells, images=images, report=folder.log)
     for entry in found["trajectory"]:
         values = {
             "benchmark_valid_acc_pct": entry["valid_acc"],
@@ -136,7 +140,7 @@ def describe_run(
     epochs: int | None = None,
     trial: int | None = None,
     cells: int | None = 100,
-    images: int | None = 1000,
+    images: int | None = None,
     report: Say = _silent,
 ) -> dict[str, Any]:
     """Everything a table says of one run's derived cells; see `check`. One-shot scores use at most `images` images.

@@ -29,11 +29,11 @@ def open_table(name: str, report: Callable[[str], None] = lambda line: None) -> 
         return embedded_table()
     if not separator or not place:
         raise UserError("--benchmark", name, FORMS, "Name one of these.")
-    if form == "index":
+    if form == "index" and not place.endswith((".csv", ".csv.gz")):
         from benchmarks.index import read_index
 
         return read_index(Path(place))
-    if form == "csv":
+    if form in ("index", "csv"):
         from benchmarks.csv_table import read_csv
 
         return read_csv(Path(place))

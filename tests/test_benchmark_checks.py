@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import checks
-from benchmarks.agreement import kendall_tau, spearman_rho, top_k_overlap_pct
+from benchmarks.agreement import agreement_of, kendall_tau, spearman_rho, top_k_overlap_pct
 from benchmarks.baselines import _mutate, random_search, regularised_evolution
 from benchmarks.checks import check, check_run, describe_run
 from benchmarks.index import write_index
@@ -244,6 +244,16 @@ def test_top_k_overlap_by_hand() -> None:
     assert top_k_overlap_pct(a[order], b[order], 2) == 50
     with pytest.raises(ValueError, match="k=5"):
         top_k_overlap_pct(a, b, 5)
+
+
+def test_a_table_agrees_with_itself_and_disagrees_with_its_reverse() -> None:
+    table = invented()
+    (same,) = agreement_of(table, table)
+    assert (same["spearman"], same["kendall"], same["top_10_overlap_pct"]) == (pytest.approx(1), pytest.approx(1), 100)
+    turned = Table({name: 100 - values for name, values in invented("cifar10").columns.items()}, {})
+    (reverse,) = agreement_of(table, turned)
+    assert reverse["spearman"] == pytest.approx(-1)
+    assert (reverse["first"], reverse["second"], reverse["cells"]) == ("digits", "cifar10", SIZE)
 
 
 # --- searches on a table
