@@ -3,7 +3,6 @@
 The benchmark's cells have no identity connection and no channel split: a look-up tests only what the search side found.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,20 +11,16 @@ import numpy as np
 
 from benchmarks.agreement import kendall_tau, spearman_rho, top_k_overlap_pct
 from benchmarks.baselines import random_search, regularised_evolution
+from benchmarks.cell_checks import arch_of, dataset_entry, describe_cell, json_number
 from benchmarks.sources import open_table
-from benchmarks.space import SIZE, network_classes, official_archs, read_cell
-from benchmarks.table import Floats, Table, percentile, rank, regret
+from benchmarks.space import official_archs, read_cell
+from benchmarks.table import Floats, Table
 from cscdarts.config import RunConfig
 from cscdarts.derive import genotype_of_line
 from cscdarts.errors import UserError
-from cscdarts.genotype import CellGenotype
 from cscdarts.randomness import numpy_generator
 from cscdarts.runfolder import RunFolder, read_json, write_json
 
-LIMITS = (
-    "The benchmark trained these cells without identity connection and without channel split, so a look-up tests only "
-    "what the search found, not the network that CSC-DARTS would retrain."
-)
 #: Repeats and longest run of the baselines on the table.
 REPEATS, QUERIES = 500, 200
 _SHOWN_QUERIES = (1, 2, 5, 10, 20, 50, 100, 150, 200)
@@ -68,7 +63,7 @@ def check(
     folder = RunFolder(Path(what))
     if len(what) < 4096 and folder.file("config.json").is_file():
         return describe_run(folder, table, epochs=epochs, trial=trial, cells=cells, report=report)
-    return describe_cell(table, _arch_of(what), epochs, trial)
+    return describe_cell(table, arch_of(what), epochs, trial)
 
 
 def check_run(
@@ -92,45 +87,6 @@ def check_run(
         folder.record("check", entry["epoch"], 0, {name: value for name, value in values.items() if value is not None})
     write_json(folder.file("check.json"), found)
     return found
-
-
-def describe_cell(table: Table, arch: str | int, epochs: int | None = None, trial: int | None = None) -> dict[str, Any]:
-    """Everything a table says of one cell; see `check`."""
-    index = table.index(arch)
-    held = [dataset for dataset in table.datasets if epochs is None or epochs in table.epochs(dataset)]
-    if not held:
-        table.resolve(table.datasets[0], epochs)
-    return {
-        "arch": official_archs()[index],
-        "index": index,
-        "benchmark": {**table.provenance, "holds": table.holds, "of": SIZE},
-        "datasets": {dataset: _dataset_entry(table, dataset, index, epochs, trial) for dataset in held},
-        "same_network": _same_network(table, index),
-        "limits": LIMITS,
-    }
-
-
-def _dataset_entry(table: Table, dataset: str, index: int, epochs: int | None, trial: int | None) -> dict[str, Any]:
-    """Rank, percentile and regret are by test accuracy; `valid_rank` and `valid_regret` by validation accuracy."""
-    length = table.resolve(dataset, epochs)
-    valid, test = (table.accuracy(dataset, split, length, trial) for split in ("valid", "test"))
-    best = int(np.nanargmax(test))
-    cost = table.query_cost_s(dataset, length)[index]
-    return {
-        "epochs": length,
-        "trial": "mean" if trial is None else trial,
-        "trials": list(table.trials(dataset, length)),
-        "valid_acc": _number(valid[index]),
-        "test_acc": _number(test[index]),
-        "rank": rank(test, test[index]) if np.isfinite(test[index]) else None,
-        "percentile": _number(percentile(test, test[index])) if np.isfinite(test[index]) else None,
-        "regret": _number(regret(test, test[index])),
-        "valid_rank": rank(valid, valid[index]) if np.isfinite(valid[index]) else None,
-        "valid_regret": _number(regret(valid, valid[index])) if np.isfinite(valid[index]) else None,
-        "best_index": best,
-        "best_test_acc": _number(test[best]),
-        "query_cost_s": _number(cost),
-    }
 
 
 def describe_run(
@@ -194,7 +150,7 @@ def _trajectory(
     entries: dict[str, dict[str, Any]] = {}
     for arch in set(derived.values()):
         index = table.index(arch)
-        entries[arch] = {name: _dataset_entry(table, name, index, epochs, trial) for name in datasets}
+        entries[arch] = {name: dataset_entry(table, name, index, epochs, trial) for name in datasets}
     kept = ("valid_acc", "test_acc", "rank", "percentile", "regret", "query_cost_s")
     return [
         {
@@ -230,10 +186,12 @@ def _summary(curve: Floats, reached: float | None) -> dict[str, Any]:
     return {
         "repeats": curve.shape[0],
         "queries": shown,
-        "test_acc_mean": [_number(mean[count - 1]) for count in shown],
-        "test_acc_sd": [_number(curve[:, count - 1].std(ddof=1)) for count in shown],
+        "test_acc_mean": [json_number(mean[count - 1]) for count in shown],
+        "test_acc_sd": [json_number(curve[:, count - 1].std(ddof=1)) for count in shown],
         "queries_to_match": int(enough[0]) + 1 if len(enough) else None,
-        "beaten_repeats_pct": _number(100.0 * float((curve[:, -1] < reached).mean())) if reached is not None else None,
+        "beaten_repeats_pct": json_number(100.0 * float((curve[:, -1] < reached).mean()))
+        if reached is not None
+        else None,
     }
 
 
@@ -264,9 +222,9 @@ def _supernet_agreement(
         return {}
     k = max(1, len(held) // 10)
     return {
-        "kendall_tau": _number(kendall_tau(scores, valid[held])),
-        "spearman_rho": _number(spearman_rho(scores, valid[held])),
-        "top_k_overlap_pct": _number(top_k_overlap_pct(scores, valid[held], k)) if len(held) > 1 else None,
+        "kendall_tau": json_number(kendall_tau(scores, valid[held])),
+        "spearman_rho": json_number(spearman_rho(scores, valid[held])),
+        "top_k_overlap_pct": json_number(top_k_overlap_pct(scores, valid[held], k)) if len(held) > 1 else None,
         "one_shot": {
             "cells": len(held),
             "images_at_most": images,
@@ -276,26 +234,3 @@ def _supernet_agreement(
             "benchmark_valid_acc": [round(float(value), 4) for value in valid[held]],
         },
     }
-
-
-def _same_network(table: Table, index: int) -> dict[str, Any]:
-    """Other spellings of the same network: a benchmark that trained each apart disagrees with itself by that much."""
-    classes = network_classes()
-    others = np.flatnonzero(table.held & (classes == classes[index]))
-    return {"count": len(others) - 1, "index": [int(place) for place in others if place != index]}
-
-
-def _arch_of(what: str) -> str | int:
-    """An architecture from the command line: index, string or file."""
-    text = what.strip()
-    if text.lstrip("-").isdigit():
-        return int(text)
-    if not text.startswith(("|", "Genotype(")) and len(text) < 4096 and Path(text).is_file():
-        text = Path(text).read_text(encoding="utf-8", errors="replace").strip()
-    cell: CellGenotype = read_cell(text)
-    return str(cell)
-
-
-def _number(value: Any) -> float | None:
-    """A JSON number; None for what is missing, never 0."""
-    return float(value) if math.isfinite(value) else None

@@ -9,7 +9,7 @@ from typing import IO
 
 import numpy as np
 
-from benchmarks.official import checksum
+from benchmarks.archives import checksum
 from benchmarks.space import SIZE, official_archs
 from benchmarks.table import COLUMN, Floats, Table
 from cscdarts.errors import UserError

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.official import OfficialBenchmark, checked_record, checksum, missing, wrong_content
+from benchmarks.archives import checked_record, checksum, missing, wrong_content
+from benchmarks.official import OfficialBenchmark
 from benchmarks.space import require_official_order
 from cscdarts.errors import UserError
 

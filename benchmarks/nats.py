@@ -11,7 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.official import OfficialBenchmark, checked_record, checksum, missing, wrong_content
+from benchmarks.archives import checked_record, checksum, missing, wrong_content
+from benchmarks.official import OfficialBenchmark
 from benchmarks.safe_pickle import ARCHIVE_LIMIT, read_plain_pickle
 from benchmarks.space import SIZE, require_official_order
 

@@ -180,7 +180,7 @@ def test_missing_files_say_what_to_download_and_where_to_put_it(tmp_path: Path) 
 def test_checksums_are_verified_when_known_and_stated_when_not(folder: Path, tmp_path: Path) -> None:
     import hashlib
 
-    from benchmarks.official import checksum
+    from benchmarks.archives import checksum
 
     assert "none published" in NatsBench(folder).provenance["checksum"]
     content = b"some archive"
