@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,6 +13,9 @@ from cscdarts.overrides import with_values
 from cscdarts.presets import apply_preset
 from cscdarts.protocols import protocol
 from cscdarts.runfolder import append_line, write_json
+
+if TYPE_CHECKING:
+    from reports.build import Report
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 START_MS = 1_750_000_000_000
@@ -148,6 +151,35 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "empty.db"
     MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
+
+
+@pytest.fixture
+def store(tmp_path: Path, empty_store: Path) -> SyntheticStore:
+    """An empty store of the test's own."""
+    return SyntheticStore(tmp_path, empty_store)
+
+
+@pytest.fixture(scope="session")
+def quick(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> SyntheticStore:
+    """A store like that of the quickstart, made once a session; not to be written to."""
+    made = SyntheticStore(tmp_path_factory.mktemp("quick"), empty_store)
+    quickstart_like(made)
+    made.finish()
+    return made
+
+
+@pytest.fixture(scope="session")
+def quick_report(tmp_path_factory: pytest.TempPathFactory, quick: SyntheticStore) -> "Report":
+    """The whole report of `quick`, made once a session."""
+    from reports.build import build_report
+
+    return build_report(["quickstart"], tmp_path_factory.mktemp("report") / "quick", uri=quick.uri)
+
+
+def tiny(seed: int = 0, scale: str = "reduced", **values: object) -> RunConfig:
+    """A config of CSC-DARTS on digits; `values` are dotted paths with `__` for the dot."""
+    changes = {name.replace("__", "."): value for name, value in values.items()}
+    return with_values(apply_preset(protocol("quickstart", scale), "csc"), {"seed": seed, **changes})
 
 
 def quickstart_like(store: SyntheticStore, seeds: int = 3) -> None:

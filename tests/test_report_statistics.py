@@ -1,0 +1,166 @@
+"""Every statistic of the report against values worked out by hand on tiny arrays."""
+
+import math
+
+import numpy as np
+import pytest
+
+from reports import statistics
+from reports.statistics import Interval
+
+NAN = float("nan")
+
+
+def test_mean_and_sd_by_hand() -> None:
+    assert statistics.mean([1.0, 2.0, 6.0]) == 3.0
+    # squares of (-2, -1, 3) sum to 14, divided by n - 1 = 2
+    assert statistics.sd([1.0, 2.0, 6.0]) == pytest.approx(math.sqrt(7.0))
+
+
+def test_what_n_cannot_give_is_none_and_never_zero() -> None:
+    assert statistics.mean([]) is None
+    assert statistics.mean([NAN, math.inf]) is None
+    assert statistics.sd([3.0]) is None
+    assert statistics.t_interval([3.0]) is None
+    assert statistics.bootstrap_interval([3.0], np.random.default_rng(0)) is None
+    assert statistics.minimum_p(0) is None
+    assert statistics.sign_flip_p([]) is None
+    assert statistics.welch_interval([1.0], [1.0, 2.0]) is None
+
+
+def test_non_finite_values_are_dropped_not_counted() -> None:
+    assert statistics.mean([1.0, NAN, 3.0]) == 2.0
+    assert statistics.sd([1.0, NAN, 3.0]) == pytest.approx(math.sqrt(2.0))
+
+
+def test_t_interval_by_hand() -> None:
+    # mean 3, sd sqrt(7), n 3; t(0.975, 2) = 4.302652729911275 (tables), half = 4.30265 * sqrt(7) / sqrt(3)
+    interval = statistics.t_interval([1.0, 2.0, 6.0])
+    half = 4.302652729911275 * math.sqrt(7.0) / math.sqrt(3.0)
+    assert interval is not None
+    assert interval.low == pytest.approx(3.0 - half)
+    assert interval.high == pytest.approx(3.0 + half)
+
+
+def test_welch_interval_by_hand() -> None:
+    # a: mean 2, var 1, n 3; b: mean 5, var 4, n 3: se^2 = 5/3, df = (5/3)^2 / ((1/3)^2/2 + (4/3)^2/2) = 2.9411764...
+    interval = statistics.welch_interval([1.0, 2.0, 3.0], [3.0, 5.0, 7.0])
+    assert interval is not None
+    assert (interval.low + interval.high) / 2 == pytest.approx(3.0)
+    # t(0.975) at 2.9412 degrees lies between those at 3 (3.18245) and 2 (4.30265)
+    half = (interval.high - interval.low) / 2 / math.sqrt(5.0 / 3.0)
+    assert 3.18245 < half < 3.35
+    assert statistics.welch_interval([2.0, 2.0], [5.0, 5.0]) == Interval(3.0, 3.0)
+
+
+def test_bootstrap_interval_of_two_values_by_hand() -> None:
+    # Means of resamples of {0, 1} are 0, 1/2 or 1 with probability 1/4, 1/2, 1/4: the 2.5 % and 97.5 % points are 0 and 1.
+    assert statistics.bootstrap_interval([0.0, 1.0], np.random.default_rng(1)) == Interval(0.0, 1.0)
+    # A level of 0.2 looks at the 40 % and 60 % points, both 1/2.
+    assert statistics.bootstrap_interval([0.0, 1.0], np.random.default_rng(1), level=0.2) == Interval(0.5, 0.5)
+
+
+def test_bootstrap_draws_only_from_its_generator() -> None:
+    values = [math.sqrt(k) for k in range(1, 12)]
+    np.random.seed(0)  # noqa: NPY002 (the global state must not matter)
+    first = statistics.bootstrap_interval(values, np.random.default_rng(3))
+    np.random.seed(1)  # noqa: NPY002
+    assert statistics.bootstrap_interval(values, np.random.default_rng(3)) == first
+    assert statistics.bootstrap_interval(values, np.random.default_rng(4)) != first
+
+
+@pytest.mark.parametrize(
+    ("differences", "p"),
+    [
+        ([1.0, 1.0, 1.0], 2 / 8),  # only +++ and --- reach 3
+        ([1.0, 2.0, 3.0], 2 / 8),  # only all of one sign reach 6
+        ([1.0, -2.0, 3.0], 6 / 8),  # |2| is reached by all sign patterns but +-(1+2-3) = 0
+        ([1.0, -1.0], 1.0),  # sum 0 is reached by all
+        ([5.0], 1.0),
+        ([1.0] * 6, 2 / 64),
+    ],
+)
+def test_sign_flip_p_by_counting_patterns(differences: list[float], p: float) -> None:
+    assert statistics.sign_flip_p(differences) == pytest.approx(p)
+
+
+def test_sign_flip_p_beyond_exact_needs_a_generator_and_is_never_zero() -> None:
+    many = [1.0] * (statistics.EXACT_N + 1)
+    with pytest.raises(ValueError, match="pass a generator"):
+        statistics.sign_flip_p(many)
+    p = statistics.sign_flip_p(many, np.random.default_rng(0), draws=1000)
+    assert p is not None
+    assert 0 < p <= 0.01
+
+
+def test_no_sign_flip_p_falls_below_the_minimum() -> None:
+    for n in range(1, 9):
+        smallest = statistics.sign_flip_p(list(range(1, n + 1)))
+        assert smallest == statistics.minimum_p(n)
+    assert statistics.minimum_p(5) == 0.0625  # above 0.05
+    assert statistics.minimum_p(6) == 0.03125  # below: the first n that can be significant
+
+
+def test_paired_difference_by_hand() -> None:
+    found = statistics.paired_difference([2.0, 4.0, 9.0, NAN], [1.0, 2.0, 3.0, 4.0])
+    assert found.n == 3
+    assert found.mean == 3.0
+    assert found.sd == pytest.approx(math.sqrt(7.0))
+    assert found.p == pytest.approx(2 / 8)
+    assert found.interval == statistics.t_interval([1.0, 2.0, 6.0])
+    with pytest.raises(ValueError, match="one shape"):
+        statistics.paired_difference([1.0], [1.0, 2.0])
+
+
+def test_holm_by_hand() -> None:
+    # sorted 0.01, 0.02, 0.04 -> 3*0.01, max(0.03, 2*0.02), max(0.04, 0.04)
+    assert statistics.holm([0.04, 0.01, 0.02]) == pytest.approx([0.04, 0.03, 0.04])
+    assert statistics.holm([0.5, None, 0.9]) == [1.0, None, 1.0]
+    assert statistics.holm([]) == []
+
+
+def test_no_mark_below_six() -> None:
+    assert statistics.significance_mark(0.001, 5) == ""
+    assert statistics.significance_mark(0.04, 6) == "*"
+    assert statistics.significance_mark(0.06, 6) == ""
+    assert statistics.significance_mark(None, 60) == ""
+
+
+def test_variance_components_by_hand() -> None:
+    # Two searches, two retrainings each: {0, 2} and {10, 12}. MS_within = 2, MS_between = 100, n0 = 2 -> var = 49.
+    parts = statistics.variance_components([0.0, 2.0, 10.0, 12.0], ["a", "a", "b", "b"])
+    assert parts.retrain_sd == pytest.approx(math.sqrt(2.0))
+    assert parts.search_sd == pytest.approx(7.0)
+    assert (parts.searches, parts.retrainings) == (2, 4)
+    # Equal group means: the moment estimate is negative and is cut at 0.
+    assert statistics.variance_components([0.0, 2.0, 2.0, 0.0], ["a", "a", "b", "b"]).search_sd == 0.0
+
+
+def test_variance_components_unbalanced_by_hand() -> None:
+    # {1, 3} and {5}: N = 3, k = 2, MS_within = 2, grand mean 3, MS_between = 2*1 + 4 = 6, n0 = 3 - 5/3 = 4/3 -> var = 3
+    parts = statistics.variance_components([1.0, 3.0, 5.0], [0, 0, 1])
+    assert parts.search_sd == pytest.approx(math.sqrt(3.0))
+    assert parts.retrain_sd == pytest.approx(math.sqrt(2.0))
+
+
+def test_variance_components_that_cannot_be_told_apart() -> None:
+    parts = statistics.variance_components([1.0, 2.0, 3.0], [0, 1, 2])
+    assert (parts.search_sd, parts.retrain_sd) == (None, None)
+    one = statistics.variance_components([1.0, 3.0], [0, 0])
+    assert one.search_sd is None
+    assert one.retrain_sd == pytest.approx(math.sqrt(2.0))
+    assert statistics.variance_components([], []).searches == 0
+
+
+def test_pareto_front_by_hand() -> None:
+    points = [(1.0, 5.0), (2.0, 4.0), (2.0, 4.0), (3.0, 4.5), (4.0, 1.0), (0.5, NAN)]
+    assert statistics.pareto_front(points) == [0, 1, 4]
+    assert statistics.pareto_front([]) == []
+
+
+def test_curve_band_by_hand() -> None:
+    centre, low, high, count = statistics.curve_band([[1.0, 2.0, 3.0], [3.0, NAN]])
+    np.testing.assert_array_equal(centre, [2.0, 2.0, 3.0])
+    np.testing.assert_allclose(low, [2.0 - math.sqrt(2.0), 2.0, 3.0])
+    np.testing.assert_allclose(high, [2.0 + math.sqrt(2.0), 2.0, 3.0])
+    np.testing.assert_array_equal(count, [2, 1, 1])
