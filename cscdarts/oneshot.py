@@ -77,7 +77,8 @@ def one_shot_scores(
     from cscdarts.checkpoint import read_state
     from cscdarts.data import open_data
     from cscdarts.distributed import World, place, resolve_device
-    from cscdarts.search import build_supernet, identity_scale
+    from cscdarts.schedules import identity_scale
+    from cscdarts.search import build_supernet
 
     device = resolve_device(config.runtime.device, World())
     state = read_state(folder.file("checkpoint.pt"), device)

@@ -15,18 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cscdarts.checkpoint import load_checkpoint, save_checkpoint
 from cscdarts.config import EvaluationConfig, RunConfig
 from cscdarts.cost import fit_channels, network_cost
 from cscdarts.data import Batch, open_data
-from cscdarts.distributed import World, average, join_world, place, resolve_device, same_for_all, share_statistics
-from cscdarts.errors import NumericalError, Stopped, UserError
+from cscdarts.distributed import average, place, share_statistics
+from cscdarts.errors import UserError
 from cscdarts.genotype import Genotype, parse_genotype
 from cscdarts.losses import autocast, full
 from cscdarts.network import Network
 from cscdarts.randomness import derived_seed, generator
 from cscdarts.runfolder import RunFolder, read_json, write_json
-from cscdarts.search import compiled, cosine_lr
+from cscdarts.running import Running, compiled
+from cscdarts.schedules import drop_path, evaluation_lr
 
 
 def retrain(
@@ -50,16 +50,18 @@ def retrain(
     run.finish()
 
 
-class RetrainRun:
+class RetrainRun(Running):
     """A retraining under way."""
+
+    stage = "retrain"
+    checkpoint = "retrain.pt"
 
     def __init__(
         self, config: RunConfig, folder: RunFolder, genotype: Genotype, stop: Callable[[], bool],
         report: Callable[[str], None],
     ) -> None:  # fmt: skip
-        self.config, self.folder, self.genotype, self.stop, self.report = config, folder, genotype, stop, report
-        self.world: World = join_world(config.runtime.device)
-        self.device = resolve_device(config.runtime.device, self.world)
+        super().__init__(config, folder, stop, report)
+        self.genotype = genotype
         settings, identity = config.evaluation, config.identity_in("eval")
         seed = settings.seed if settings.seed is not None else config.seed
         self.seed = seed
@@ -93,24 +95,21 @@ class RetrainRun:
         self.forward: Callable[[Tensor], Any] = self.network
         if settings.compile:
             self.forward = compiled(self.network, lambda model, images: model(images), report)
-        self.epoch, self.step, self.seconds = 0, 0, 0.0
         self.sums = torch.zeros(3, device=self.device)  # loss, wrong answers, steps
-        self.epoch_seconds = 0.0
-        self.saved_at = time.monotonic()
 
     def train_epoch(self) -> None:
         """All steps of the present epoch from the present step on."""
         settings, started = self.settings, time.monotonic()
-        self.optimizer.param_groups[0]["lr"] = learning_rate(settings, self.epoch)
+        self.optimizer.param_groups[0]["lr"] = evaluation_lr(settings, self.epoch)
         self.network.train()
-        self.network.dropper.probability = settings.drop_path * self.epoch / max(1, settings.epochs)
+        self.network.dropper.probability = drop_path(settings, self.epoch)
         train = self.data.train
         for batch in train.batches(self.epoch, self.step):
             self.network.dropper.generator = generator(self.device, self.seed, "drop-path", self.epoch, self.step)
             self._move(batch)
             self.step += 1
             if self.step < train.steps:
-                self._pause_if_asked(started)
+                self.pause_if_asked(started)
         self.epoch_seconds += time.monotonic() - started
 
     def _move(self, batch: Batch) -> None:
@@ -137,24 +136,7 @@ class RetrainRun:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.device.type != "cuda" and not math.isfinite(float(self.sums[0])):
-            self._broken()
-
-    def _broken(self) -> None:
-        if self.world.leads:
-            save_checkpoint(self.folder.file("broken.pt"), self._state())
-        raise NumericalError("retrain", self.epoch, self.step, "training loss")
-
-    def _pause_if_asked(self, started: float) -> None:
-        asked = False
-        if self.world.size == 1 or self.step % 20 == 0:
-            asked = same_for_all(self.stop(), self.world)
-        due = time.monotonic() - self.saved_at > self.config.runtime.checkpoint_minutes * 60
-        if asked or (due and self.world.size == 1):
-            self.epoch_seconds += time.monotonic() - started
-            self.save()
-            self.epoch_seconds -= time.monotonic() - started
-        if asked:
-            raise Stopped
+            raise self.broken(self.step, "training loss")
 
     def close_epoch(self) -> None:
         """Record and save at the end of an epoch."""
@@ -162,9 +144,8 @@ class RetrainRun:
         average([sums], self.world)
         loss, wrong, steps = sums.tolist()
         if not math.isfinite(loss):
-            self._broken()
+            raise self.broken(self.step, "training loss")
         share = self.settings.batch_size / self.world.size
-        self.seconds += self.epoch_seconds
         values = {
             "retrain_train_loss": loss / steps,
             "retrain_train_error_pct": 100 * wrong / (steps * share),
@@ -175,11 +156,8 @@ class RetrainRun:
         self.report(
             f"retrain epoch {self.epoch + 1}/{self.settings.epochs} loss {loss / steps:.4f} {self.epoch_seconds:.1f}s"
         )
-        self.epoch, self.step, self.epoch_seconds = self.epoch + 1, 0, 0.0
         self.sums = torch.zeros_like(self.sums)
-        self.save()
-        if self.epoch < self.settings.epochs and same_for_all(self.stop(), self.world):
-            raise Stopped
+        self.next_epoch(self.settings.epochs)
 
     def finish(self) -> None:
         """Test once and write `result.json`."""
@@ -230,47 +208,18 @@ class RetrainRun:
         first, five, count = totals.tolist()
         return 100 * (1 - first / count), 100 * (1 - five / count), int(count)
 
-    def _state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
+        """Weights, statistics, optimiser, loss scale, sums of the epoch."""
         return {
-            "hash": self.config.hash,
-            "stage": "retrain",
-            "epoch": self.epoch,
-            "step": self.step,
-            "seconds": self.seconds,
-            "epoch_seconds": self.epoch_seconds,
             "sums": self.sums,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "rng": torch.get_rng_state(),
         }
 
-    def save(self) -> None:
-        """Save everything that moves (by the leading process)."""
-        if self.world.leads:
-            save_checkpoint(self.folder.file("retrain.pt"), self._state())
-        self.saved_at = time.monotonic()
-
-    def resume(self) -> None:
-        """Go on from the newest good checkpoint, if there is one."""
-        state = load_checkpoint(self.folder.file("retrain.pt"), self.config.hash, self.device, self.report)
-        if state is None:
-            return
-        self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
-        self.epoch_seconds, self.sums = state["epoch_seconds"], state["sums"]
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `state` gave."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["rng"].cpu())
-        self.report(f"retraining resumed at epoch {self.epoch + 1}, step {self.step}")
-
-
-def learning_rate(settings: EvaluationConfig, epoch: int) -> float:
-    """Learning rate of an epoch: cosine, linear or exponential, after a linear warm-up over `warmup_epochs`."""
-    if epoch < settings.warmup_epochs:
-        return settings.lr * (epoch + 1) / settings.warmup_epochs
-    if settings.schedule == "cosine":
-        return cosine_lr(settings.lr, settings.lr_min, epoch, settings.epochs)
-    if settings.schedule == "linear":
-        return settings.lr_min + (settings.lr - settings.lr_min) * (1 - epoch / settings.epochs)
-    return settings.lr * settings.lr_gamma**epoch
+        self.sums = state["sums"]

@@ -16,12 +16,10 @@ import torch
 from torch import Tensor
 
 from cscdarts.bilevel import ArchitectureStep, only_gradients_of
-from cscdarts.checkpoint import load_checkpoint, save_checkpoint
 from cscdarts.config import RunConfig
 from cscdarts.data import Batch, DataSet, open_data
 from cscdarts.derive import alpha_entropy, genotype_of_line, skip_share_pct
-from cscdarts.distributed import World, average, join_world, place, resolve_device, same_for_all, share_statistics
-from cscdarts.errors import NumericalError, Stopped
+from cscdarts.distributed import average, join_world, place, share_statistics
 from cscdarts.genotype import random_genotype
 from cscdarts.losses import SupernetGradients, autocast, full
 from cscdarts.memory import PeakMemory, saved_bytes
@@ -29,6 +27,8 @@ from cscdarts.normalise import frozen_statistics
 from cscdarts.oneshot import discrete_mixing, error_pct, sample_mixing
 from cscdarts.randomness import derived_seed, generator, numpy_generator
 from cscdarts.runfolder import RunFolder, append_line, write_json
+from cscdarts.running import Running, compiled
+from cscdarts.schedules import cosine_lr, identity_scale
 from cscdarts.supernet import Supernet
 
 #: How many steps on CUDA go between two looks at the losses: a look waits for the device.
@@ -49,12 +49,11 @@ def search(
     """
     if folder.has("search"):
         return
-    world = join_world(config.runtime.device)
     if config.search.strategy == "random":
-        if world.leads:
+        if join_world(config.runtime.device).leads:
             _sample(config, folder, report)
         return
-    run = SearchRun(config, folder, world, stop, report)
+    run = SearchRun(config, folder, stop, report)
     run.resume()
     while run.epoch < config.search.epochs:
         run.train_epoch()
@@ -84,19 +83,20 @@ class _Sums:
     train_loss: Tensor
     train_wrong: Tensor
     steps: int = 0
-    seconds: float = 0.0
     recent: list[tuple[int, Tensor]] = field(default_factory=list)  # losses not yet looked at
 
 
-class SearchRun:
+class SearchRun(Running):
     """A search under way: all that moves, and the steps that move it."""
 
+    stage = "search"
+    checkpoint = "checkpoint.pt"
+
     def __init__(
-        self, config: RunConfig, folder: RunFolder, world: World, stop: Callable[[], bool],
-        report: Callable[[str], None],
-    ) -> None:  # fmt: skip
-        self.config, self.folder, self.world, self.stop, self.report = config, folder, world, stop, report
-        self.device = resolve_device(config.runtime.device, world)
+        self, config: RunConfig, folder: RunFolder, stop: Callable[[], bool], report: Callable[[str], None]
+    ) -> None:
+        super().__init__(config, folder, stop, report)
+        world = self.world
         settings = config.search
         name = config.data.dataset if config.data.search_dataset == "same" else config.data.search_dataset
         self.data = open_data(
@@ -119,9 +119,7 @@ class SearchRun:
             self.supernet, self._forward(), settings.amp, settings.accumulate, world
         )  # fmt: skip
         self.alpha_step = ArchitectureStep(self.supernet, settings, self.weight_optimizer, self.gradients)
-        self.epoch, self.step, self.seconds = 0, 0, 0.0
         self.sums = self._zero_sums()
-        self.saved_at = time.monotonic()
         self.mixing: Any = None
 
     def _forward(self) -> Callable[[Tensor], Tensor]:
@@ -159,8 +157,8 @@ class SearchRun:
             self.step += 1
             self._look(last=self.step == steps)
             if self.step < steps:
-                self._pause_if_asked(started)
-        self.sums.seconds += time.monotonic() - started
+                self.pause_if_asked(started)
+        self.epoch_seconds += time.monotonic() - started
 
     def _draw(self) -> None:
         """Per-step draws of the structure: channels of a random pick, the path of random search with sharing."""
@@ -208,25 +206,7 @@ class SearchRun:
             if not bad:
                 return
             culprit, name = steps[-1], bad[0]
-        if self.world.leads:
-            save_checkpoint(self.folder.file("broken.pt"), self._state())
-        raise NumericalError("search", self.epoch, culprit, name)
-
-    def _pause_if_asked(self, started: float) -> None:
-        asked = same_for_all(self.stop(), self.world) if self._may_ask() else False
-        due = time.monotonic() - self.saved_at > self.config.runtime.checkpoint_minutes * 60
-        if self.world.size > 1:
-            due = False  # processes would disagree on the clock; they save at the end of each epoch
-        if asked or due:
-            self.sums.seconds += time.monotonic() - started
-            self.save()
-            self.sums.seconds -= time.monotonic() - started
-        if asked:
-            raise Stopped
-
-    def _may_ask(self) -> bool:
-        # Agreement between processes is a message, so they agree only now and then.
-        return self.world.size == 1 or self.step % 20 == 0
+        raise self.broken(culprit, name)
 
     def close_epoch(self) -> None:
         """Measure, record and save at the end of an epoch."""
@@ -251,21 +231,18 @@ class SearchRun:
             "skip_share_pct": skip_share_pct(genotype),
             "skip_count": float(genotype.count("skip_connect")),
             "discretisation_gap_pct": discrete - valid_error,
-            "search_epoch_time_s": sums.seconds,
+            "search_epoch_time_s": self.epoch_seconds,
         }
         values |= self._probes()
-        self.seconds += sums.seconds
         if self.world.leads:
             self.folder.record("search", self.epoch, self.step, values)
             append_line(self.folder.file("alphas.jsonl"), {"epoch": self.epoch, **line})
         self.report(
             f"search epoch {self.epoch + 1}/{settings.epochs} loss {train_loss:.4f} "
-            f"valid error {valid_error:.2f}% {sums.seconds:.1f}s"
+            f"valid error {valid_error:.2f}% {self.epoch_seconds:.1f}s"
         )
-        self.epoch, self.step, self.sums = self.epoch + 1, 0, self._zero_sums()
-        self.save()
-        if self.epoch < settings.epochs and same_for_all(self.stop(), self.world):
-            raise Stopped
+        self.sums = self._zero_sums()
+        self.next_epoch(settings.epochs)
 
     def _validate(self) -> tuple[float, float]:
         """Mean loss and error in percent of the whole supernet on the validation half, with running statistics."""
@@ -305,9 +282,12 @@ class SearchRun:
         """Write `search.json`."""
         from cscdarts.cost import supernet_cost
 
+        peak = self.memory.mib()
+        # Passes that share batch statistics are run by all processes, or the leading one would wait for ever.
+        saved = self._saved_bytes()
+        sampled = self._best_sample() if self.config.search.strategy == "random-ws" else {}
         if not self.world.leads:
             return
-        peak = self.memory.mib()
         last = max((line for line in self.folder.curves() if line["stage"] == "search"), key=lambda x: x["epoch"])
         cost = supernet_cost(
             self.config.supernet, self.config.identity_in("search"), self.data.classes, self.data.channels,
@@ -321,15 +301,13 @@ class SearchRun:
                 "supernet_params_m": cost.params / 1e6,
                 "supernet_macs_m": cost.macs / 1e6,
                 "memory_access_mb": cost.memory_access_bytes / 1e6,
-                "saved_mb": self._saved_bytes() / 1e6,
+                "saved_mb": saved / 1e6,
             },
             "data": {"dataset": self.data.name, "label": self.config.labels.data or self.data.label,
                      "sha256": self.data.sha256},
             "finished_at": time.time(),
         }  # fmt: skip
-        if self.config.search.strategy == "random-ws":
-            record |= self._best_sample()
-        write_json(self.folder.file("search.json"), record)
+        write_json(self.folder.file("search.json"), record | sampled)
 
     def _saved_bytes(self) -> int:
         """Bytes kept for the backward pass of a weight step on this run's batch."""
@@ -347,52 +325,21 @@ class SearchRun:
         best = min(range(len(errors)), key=lambda position: (errors[position], position))
         return {"genotype": str(candidates[best]), "candidates": len(candidates), "candidate_error_pct": errors[best]}
 
-    def _state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
+        """Weights, statistics, architecture parameters, optimisers, sums of the epoch."""
         return {
-            "hash": self.config.hash,
-            "stage": "search",
-            "epoch": self.epoch,
-            "step": self.step,
-            "seconds": self.seconds,
-            "sums": (self.sums.train_loss, self.sums.train_wrong, self.sums.steps, self.sums.seconds),
+            "sums": (self.sums.train_loss, self.sums.train_wrong, self.sums.steps),
             "supernet": self.supernet.state_dict(),
             "weight_optimizer": self.weight_optimizer.state_dict(),
             "alpha_optimizer": self.alpha_optimizer.state_dict(),
-            "rng": torch.get_rng_state(),
         }
 
-    def save(self) -> None:
-        """Save everything that moves (by the leading process)."""
-        if self.world.leads:
-            save_checkpoint(self.folder.file("checkpoint.pt"), self._state())
-        self.saved_at = time.monotonic()
-
-    def resume(self) -> None:
-        """Go on from the newest good checkpoint, if there is one."""
-        state = load_checkpoint(self.folder.file("checkpoint.pt"), self.config.hash, self.device, self.report)
-        if state is None:
-            return
-        self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `state` gave."""
         self.supernet.load_state_dict(state["supernet"])
         self.weight_optimizer.load_state_dict(state["weight_optimizer"])
         self.alpha_optimizer.load_state_dict(state["alpha_optimizer"])
-        loss, wrong, steps, seconds = state["sums"]
-        self.sums = _Sums(loss, wrong, steps, seconds)
-        torch.set_rng_state(state["rng"].cpu())
-        self.report(f"search resumed at epoch {self.epoch + 1}, step {self.step}")
-
-
-def cosine_lr(first: float, last: float, epoch: int, epochs: int) -> float:
-    """Learning rate at an epoch: last + (first - last) * (1 + cos(pi * epoch / epochs)) / 2."""
-    return last + (first - last) * (1 + math.cos(math.pi * epoch / epochs)) / 2
-
-
-def identity_scale(config: RunConfig, epoch: int) -> float:
-    """The identity's scale at an epoch: constant, or linear to 0 at the end (DARTS- `src/utils.py`)."""
-    scale = config.supernet.identity_scale
-    if config.supernet.identity_decay == "linear":
-        scale *= 1 - epoch / config.search.epochs
-    return scale
+        self.sums = _Sums(*state["sums"])
 
 
 def _sample(config: RunConfig, folder: RunFolder, report: Callable[[str], None]) -> None:
@@ -409,22 +356,3 @@ def _arrays(alpha: dict[str, Any]) -> dict[str, Any]:
     import numpy as np
 
     return {kind: np.asarray(rows, dtype=np.float64) for kind, rows in alpha.items()}
-
-
-def compiled(
-    model: torch.nn.Module, call: Callable[..., Tensor], report: Callable[[str], None]
-) -> Callable[[Tensor], Tensor]:
-    """`call` with the compiled model, falling back to the plain one with a warning line if compiling fails."""
-    state: dict[str, Any] = {"model": torch.compile(model)}
-
-    def forward(images: Tensor) -> Any:
-        try:
-            return call(state["model"], images)
-        except Exception as error:
-            if state["model"] is model:
-                raise
-            report(f"torch.compile failed ({type(error).__name__}); the run goes on without it")
-            state["model"] = model
-            return call(model, images)
-
-    return forward

@@ -25,9 +25,10 @@ from cscdarts.oneshot import one_shot_scores
 from cscdarts.overrides import with_values
 from cscdarts.presets import PRESETS, apply_preset
 from cscdarts.protocols import protocol
-from cscdarts.retrain import learning_rate, retrain
+from cscdarts.retrain import retrain
 from cscdarts.runfolder import RunFolder, read_json
-from cscdarts.search import SearchRun, cosine_lr, identity_scale, search
+from cscdarts.schedules import cosine_lr, evaluation_lr, identity_scale
+from cscdarts.search import SearchRun, search
 
 TIMES = {"search_epoch_time_s", "retrain_epoch_time_s", "search_time_s", "retrain_time_s", "peak_memory_mib"}
 CPU = torch.device("cpu")
@@ -289,7 +290,7 @@ def test_evaluation_schedules() -> None:
     def rates(**values: Any) -> list[float]:
         full = {"epochs": 10, "lr": 1.0, "lr_min": 0.0, **values}
         settings = RunConfig().evaluation.model_copy(update=full)
-        return [learning_rate(settings, epoch) for epoch in range(10)]
+        return [evaluation_lr(settings, epoch) for epoch in range(10)]
 
     assert rates(schedule="linear")[5] == pytest.approx(0.5)
     assert rates(schedule="exponential", lr_gamma=0.97)[2] == pytest.approx(0.97**2)
