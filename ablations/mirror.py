@@ -26,8 +26,6 @@ DEFAULT_URI = "sqlite:///mlflow.db"
 ARTIFACTS = ("config.json", "environment.json", "search.json", "genotype.json", "check.json", "result.json")
 GROWING = ("alphas.jsonl", "metrics.jsonl", "log.txt")
 CURSOR = "cscdarts.mirror"
-#: MLflow's limits for one batch.
-MAX_METRICS, MAX_PARAMS, MAX_TAGS = 1000, 100, 100
 
 
 def tracking_uri() -> str:
@@ -63,6 +61,7 @@ class Mirror:
         self._parent = ""
         self._runs: dict[str, tuple[str, dict[str, Any]]] = {}
         self._grid_written: Any = None
+        self._places: dict[str, Any] = {}
 
     def open(self) -> None:
         """Become the grid's one mirror and find what is in the store already.
@@ -111,6 +110,7 @@ class Mirror:
         # MLflow asks the network for its own usage statistics and git for a commit; neither is ours to do.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         # A tracking server that is away is tried again by the next mirroring, not for minutes on end by this one.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
@@ -177,16 +177,23 @@ class Mirror:
         if run_id and cursor.get("files") == files and cursor.get("bytes") == size and cursor.get("status") == status:
             return False
         tags = _tags(self.grid, point, folder, status, state)
+        params: list[tuple[str, str]] = []
         if not run_id:
             run_id = self._create(point, folder, tags)
+            config = point.config.model_dump(mode="json", exclude={"runtime", "labels"})
+            params, tags = list(flatten(config)), {}
+        elif not cursor:
+            # A mirror died between making the run and its first note: what follows is written in any case.
+            config = point.config.model_dump(mode="json", exclude={"runtime", "labels"})
+            params = list(flatten(config))
         metrics, read = _lines(folder.file("metrics.jsonl"), int(cursor.get("bytes", 0)))
         before = cursor.get("files", {})
         if files.get("result.json") != before.get("result.json"):
             metrics += _results(folder)
-        self._log(run_id, metrics, tags)
+        self._log(run_id, metrics, params, tags)
         for name, stamp in files.items():
             if name != "failure.json" and stamp != before.get(name):
-                self._client.log_artifact(run_id, str(folder.file(name)))
+                self._artifact(run_id, folder.file(name))
         if status == "done":
             self._client.set_terminated(run_id, "FINISHED", _mtime_ms(folder.file("result.json")))
         elif status == "failed":
@@ -200,29 +207,42 @@ class Mirror:
         return True
 
     def _create(self, point: Point, folder: RunFolder, tags: Mapping[str, str]) -> str:
-        from mlflow.entities import Param
-
-        started = _started_ms(folder)
         run = self._client.create_run(
             self._experiment,
-            start_time=started,
+            start_time=_started_ms(folder),
             tags={**tags, "mlflow.parentRunId": self._parent},
             run_name=run_name(point),
         )
-        config = point.config.model_dump(mode="json", exclude={"runtime", "labels"})
-        params = [Param(key, value) for key, value in flatten(config)]
-        for batch in _batches(params, MAX_PARAMS):
-            self._client.log_batch(run.info.run_id, params=batch)
+        self._place(run.info.run_id, run.info.artifact_uri)
         return str(run.info.run_id)
 
-    def _log(self, run_id: str, metrics: list[tuple[str, float, int, int]], tags: Mapping[str, str]) -> None:
-        from mlflow.entities import Metric, RunTag
+    def _place(self, run_id: str, uri: str) -> None:
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        self._places = {run_id: get_artifact_repository(uri, tracking_uri=self.uri)}
+
+    def _artifact(self, run_id: str, path: Path) -> None:
+        """Copy a file; the client would ask the store for the run's place anew for each."""
+        if run_id not in self._places:
+            self._place(run_id, self._client.get_run(run_id).info.artifact_uri)
+        self._places[run_id].log_artifact(str(path))
+
+    def _log(
+        self,
+        run_id: str,
+        metrics: list[tuple[str, float, int, int]],
+        params: list[tuple[str, str]],
+        tags: Mapping[str, str],
+    ) -> None:
+        """Write in as few batches as MLflow's limits allow: 100 parameters, 100 tags, 1,000 entries in all."""
+        from mlflow.entities import Metric, Param, RunTag
 
         points = [Metric(key, value, when, step) for key, value, when, step in metrics]
-        for batch in _batches(points, MAX_METRICS):
-            self._client.log_batch(run_id, metrics=batch)
-        for some in _batches([RunTag(key, value) for key, value in tags.items()], MAX_TAGS):
-            self._client.log_batch(run_id, tags=some)
+        named = [Param(key, value) for key, value in params]
+        texts = [RunTag(key, value) for key, value in tags.items()]
+        while points or named or texts:
+            self._client.log_batch(run_id, metrics=points[:800], params=named[:100], tags=texts[:100])
+            points, named, texts = points[800:], named[100:], texts[100:]
 
 
 def run_name(point: Point) -> str:
@@ -326,8 +346,3 @@ def _started_ms(folder: RunFolder) -> int:
         with contextlib.suppress(ValueError):
             return int(1000 * datetime.fromisoformat(started).timestamp())
     return _mtime_ms(folder.file("config.json"))
-
-
-def _batches(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(values), size):
-        yield values[start : start + size]

@@ -1,5 +1,6 @@
 """The code that a grid runs: its commit, whether the tree was clean, the difference if not, and a snapshot to run from."""
 
+import hashlib
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,10 +85,12 @@ def snapshot(code: Code, folder: Path, root: Path = ROOT) -> Path:
     """
     if not code.commit:
         raise ClusterError("--snapshot", str(root), "a git checkout", "Run without --snapshot.")
-    target = folder / (code.commit[:12] + ("-dirty" if code.dirty else ""))
     patch = difference(root) if code.dirty else ""
+    # One folder for each difference: jobs in the queue may still run from an earlier one.
+    suffix = f"-{hashlib.sha256(patch.encode()).hexdigest()[:8]}" if patch else ""
+    target = folder / f"{code.commit[:12]}{suffix}"
     marker = target / ".complete"
-    if marker.exists() and marker.read_text(encoding="utf-8") == patch:
+    if marker.exists():
         return target
     target.mkdir(parents=True, exist_ok=True)
     archive = subprocess.run(["git", "-C", str(root), "archive", code.commit], capture_output=True, check=True)
@@ -99,7 +102,7 @@ def snapshot(code: Code, folder: Path, root: Path = ROOT) -> Path:
             cwd="/",
             check=True,
         )
-    marker.write_text(patch, encoding="utf-8")
+    marker.touch()
     return target
 
 

@@ -1,5 +1,7 @@
 """Submission of one array of jobs through submitit, and the script that it would submit."""
 
+import contextlib
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,7 +55,9 @@ class SubmititSubmitter:
             executor = submitit.SlurmExecutor(self.folder, python=profile.command_python(sys.executable))
             executor.update_parameters(**profile.sbatch(name, parallel, dependency, hold=True))
             try:
-                handles = executor.submit_array(list(jobs))
+                # submitit repeats sbatch's complaint on stderr; it is said once, in our own sentence.
+                with contextlib.redirect_stderr(io.StringIO()):
+                    handles = executor.submit_array(list(jobs))
             except (FailedJobError, FailedSubmissionError) as error:
                 lines = [line for line in str(error).splitlines() if "error:" in line]
                 reason = lines[0].partition("error: ")[2] if lines else " ".join(str(error).split())

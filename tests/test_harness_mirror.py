@@ -179,14 +179,14 @@ def test_early_late_and_interrupted_mirrors_end_the_same(
     # This one dies in the middle of a run, after its metrics and before its cursor.
     mirror = Mirror(driver.grid, driver.folder, eager)
     mirror.open()
-    log_artifact = mirror._client.log_artifact
+    log_artifact = mirror._artifact
 
-    def die(run_id: str, path: str) -> None:
-        if path.endswith("result.json"):
+    def die(run_id: str, path: Path) -> None:
+        if path.name == "result.json":
             raise ConnectionError
         log_artifact(run_id, path)
 
-    mirror._client.log_artifact = die
+    monkeypatch.setattr(mirror, "_artifact", die)
     with pytest.raises(ConnectionError):
         mirror.sync(driver.states())
     mirror.close()
