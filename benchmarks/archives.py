@@ -7,10 +7,11 @@ from typing import Any
 
 from cscdarts.errors import UserError
 
-#: What to fetch, by form: (file, size, page). Sizes are those the project pages state.
+#: What to fetch, by form: (file and size, page). The NATS pages state no size; theirs is reckoned from single records.
 PROJECT_PAGES = {
     "nats": (
-        "NATS-tss-v1_0-3ffb9-simple.tar, unpacked (about 1 GB packed), or NATS-tss-v1_0-3ffb9.pickle.pbz2",
+        "NATS-tss-v1_0-3ffb9-simple.tar, unpacked (about 1.3 GB: 15,625 records of some 85 kB), or "
+        "NATS-tss-v1_0-3ffb9.pickle.pbz2 (needs far more memory to read)",
         "github.com/D-X-Y/NATS-Bench, section 'Preparation and Download'",
     ),
     "nasbench201": (

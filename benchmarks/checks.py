@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.agreement import kendall_tau, spearman_rho, top_k_overlap_pct
 from benchmarks.baselines import random_search, regularised_evolution
 from benchmarks.cell_checks import arch_of, dataset_entry, describe_cell, json_number
 from benchmarks.sources import open_table
@@ -18,7 +17,6 @@ from benchmarks.table import Floats, Table
 from cscdarts.config import RunConfig
 from cscdarts.derive import genotype_of_line
 from cscdarts.errors import UserError
-from cscdarts.randomness import numpy_generator
 from cscdarts.runfolder import RunFolder, read_json, write_json
 
 #: Repeats and longest run of the baselines on the table.
@@ -168,6 +166,8 @@ def _baselines(
     table: Table, dataset: str, reached: float | None, epochs: int | None, trial: int | None
 ) -> dict[str, Any]:
     """Mean and deviation of the incumbent's test accuracy over 500 repeats, and how many queries reach this cell's."""
+    from cscdarts.randomness import numpy_generator
+
     valid, test = (table.accuracy(dataset, split, epochs, trial) for split in ("valid", "test"))
     if not (np.isfinite(valid) & np.isfinite(test)).any():
         return {}
@@ -206,7 +206,10 @@ def _supernet_agreement(
     report: Say,
 ) -> dict[str, Any]:
     """Kendall's tau and top-k overlap (k a tenth of the cells) of one-shot validation accuracy with the table's."""
+    # Here and not above, because a single cell is looked up without torch and SciPy.
+    from benchmarks.agreement import kendall_tau, spearman_rho, top_k_overlap_pct
     from cscdarts.oneshot import one_shot_scores
+    from cscdarts.randomness import numpy_generator
 
     cells, images = size
     valid = table.accuracy(dataset, "valid", epochs, trial)

@@ -8,7 +8,6 @@ from benchmarks.official import OFFICIAL_SETS, OfficialBenchmark
 from benchmarks.space import SIZE
 from benchmarks.table import PREFIX, Floats, Table
 from cscdarts.errors import UserError
-from cscdarts.randomness import numpy_generator
 
 
 def table_of(
@@ -76,6 +75,8 @@ def compare(table: Table, benchmark: OfficialBenchmark, sample: int, seed: int, 
     Errors:
         UserError: one differs, or nothing is held by both.
     """
+    from cscdarts.randomness import numpy_generator
+
     both = np.flatnonzero(table.held & np.isin(np.arange(SIZE), benchmark.held))
     if len(both) == 0:
         raise UserError(

@@ -1,6 +1,8 @@
 """`cscdarts check` and `cscdarts benchmark` on the command line."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,3 +87,14 @@ def test_embedded_needs_no_file(cscdarts: Run) -> None:
     assert code == 0
     assert list(found["datasets"]) == ["digits"]
     assert found["benchmark"]["holds"] == 15_625
+
+
+def test_looking_up_a_cell_imports_neither_torch_nor_pandas_nor_scipy() -> None:
+    code = (
+        "import sys\nfrom ablations.cli import main\n"
+        "try: main(['check', '11', '--json'])\nexcept SystemExit as stop: assert not stop.code\n"
+        "print([name for name in ('torch', 'pandas', 'scipy', 'mlflow', 'nats_bench') if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+    assert json.loads(done.stdout)["index"] == 11
