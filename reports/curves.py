@@ -1,5 +1,6 @@
 """Curves over epochs from the runs' own files, read only for the runs that a figure or a page shows."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +48,7 @@ class CurveBook:
             points: dict[str, dict[int, float]] = {}
             for line in folder.curves() if folder else []:
                 for name, value in line["values"].items():
-                    if isinstance(value, int | float) and np.isfinite(value):
+                    if isinstance(value, int | float) and math.isfinite(value):
                         points.setdefault(name, {})[int(line["epoch"])] = float(value)
             self._read[identity] = {
                 name: Curve(tuple(sorted(found)), tuple(found[epoch] for epoch in sorted(found)))

@@ -14,6 +14,8 @@ from reports.store import Store
 
 #: Parameters that tell seeds apart, not settings.
 SEEDS = ("seed", "evaluation.seed")
+#: Errors of networks that differ in these are errors of different experiments.
+RECIPE = ("supernet.space", "evaluation.channels", "evaluation.cells", "evaluation.epochs")
 #: The factors of the ablation, always shown.
 FACTORS = ("supernet.split_ratio", "supernet.identity", "search.order")
 FACTOR_LABELS = {
@@ -119,10 +121,11 @@ class Setting:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """Settings that share data and scale, so that their results may stand in one block.
+    """Settings that share data, scale, search space and size of the retraining, so that their results may be compared.
 
     Attributes:
         data, scale: as printed.
+        recipe: what tells this study from others on the same data at the same scale, "" where there is none.
         settings: sorted, CSC-DARTS first.
         reference: the setting that differences are taken to, None without a finished CSC-DARTS setting.
         varied: dotted parameters that differ between settings of one method, besides `FACTORS`.
@@ -130,6 +133,7 @@ class Study:
 
     data: str
     scale: str
+    recipe: str
     settings: tuple[Setting, ...]
     reference: Setting | None
     varied: tuple[str, ...]
@@ -137,7 +141,7 @@ class Study:
     @property
     def title(self) -> str:
         """`digits · scale reduced`."""
-        return f"{self.data} · scale {self.scale}"
+        return f"{self.data} · scale {self.scale}" + (f" · {self.recipe}" if self.recipe else "")
 
     @property
     def ablation(self) -> list[Setting]:
@@ -214,7 +218,7 @@ def studies(store: Store) -> list[Study]:
         # A run whose parameters are not mirrored yet cannot be put with others, so it stands alone under its hash.
         key = (str(run["scale"]), label, *params) if any(params) else (str(run["scale"]), label, str(run["hash"]))
         gathered.setdefault(key, []).append((label, run))
-    blocks: dict[tuple[str, str], list[Setting]] = {}
+    blocks: dict[tuple[str, str], dict[tuple[str, ...], list[Setting]]] = {}
     for _, group in sorted(gathered.items()):
         label, first = group[0]
         params_of = {name: str(first[name]) for name in names}
@@ -229,8 +233,20 @@ def studies(store: Store) -> list[Study]:
             params=params_of,
             runs=tuple(sorted((run for _, run in group), key=lambda run: (run["seed"], run["hash"]))),
         )
-        blocks.setdefault((setting.data, setting.scale), []).append(setting)
-    return [_study(*where, found) for where, found in sorted(blocks.items())]
+        sizes = tuple(params_of.get(name, "") for name in RECIPE)
+        blocks.setdefault((setting.data, setting.scale), {}).setdefault(sizes, []).append(setting)
+    return [
+        _study(*where, _recipe(sizes, list(same)), found)
+        for where, same in sorted(blocks.items())
+        for sizes, found in sorted(same.items())
+    ]
+
+
+def _recipe(sizes: tuple[str, ...], others: Sequence[tuple[str, ...]]) -> str:
+    """The sizes that differ between the studies on one data set at one scale, in words."""
+    words = ("{} space", "{} channels", "{} cells", "{} retraining epochs")
+    differing = [k for k in range(len(RECIPE)) if len({other[k] for other in others}) > 1]
+    return ", ".join(words[k].format(sizes[k] or "unknown") for k in differing)
 
 
 def _anchor(scale: str, data: str, params: Mapping[str, str], lone: str) -> str:
@@ -257,7 +273,7 @@ def _data_labels(frame: pd.DataFrame) -> list[str]:
     return labels
 
 
-def _study(data: str, scale: str, settings: list[Setting]) -> Study:
+def _study(data: str, scale: str, recipe: str, settings: list[Setting]) -> Study:
     varied: set[str] = set()
     by_method: dict[str, list[Setting]] = {}
     for setting in settings:
@@ -268,7 +284,7 @@ def _study(data: str, scale: str, settings: list[Setting]) -> Study:
                 varied.add(name)
     extra = tuple(sorted(varied))
     ordered = sorted(settings, key=lambda setting: _sort_key(setting, extra))
-    return Study(data, scale, tuple(ordered), _reference(ordered), extra)
+    return Study(data, scale, recipe, tuple(ordered), _reference(ordered), extra)
 
 
 def _sort_key(setting: Setting, extra: Sequence[str]) -> tuple[Any, ...]:

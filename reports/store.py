@@ -99,6 +99,7 @@ class Store:
         local = local_path(artifact_uri, self.uri)
         if local is not None:
             return RunFolder(local) if local.is_dir() else None
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         import mlflow
 
         if self._downloads is None:
@@ -217,6 +218,8 @@ def _query(
 
 
 def _read_client(names: list[str], uri: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    # MLflow asks the network for its own usage statistics; that is not ours to do.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)

@@ -1,6 +1,6 @@
 """T4: what the search costs in parameters, MACs, memory and time, machine by machine."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from benchmarks.published import primary_rows
 from cscdarts.metrics import METRICS
@@ -39,7 +39,8 @@ def cost_table(studies: Sequence[Study]) -> Table:
     )
     blocks = [_published_block(notes, len(extra))]
     for study in studies:
-        rows = [row for setting in study.settings for row in _rows(setting, study, extra, notes)]
+        plain = _plain_settings(study)
+        rows = [row for setting in study.settings for row in _rows(setting, plain, extra, notes)]
         if rows:
             blocks.append(Block(study.title, tuple(rows)))
     return Table(
@@ -71,11 +72,14 @@ def _published_block(notes: Notes, extra: int) -> Block:
     return Block("Published search memory", tuple(rows))
 
 
-def _rows(setting: Setting, study: Study, extra: Sequence[str], notes: Notes) -> list[Row]:
+def _rows(
+    setting: Setting, plain: Mapping[tuple[tuple[str, str], ...], Setting], extra: Sequence[str], notes: Notes
+) -> list[Row]:
     known = [run for run in setting.done if any(number(run, m) == number(run, m) for m in (*COUNTED, *MEASURED))]
     rows = []
     for machine, runs in by_machine(known).items():
-        base = _plain(study, setting, machine)
+        other = plain.get(_rest(setting)) if "csc" in setting.methods else None
+        base = by_machine(other.done).get(machine, []) if other else []
         cells = [
             text_cell(setting.names, link=f"#{setting.anchor}"),
             *(text_cell(setting.params.get(name, "")) for name in (*FACTORS, *extra)),
@@ -91,14 +95,19 @@ def _rows(setting: Setting, study: Study, extra: Sequence[str], notes: Notes) ->
     return rows
 
 
-def _plain(study: Study, setting: Setting, machine: str) -> list[Run]:
-    """The runs of ratio 1 without identity at the setting's order and other parameters, on this machine."""
+def _rest(setting: Setting) -> tuple[tuple[str, str], ...]:
+    """All parameters but ratio and identity: what plain DARTS must have in common with a setting."""
+    return tuple(sorted((name, value) for name, value in setting.params.items() if name not in FACTORS[:2]))
+
+
+def _plain_settings(study: Study) -> dict[tuple[tuple[str, str], ...], Setting]:
+    """The settings of ratio 1 without identity, by their other parameters."""
     ratio, identity, _ = FACTORS
-    for other in study.ablation:
-        wanted = {**setting.params, ratio: "1", identity: "none"}
-        if "csc" in setting.methods and dict(other.params) == wanted:
-            return by_machine(other.done).get(machine, [])
-    return []
+    return {
+        _rest(setting): setting
+        for setting in study.ablation
+        if setting.params.get(ratio) == "1" and setting.params.get(identity) == "none"
+    }
 
 
 def _ratio(runs: Sequence[Run], base: Sequence[Run], metric: str, notes: Notes) -> Cell:

@@ -138,7 +138,7 @@ def _ours(studies: Sequence[Study], method: str, table: PublishedTable, dataset:
     found = []
     for study in studies:
         for setting in study.settings:
-            if setting.dataset == dataset and names & set(setting.methods):
+            if setting.dataset == dataset and setting.space == "darts" and names & set(setting.methods):
                 if "csc" in names and setting is not study.reference:
                     continue
                 found.append(setting)
@@ -173,7 +173,12 @@ def _published_row(row: PublishedRow, dataset: str, mirror: Mirror, studies: Seq
     cells += _our_cells(ours, mirror, notes)
     cells.append(_difference(ours, metric, row.numbers.get(key)))
     cells.append(_count(ours, metric))
-    cells += [text_cell(verdict.word), text_cell(verdict.reason), text_cell(row.source), text_cell(row.cross_check)]
+    cells += [
+        text_cell(verdict.word),
+        text_cell(verdict.reason),
+        text_cell("; ".join(part for part in (row.source, row.note) if part)),
+        text_cell(row.cross_check),
+    ]
     return Row(tuple(cells), "paper", key=row.method == "CSC-DARTS")
 
 
@@ -238,8 +243,9 @@ def _apart(mirror: Mirror, studies: Sequence[Study], notes: Notes, width: int) -
             if not here or (setting.methods == ("csc",) and setting is not study.reference):
                 continue
             target = setting.dataset if setting.dataset in targets else next(iter(mirror.targets))[0]
-            reason = why_not(setting, target)
-            if reason is None and setting.dataset in targets and _has_row(setting, mirror):
+            space = None if setting.space == "darts" else f"search space {setting.space or 'unknown'}"
+            reason = "; ".join(part for part in (space, why_not(setting, target)) if part)
+            if not reason and setting.dataset in targets and _has_row(setting, mirror):
                 continue
             rows.append(_apart_row(setting, mirror, reason or "no published row", notes))
         if rows:

@@ -1,3 +1,4 @@
+# ruff: noqa: F811  (pytest fixtures are imported by name)
 """Reading MLflow: both ways in agree, gaps and repeats are seen, bad input is one sentence."""
 
 from pathlib import Path
@@ -12,7 +13,7 @@ from reports.settings import studies
 from reports.store import load, local_path
 
 
-def test_queries_and_client_give_the_same_frame(store: SyntheticStore) -> None:  # noqa: F811
+def test_queries_and_client_give_the_same_frame(store: SyntheticStore) -> None:
     for seed in range(3):
         store.add(tiny(seed), {"test_error_pct": 3.0 + seed, "macs_m": float("nan")})
     store.add(tiny(3), {"test_error_pct": float("inf")}, tags={"cscdarts.host": "größe,'\"<b>"})
@@ -28,7 +29,7 @@ def test_queries_and_client_give_the_same_frame(store: SyntheticStore) -> None: 
     assert one.not_a_number == two.not_a_number
 
 
-def test_numbers_that_are_none_are_noted_and_become_missing(store: SyntheticStore) -> None:  # noqa: F811
+def test_numbers_that_are_none_are_noted_and_become_missing(store: SyntheticStore) -> None:
     store.add(tiny(0), {"test_error_pct": float("nan")})
     store.add(tiny(1), {"test_error_pct": float("inf")})
     found = load(["quickstart"], store.finish())
@@ -37,7 +38,7 @@ def test_numbers_that_are_none_are_noted_and_become_missing(store: SyntheticStor
     assert len(found.not_a_number) == 2
 
 
-def test_a_hash_in_two_grids_is_one_run(store: SyntheticStore) -> None:  # noqa: F811
+def test_a_hash_in_two_grids_is_one_run(store: SyntheticStore) -> None:
     store.add(tiny(0), {"test_error_pct": 3.0}, grid="identity", methods=("csc",))
     store.add(tiny(0), {"test_error_pct": 3.0}, grid="order", methods=("csc", "darts2"))
     found = load(["identity", "order"], store.finish())
@@ -48,19 +49,19 @@ def test_a_hash_in_two_grids_is_one_run(store: SyntheticStore) -> None:  # noqa:
     assert found.conflicts == []
 
 
-def test_the_same_hash_with_another_number_is_a_conflict(store: SyntheticStore) -> None:  # noqa: F811
+def test_the_same_hash_with_another_number_is_a_conflict(store: SyntheticStore) -> None:
     store.add(tiny(0), {"test_error_pct": 3.0}, grid="identity")
     store.add(tiny(0), {"test_error_pct": 3.1}, grid="order")
     assert load(["identity", "order"], store.finish()).conflicts == [tiny(0).hash]
 
 
-def test_a_finished_run_is_preferred_to_a_failed_repeat(store: SyntheticStore) -> None:  # noqa: F811
+def test_a_finished_run_is_preferred_to_a_failed_repeat(store: SyntheticStore) -> None:
     store.add(tiny(0), status="failed", grid="identity")
     store.add(tiny(0), {"test_error_pct": 3.0}, grid="order")
     assert load(["identity", "order"], store.finish()).runs.loc[0, "status"] == "done"
 
 
-def test_scale_keeps_only_its_runs(store: SyntheticStore) -> None:  # noqa: F811
+def test_scale_keeps_only_its_runs(store: SyntheticStore) -> None:
     store.add(tiny(0, "smoke"), {"test_error_pct": 30.0})
     store.add(tiny(0, "reduced"), {"test_error_pct": 3.0})
     uri = store.finish()
@@ -71,7 +72,7 @@ def test_scale_keeps_only_its_runs(store: SyntheticStore) -> None:  # noqa: F811
         load(["quickstart"], uri, "paper")
 
 
-def test_settings_gather_seeds_and_nothing_else(quick: SyntheticStore) -> None:  # noqa: F811
+def test_settings_gather_seeds_and_nothing_else(quick: SyntheticStore) -> None:
     (study,) = studies(load(["quickstart"], quick.uri))
     assert len(study.settings) == 16
     assert all([run["seed"] for run in setting.runs] == [0, 1, 2] for setting in study.settings)
@@ -80,7 +81,7 @@ def test_settings_gather_seeds_and_nothing_else(quick: SyntheticStore) -> None: 
     assert study.varied == ()
 
 
-def test_a_grid_file_stands_for_its_name(quick: SyntheticStore) -> None:  # noqa: F811
+def test_a_grid_file_stands_for_its_name(quick: SyntheticStore) -> None:
     assert len(load(["ablations/grids/quickstart.py"], quick.uri).runs) == 48
 
 
@@ -92,7 +93,7 @@ def test_a_grid_file_stands_for_its_name(quick: SyntheticStore) -> None:  # noqa
         (["nosuch"], None, "'nosuch' is not possible; allowed: a grid recorded in"),
     ],
 )
-def test_bad_input_is_one_sentence(quick: SyntheticStore, grids: list[str], uri: str | None, sentence: str) -> None:  # noqa: F811
+def test_bad_input_is_one_sentence(quick: SyntheticStore, grids: list[str], uri: str | None, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         load(grids, uri or quick.uri)
 
