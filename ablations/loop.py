@@ -12,6 +12,7 @@ from ablations.driver import TAKEN_UP, Driver, counts, current_code
 from ablations.mirror import Mirror
 from ablations.show import Progress, duration, following, tally
 from ablations.state import RunState
+from slurm.errors import ClusterError
 from slurm.scheduler import SlurmScheduler
 
 Choose = Callable[[Sequence[RunState]], list[str]]
@@ -165,9 +166,19 @@ def _cluster(
 def await_end(cluster: Cluster, progress: Progress, mirror: Mirroring, every_s: float = 3.0) -> list[RunState]:
     """Follow a grid on the cluster until no run is in anyone's hand."""
     settled_at: float | None = None
+    away = False
     while True:
         began = time.monotonic()
-        states = cluster.states()
+        try:
+            states = cluster.states()
+            away = False
+        except ClusterError as error:
+            # Controllers are restarted; the jobs do not mind, and neither does their driver.
+            if not away:
+                progress.say(f"the scheduler does not answer, trying on: {' '.join(str(error).split())}")
+            away = True
+            time.sleep(10.0)
+            continue
         progress(states)
         mirror(states)
         if any(state.status in ("pending", "running", "preempted") for state in states):

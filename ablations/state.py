@@ -105,7 +105,7 @@ def run_state(point: Point, path: Path, now: float, jobs: Sequence[JobView] = ()
         )
     if claim is not None:
         return RunState(point.hash, "lost", f"{stage}: {claim[0]} has ended or is silent", "lost", stage, jobs=ids)
-    return RunState(point.hash, "new", _so_far(stage, stages), stage=stage, jobs=ids)
+    return RunState(point.hash, "new", _so_far(path, names, stage, stages), stage=stage, jobs=ids)
 
 
 def _failure(names: Mapping[str, "os.DirEntry[str]"], path: Path) -> tuple[float, Mapping[str, Any] | None]:
@@ -216,5 +216,9 @@ def _tail(path: Path, size: int = 4096) -> str:
         return ""
 
 
-def _so_far(stage: str, stages: Sequence[str]) -> str:
+def _so_far(path: Path, names: Mapping[str, "os.DirEntry[str]"], stage: str, stages: Sequence[str]) -> str:
+    """How far an interrupted run had come."""
+    epoch = _progress(path / "metrics.jsonl", stage)[0] if "metrics.jsonl" in names else None
+    if epoch is not None:
+        return f"interrupted in {stage} after epoch {epoch}, goes on from its checkpoint"
     return "" if stage == stages[0] else f"goes on with {stage}"

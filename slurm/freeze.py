@@ -88,7 +88,7 @@ def snapshot(code: Code, folder: Path, root: Path = ROOT) -> Path:
     patch = difference(root) if code.dirty else ""
     # One folder for each difference: jobs in the queue may still run from an earlier one.
     suffix = f"-{hashlib.sha256(patch.encode()).hexdigest()[:8]}" if patch else ""
-    target = folder / f"{code.commit[:12]}{suffix}"
+    target = (folder / f"{code.commit[:12]}{suffix}").absolute()
     marker = target / ".complete"
     if marker.exists():
         return target

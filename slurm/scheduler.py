@@ -68,10 +68,18 @@ class SlurmScheduler:
             ended = _call(["sacct", "-n", "-X", "-P", "-D", "-j", batch, "-o", "JobID,State,ExitCode"])
             # With -D a requeued job has a line for each of its lives; the last one counts.
             found.update(parse_sacct(ended))
-            # An unknown number alone makes squeue fail; it then simply is not live.
-            queue = _call(["squeue", "-h", "-r", "-j", batch, "-o", "%i|%T|%r"], check=False)
-            found.update(parse_squeue(queue))
+            found.update(parse_squeue(self._queue(batch)))
         return found
+
+    @staticmethod
+    def _queue(batch: str) -> str:
+        """What of these jobs is in the queue; a lone number that is not there makes squeue fail, a dead controller too."""
+        try:
+            return _call(["squeue", "-h", "-r", "-j", batch, "-o", "%i|%T|%r"])
+        except ClusterError as error:
+            if "Invalid job id" in str(error):
+                return ""
+            raise
 
     def find(self, name: str) -> list[str]:
         """See `Scheduler`."""
@@ -154,17 +162,22 @@ def expand(number: str) -> list[str]:
 def _batched(command: list[str], ids: Iterable[str]) -> None:
     every = list(ids)
     for start in range(0, len(every), BATCH):
-        _call([*command, *every[start : start + BATCH]], check=False)
+        try:
+            _call([*command, *every[start : start + BATCH]])
+        except ClusterError as error:
+            # Jobs may end between a look and the command.
+            if "already" not in str(error) and "Invalid job id" not in str(error):
+                raise
 
 
-def _call(command: list[str], check: bool = True) -> str:
+def _call(command: list[str]) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     except FileNotFoundError:
         raise ClusterError("--on", "slurm", f"a machine with {command[0]}", "Use a login node.") from None
     except subprocess.TimeoutExpired:
         raise ClusterError(command[0], "no answer in 120 s", "a scheduler that answers", "Try again later.") from None
-    if check and done.returncode != 0:
+    if done.returncode != 0:
         raise ClusterError(
             command[0], done.stderr.strip() or f"exit code {done.returncode}", "an answer", "Is the scheduler up?"
         )

@@ -14,11 +14,15 @@ from ablations import cli
 ROOT = Path(__file__).parents[1]
 
 
-def cscdarts(*words: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
-    """Run the command as a user does."""
-    command = [sys.executable, "-m", "ablations.cli", *words]
+def cscdarts(*words: str, cwd: Path, engine: str = "real", answer: str = "") -> "subprocess.CompletedProcess[str]":
+    """Run the command as a user does, with the real engine or the tiny one."""
+    script = ["-m", "ablations.cli"] if engine == "real" else [str(ROOT / "tests" / "harness_drive.py")]
+    command = [sys.executable, *script, *words]
     env = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, check=False, timeout=300)
+    env.pop("MLFLOW_TRACKING_URI", None)
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, env=env, check=False, timeout=300, input=answer
+    )
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -51,7 +55,7 @@ def test_every_registered_command_exists_and_has_the_help_it_promises(name: str)
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["ablate", "run", "quickstrat"], "GRID: 'quickstrat' is not possible; allowed: factorial"),
+        (["ablate", "run", "quickstrat"], "GRID: 'quickstrat' is not possible; allowed: "),
         (["ablate", "run", "quickstart", "--set", "search.epochs=-1"], "search.epochs"),
         (["ablate", "run", "quickstart", "--set", "nonsense=1"], "--set: 'nonsense'"),
         (["ablate", "run", "quickstart", "--on", "pbs"], "local or slurm:PROFILE"),
@@ -63,12 +67,16 @@ def test_every_registered_command_exists_and_has_the_help_it_promises(name: str)
         (["ablate", "status", "a b"], "GRID: 'a b'"),
     ],
 )
-def test_bad_input_is_one_sentence_and_code_2(tmp_path: Path, words: list[str], said: str) -> None:
-    done = cscdarts(*words, cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    assert said in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert "Traceback" not in done.stderr
+def test_bad_input_is_one_sentence_and_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        cli.main(words)
+    err = capsys.readouterr().err
+    assert end.value.code == 2
+    assert said in err
+    assert len(err.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 
 
@@ -122,3 +130,40 @@ def test_status_before_any_run(tmp_path: Path) -> None:
     done = cscdarts("ablate", "status", source, cwd=tmp_path)
     assert done.returncode == 0
     assert "2 runs: 2 new" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_grids_life_on_the_command_line(tmp_path: Path) -> None:
+    source = write_grid(tmp_path / "mine.py", ["", "raise", ""])
+    tiny = {"cwd": tmp_path, "engine": "tiny"}
+    done = cscdarts("ablate", "run", "mine.py", "--scale", "smoke", "--parallel", "2", **tiny)  # type: ignore[arg-type]
+    assert done.returncode == 1, done.stdout
+    assert "3 runs: 2 done, 1 failed" in done.stdout
+    assert "failed (error): search: ValueError: the loss went astray" in done.stdout
+    assert (tmp_path / "mlflow.db").exists()
+
+    status = cscdarts("ablate", "status", "mine.py", cwd=tmp_path)
+    assert "failed (error)" in status.stdout
+    failed = next(line.split()[0] for line in status.stdout.splitlines() if "failed (error)" in line)
+    logs = cscdarts("ablate", "logs", "mine.py", failed, cwd=tmp_path)
+    assert "search: begins" in logs.stdout
+    assert "ValueError: the loss went astray" in logs.stdout
+    assert cscdarts("ablate", "watch", "mine.py", cwd=tmp_path).returncode == 1
+
+    (tmp_path / "runs" / "mine" / "cure").touch()
+    again = cscdarts("ablate", "retry", "mine.py", **tiny)  # type: ignore[arg-type]
+    assert again.returncode == 0, again.stdout
+    assert "3 done" in again.stdout
+
+    # The grid loses a point; its folder goes only when a person says so.
+    write_grid(Path(source), ["", "raise"])
+    runs = tmp_path / "runs" / "mine"
+    before = sorted(path.name for path in runs.iterdir() if path.is_dir() and path.name != "jobs")
+    asked = cscdarts("ablate", "prune", "mine.py", cwd=tmp_path, answer="n\n")
+    assert asked.returncode == 1
+    assert "Delete these 1 folders for good?" in asked.stdout
+    assert sorted(path.name for path in runs.iterdir() if path.is_dir() and path.name != "jobs") == before
+    pruned = cscdarts("ablate", "prune", "mine.py", "--yes", cwd=tmp_path)
+    assert pruned.returncode == 0, pruned.stderr
+    assert len([path for path in runs.iterdir() if path.is_dir() and path.name != "jobs"]) == 2
+    assert "every run folder is named" in cscdarts("ablate", "prune", "mine.py", cwd=tmp_path).stdout

@@ -11,17 +11,16 @@ from cscdarts.errors import UserError
 
 
 def test_the_grids_that_ship() -> None:
-    assert grid_names() == ["factorial", "identity", "order", "quickstart", "split_ratio"]
+    assert {"factorial", "identity", "order", "quickstart", "split_ratio"} <= set(grid_names())
 
 
-@pytest.mark.parametrize("name", ["factorial", "identity", "order", "quickstart", "split_ratio"])
+@pytest.mark.parametrize("name", grid_names())
 @pytest.mark.parametrize("scale", ["smoke", "reduced", "paper"])
 def test_every_grid_at_every_scale_is_valid_and_unique(name: str, scale: str) -> None:
     grid = load_grid(name, scale)
     assert len({point.hash for point in grid.points}) == len(grid.points) > 0
     assert {point.config.labels.scale for point in grid.points} == {scale}
-    seeds = {point.config.seed for point in grid.points}
-    assert seeds == {0, 1, 2}
+    assert len({point.config.seed for point in grid.points}) >= 3
 
 
 def test_quickstart_is_the_factorial_and_the_baselines() -> None:

@@ -83,6 +83,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     for process in site.processes:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
+        if process.stdout is not None and not process.stdout.closed:
             process.communicate()
     for journal in tmp_path.glob("runs/*/submissions.jsonl"):
         jobs = {job.split("_")[0] for job in re.findall(r'"(\d+(?:_\d+)?)"', journal.read_text())}

@@ -58,6 +58,16 @@ def test_the_queue_outranks_accounting_and_is_asked_once(tools: Path, tmp_path: 
     assert "-j 7,9 " in calls[0]
 
 
+def test_a_job_that_left_the_queue_is_no_error_but_a_dead_controller_is(tools: Path) -> None:
+    _script(tools, "sacct", "echo '7|COMPLETED|0:0'")
+    _script(tools, "squeue", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
+    assert SlurmScheduler().states(["7"])["7"].state == "COMPLETED"
+    # Else a grid whose controller is away would look lost.
+    _script(tools, "squeue", "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1")
+    with pytest.raises(ClusterError, match="Unable to contact"):
+        SlurmScheduler().states(["7"])
+
+
 def test_no_accounting_is_said_at_the_start(tools: Path) -> None:
     _script(tools, "sacct", "echo 'Slurm accounting storage is disabled' >&2; exit 1")
     with pytest.raises(ClusterError, match=r"without accounting.*Slurm accounting storage is disabled"):
