@@ -142,9 +142,14 @@ class Profile(_Strict):
         return {key: value for key, value in values.items() if value is not None}
 
     def command_python(self, python: str) -> str:
-        """How a job starts python, the container's words included; `python` is the submitting interpreter."""
-        start = self.python or python
-        return f"{self.container} {shlex.quote(start)}" if self.container else shlex.quote(start)
+        """How a job starts python, the container's words included; `python` is the submitting interpreter.
+
+        The signal before a limit kills a process that has no handler yet. A job preempted in its first second would then
+        end as failed, so python begins with that signal ignored; the scheduler requeues what it preempts anyhow.
+        """
+        start = shlex.quote(self.python or python)
+        start = f"{self.container} {start}" if self.container else start
+        return f'sh -c \'trap "" USR2; exec "$@"\' sh {start}'
 
     def _setup(self) -> list[str]:
         exports = {"OMP_NUM_THREADS": str(self.cpus_per_task), "PYTHONUNBUFFERED": "1", **self.environment}

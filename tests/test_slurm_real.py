@@ -180,6 +180,16 @@ def test_requeued_by_signal_by_hand_and_by_cancel(site: Site) -> None:
     assert len(epochs) <= 20 + 1, "at most the epoch under way at the requeue by hand was done twice"
 
 
+def test_a_signal_before_python_is_ready_kills_nothing(site: Site) -> None:
+    driver, source = site.grid([""])
+    site.call("ablate", "run", source, *ON, "--no-wait")
+    job = _job_of(driver, 0, "search")
+    for _ in range(10):
+        subprocess.run(["scancel", "--signal=USR2", job], capture_output=True, check=False)
+        time.sleep(0.1)
+    _until(lambda: counts(_states(driver)) == {"done": 1}, what="done")
+
+
 def test_a_time_limit_is_survived_as_often_as_needed(site: Site) -> None:
     driver, source = site.grid(["pace=4"], search__epochs=36)
     # The limit comes after a minute, the signal up to half a minute before the asked 20 s.
