@@ -17,6 +17,7 @@ from ablations.loop import Options, finish, mirroring, run_grid, untouched
 from ablations.show import following, label, status_table, tally
 from ablations.state import RunState
 from cscdarts.errors import UserError
+from cscdarts.folders import require_data
 from slurm.job import CLAIM
 from slurm.lock import Lock
 
@@ -39,6 +40,9 @@ def _grid_options(function: Command) -> Command:
             click.option("--scale", type=click.Choice(SCALES), help=scale_help),
             click.option(
                 "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a setting of all runs."
+            ),
+            click.option(
+                "--data-root", type=click.Path(path_type=Path), help="Where data sets lie or are downloaded to."
             ),
             click.option(
                 "--runs",
@@ -81,8 +85,12 @@ def _place_options(function: Command) -> Command:
     return function
 
 
-def _grid(source: str, scale: str | None, assignments: Sequence[str], runs: Path, recall: bool) -> Grid:
+def _grid(
+    source: str, scale: str | None, assignments: Sequence[str], data_root: Path | None, runs: Path, recall: bool
+) -> Grid:
     """The grid; with `recall`, scale and overrides default to those it was last run with."""
+    if data_root is not None:
+        assignments = [*assignments, f"runtime.data_root={data_root.absolute()}"]
     if recall and scale is None and not assignments:
         recorded = recorded_choice(source, runs)
         if recorded is not None:
@@ -102,12 +110,12 @@ def list_grids() -> None:
 @_place_options
 @click.option("--script/--no-script", default=True, help="Print the sbatch scripts of a dry run.")
 def plan(
-    source: str, scale: str | None, assignments: Sequence[str], runs: Path, place: str, overrides: Sequence[str],
+    source: str, scale: str | None, assignments: Sequence[str], data_root: Path | None, runs: Path, place: str, overrides: Sequence[str],
     parallel: int | None, wait: bool, allow_dirty: bool, snapshot: bool, script: bool,
 ) -> None:  # fmt: skip
     """Show what would run and what it would cost; nothing is submitted or written."""
     where = read_place(place, overrides)
-    driver = Driver(_grid(source, scale, assignments, runs, recall=False), runs)
+    driver = Driver(_grid(source, scale, assignments, data_root, runs, recall=False), runs)
     states, caveat = best_states(driver)
     wanted = set(untouched(states))
     console = Console()
@@ -128,12 +136,14 @@ def plan(
 @_grid_options
 @_place_options
 def run(
-    source: str, scale: str | None, assignments: Sequence[str], runs: Path, place: str, overrides: Sequence[str],
+    source: str, scale: str | None, assignments: Sequence[str], data_root: Path | None, runs: Path, place: str, overrides: Sequence[str],
     parallel: int | None, wait: bool, allow_dirty: bool, snapshot: bool,
 ) -> int:  # fmt: skip
     """Run what has not been run; a second call runs nothing again."""
     where = read_place(place, overrides)
-    driver = Driver(_grid(source, scale, assignments, runs, recall=False), runs)
+    driver = Driver(_grid(source, scale, assignments, data_root, runs, recall=False), runs)
+    for point in driver.grid.points:
+        require_data(point.config)
     return run_grid(driver, where, Options(parallel, wait, allow_dirty, snapshot), Console())
 
 
@@ -144,12 +154,12 @@ def run(
 @click.option("--lost", is_flag=True, help="Those that vanished or were cancelled.")
 @click.option("--timeout", is_flag=True, help="Those that ran out of time or hung.")
 def retry(
-    source: str, scale: str | None, assignments: Sequence[str], runs: Path, place: str, overrides: Sequence[str],
+    source: str, scale: str | None, assignments: Sequence[str], data_root: Path | None, runs: Path, place: str, overrides: Sequence[str],
     parallel: int | None, wait: bool, allow_dirty: bool, snapshot: bool, failed: bool, lost: bool, timeout: bool,
 ) -> int:  # fmt: skip
     """Run again what failed, and nothing else; each goes on from its last checkpoint."""
     where = read_place(place, overrides)
-    driver = Driver(_grid(source, scale, assignments, runs, recall=True), runs)
+    driver = Driver(_grid(source, scale, assignments, data_root, runs, recall=True), runs)
     which = (failed or not (lost or timeout), lost, timeout)
 
     def choose(states: Sequence[RunState]) -> list[str]:
@@ -162,9 +172,17 @@ def retry(
 @_grid_options
 @click.option("--brief", is_flag=True, help="Only the counts.")
 @click.option("--watch", "live", is_flag=True, help="Stay, and show the table anew until no run is in hand.")
-def status(source: str, scale: str | None, assignments: Sequence[str], runs: Path, brief: bool, live: bool) -> None:
+def status(
+    source: str,
+    scale: str | None,
+    assignments: Sequence[str],
+    data_root: Path | None,
+    runs: Path,
+    brief: bool,
+    live: bool,
+) -> None:
     """Show what has become of each run."""
-    driver = Driver(_grid(source, scale, assignments, runs, recall=True), runs)
+    driver = Driver(_grid(source, scale, assignments, data_root, runs, recall=True), runs)
     console = Console()
     if live:
         with following(driver.grid, console) as progress:
@@ -187,9 +205,11 @@ def status(source: str, scale: str | None, assignments: Sequence[str], runs: Pat
 @ablate.command()
 @_grid_options
 @click.option("--once", is_flag=True, help="Mirror what is there and leave.")
-def watch(source: str, scale: str | None, assignments: Sequence[str], runs: Path, once: bool) -> int:
+def watch(
+    source: str, scale: str | None, assignments: Sequence[str], data_root: Path | None, runs: Path, once: bool
+) -> int:
     """Mirror a grid into MLflow until no run is in hand; it can start late, stop and start again."""
-    driver = Driver(_grid(source, scale, assignments, runs, recall=True), runs)
+    driver = Driver(_grid(source, scale, assignments, data_root, runs, recall=True), runs)
     if not (driver.folder / "grid.json").exists():
         raise UserError("GRID", source, "a grid that was run", f"cscdarts ablate run {source}")
     with following(driver.grid, Console()) as progress, mirroring(driver, progress.say) as mirror:
@@ -211,10 +231,17 @@ def watch(source: str, scale: str | None, assignments: Sequence[str], runs: Path
 @click.option("--lines", default=40, show_default=True, type=click.IntRange(min=1), help="How many of the last lines.")
 @click.option("--follow", "-f", is_flag=True, help="Go on as the log grows.")
 def logs(
-    source: str, scale: str | None, assignments: Sequence[str], runs: Path, key: str, lines: int, follow: bool
+    source: str,
+    scale: str | None,
+    assignments: Sequence[str],
+    data_root: Path | None,
+    runs: Path,
+    key: str,
+    lines: int,
+    follow: bool,
 ) -> None:
     """Show a run's log, its failure if there is one, and what its last job wrote to standard error."""
-    driver = Driver(_grid(source, scale, assignments, runs, recall=True), runs)
+    driver = Driver(_grid(source, scale, assignments, data_root, runs, recall=True), runs)
     matches = [point for point in driver.grid.points if point.hash.startswith(key)]
     if len(matches) != 1:
         raise UserError("HASH", key, "the beginning of one run's hash", f"cscdarts ablate status {source} lists them.")
@@ -249,9 +276,11 @@ def _follow(path: Path) -> None:
 @ablate.command()
 @_grid_options
 @click.argument("keys", metavar="[HASH]...", nargs=-1)
-def cancel(source: str, scale: str | None, assignments: Sequence[str], runs: Path, keys: Sequence[str]) -> None:
+def cancel(
+    source: str, scale: str | None, assignments: Sequence[str], data_root: Path | None, runs: Path, keys: Sequence[str]
+) -> None:
     """Cancel a grid's jobs on the cluster, or only those of the runs named; `run` submits them again."""
-    driver = Driver(_grid(source, scale, assignments, runs, recall=True), runs)
+    driver = Driver(_grid(source, scale, assignments, data_root, runs, recall=True), runs)
     if not cluster_here():
         raise UserError("cancel", source, "a machine with SLURM", "End a local driver with Ctrl-C instead.")
     chosen = None if not keys else {p.hash for p in driver.grid.points if any(p.hash.startswith(key) for key in keys)}
@@ -264,9 +293,11 @@ def cancel(source: str, scale: str | None, assignments: Sequence[str], runs: Pat
 @ablate.command()
 @_grid_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def prune(source: str, scale: str | None, assignments: Sequence[str], runs: Path, yes: bool) -> int:
+def prune(
+    source: str, scale: str | None, assignments: Sequence[str], data_root: Path | None, runs: Path, yes: bool
+) -> int:
     """Delete the folders of runs that the grid no longer names, after confirmation."""
-    driver = Driver(_grid(source, scale, assignments, runs, recall=True), runs)
+    driver = Driver(_grid(source, scale, assignments, data_root, runs, recall=True), runs)
     named = {point.hash for point in driver.grid.points}
     found = sorted(
         path for path in driver.folder.glob("*") if (path / "config.json").exists() and path.name not in named

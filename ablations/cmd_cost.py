@@ -45,8 +45,9 @@ def cost(
     from cscdarts.overrides import parse_assignments, with_values
 
     _positive(classes=classes, image_size=image_size, image_channels=image_channels, batch=batch)
-    if image_size % 4:
-        raise UserError("--image-size", image_size, "a multiple of 4", "Both reductions halve the maps.")
+    step = 32 if image_size >= 96 else 4
+    if image_size % step:
+        raise UserError("--image-size", image_size, f"a multiple of {step}", "Maps are halved.")
     values: dict[str, Any] = {"supernet.split_ratio": split_ratio, "supernet.identity": identity}
     if genotype is None:
         tabular = space == "nasbench201"

@@ -1,5 +1,6 @@
 """`cscdarts search`: one search, derivation, check and retraining, without a grid."""
 
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import click
 
 from cscdarts.errors import UserError
+from cscdarts.folders import require_data
 from cscdarts.runfolder import read_json
 
 
@@ -46,8 +48,15 @@ def search(
         values["runtime.data_root"] = data_root
     config = with_values(apply_preset(protocol(recipe, scale), preset), values)
     folder = out or Path("runs") / "search" / config.hash
-    if folder.exists() and not folder.is_dir():
-        raise UserError("--out", str(folder), "a folder", "A file has this name.")
+    require_data(config)
+    fresh = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "heartbeat").touch()
+    except OSError as error:
+        raise UserError(
+            "--out", str(folder), "a folder that can be written", f"{error.strerror}; choose another."
+        ) from error
     control = Control()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: control.ask("interrupted"))
@@ -60,6 +69,8 @@ def search(
         return 130
     if outcome == "failed":
         failure = read_json(folder / "failure.json") or {}
+        if fresh and failure.get("kind") == "user":
+            shutil.rmtree(folder)  # nothing was computed: leave nothing half-written
         click.echo(f"cscdarts: {failure.get('stage')}: {failure.get('message')} (see {folder})", err=True)
         return 2 if failure.get("kind") == "user" else 1
     click.echo(f"run folder: {folder}")

@@ -192,6 +192,7 @@ def open_data(
     arrays, sha256 = _arrays(config, name, root)
     padding, flip = _DEFAULT_AUGMENTATION[name]
     size = arrays.train_images.shape[-1]
+    require_halving(size)
     augmentation = Augmentation(
         round(padding * size) if config.crop_padding is None else config.crop_padding,
         flip if config.flip is None else config.flip,
@@ -216,6 +217,17 @@ def open_data(
         source(arrays.train_images, arrays.train_labels, "train"),
         source(arrays.test_images, arrays.test_labels, "test"),
     )
+
+
+def require_halving(size: int) -> None:
+    """Refuse image sizes at which a map of odd size would be halved: pooling and convolutions would disagree.
+
+    Errors:
+        UserError: the size is no multiple of 4 (of 32 from 96 pixels on, where the stem halves three times).
+    """
+    step = 32 if size >= 96 else 4
+    if size % step:
+        raise UserError("data.image_size", size, f"a multiple of {step}", "Set data.image_size: maps are halved.")
 
 
 @lru_cache(maxsize=2)

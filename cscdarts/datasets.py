@@ -10,8 +10,7 @@ from torch import Tensor
 
 from cscdarts.config import DataConfig
 from cscdarts.errors import UserError
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
+from cscdarts.folders import folder_files, folder_split
 
 #: Above this many bytes of pixels a set is streamed from disk rather than held on the device.
 RESIDENT_LIMIT = 6 * 2**30
@@ -109,47 +108,6 @@ def _torchvision(name: str, root: Path) -> Arrays:
         return data.contiguous(), torch.as_tensor(np.asarray(part.targets)).long()  # type: ignore[attr-defined]
 
     return Arrays(*tensors(train), *tensors(test), tuple(train.classes), label)
-
-
-def folder_split(root: Path) -> tuple[Path, Path]:
-    """The training and test trees of an image folder: `train/` with `test/`, `val/` or `valid/`.
-
-    Errors:
-        UserError: the folder is missing or has another shape.
-    """
-    allowed = "a folder with train/CLASS/IMAGE and test/CLASS/IMAGE (or val/)"
-    if not root.is_dir():
-        raise UserError("--data-root", str(root), allowed, "There is no such folder.")
-    train = root / "train"
-    test = next((root / name for name in ("test", "val", "valid") if (root / name).is_dir()), None)
-    if not train.is_dir() or test is None:
-        raise UserError("--data-root", str(root), allowed, "It holds no train/ or no test/ folder.")
-    return train, test
-
-
-def folder_files(tree: Path, classes: tuple[str, ...] | None = None) -> tuple[list[Path], list[int], tuple[str, ...]]:
-    """All images of a class-per-folder tree in sorted order, their labels, and the class names.
-
-    Errors:
-        UserError: fewer than two classes, a class without images, or other classes than expected.
-    """
-    found = tuple(sorted(folder.name for folder in tree.iterdir() if folder.is_dir()))
-    if len(found) < 2:
-        raise UserError("--data-root", str(tree), "at least two class folders", "It is no class-per-folder tree.")
-    if classes is not None and found != classes:
-        odd = sorted(set(found) ^ set(classes))[0]
-        raise UserError(
-            "--data-root", str(tree), "the classes of the training tree", f"Class {odd!r} is on one side only."
-        )
-    files: list[Path] = []
-    labels: list[int] = []
-    for label, name in enumerate(found):
-        images = sorted(path for path in (tree / name).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-        if not images:
-            raise UserError("--data-root", str(tree / name), "at least one image", "The class folder holds none.")
-        files += images
-        labels += [label] * len(images)
-    return files, labels, found
 
 
 def _image_folder(config: DataConfig, root: Path) -> Arrays:

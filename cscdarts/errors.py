@@ -9,11 +9,12 @@ class UserError(Exception):
         value: what was given.
         allowed: what would have been accepted.
         fix: what to do now.
+        sentence: the whole sentence where the usual form would not read well.
     """
 
-    def __init__(self, field: str, value: object, allowed: str, fix: str) -> None:
+    def __init__(self, field: str, value: object, allowed: str, fix: str, sentence: str | None = None) -> None:
         self.field, self.value, self.allowed, self.fix = field, value, allowed, fix
-        super().__init__(f"{field}: {value!r} is not possible; allowed: {allowed}. {fix}")
+        super().__init__(sentence or f"{field}: {value!r} is not possible; allowed: {allowed}. {fix}")
 
 
 class Stopped(Exception):

@@ -104,9 +104,10 @@ def validation_sentence(error: ValidationError, root: str) -> UserError:
         or root
     )
     value = first.get("input")
-    if isinstance(value, dict | BaseModel):
-        value = "this combination"
     message = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    if isinstance(value, dict | BaseModel):
+        # A rule over several fields: its message names fields, values, what is allowed and the way out.
+        return UserError(where, "these values together", message, "", f"{where}: {message}.")
     if first["type"] == "extra_forbidden":
         close = difflib.get_close_matches(where.rsplit(".", 1)[-1], [p.rsplit(".", 1)[-1] for p in field_paths()], n=1)
         return UserError(where, value, "only known keys", f"Did you mean {close[0]}?" if close else "Remove it.")

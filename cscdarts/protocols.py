@@ -244,7 +244,7 @@ _ALL = (
                 "evaluation.fit_macs_m": None,
                 "data.dataset": "imagenet",
                 "data.search_dataset": "cifar10",
-                "data.image_size": 112,
+                "data.image_size": 128,
             },
             "paper": {
                 **_CIFAR_SEARCH,
@@ -278,7 +278,7 @@ _ALL = (
                 "evaluation.lr": 0.125,
                 "evaluation.fit_macs_m": None,
                 "data.dataset": "imagenet",
-                "data.image_size": 112,
+                "data.image_size": 128,
             },
             "paper": {**_IMAGENET_SEARCH, **_IMAGENET_EVALUATION, "data.dataset": "imagenet"},
         },

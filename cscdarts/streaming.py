@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cscdarts.config import DataConfig
-from cscdarts.data import KNOWN_STATISTICS, Batch, DataSet, Place
-from cscdarts.datasets import folder_files, folder_split, read_image
+from cscdarts.data import KNOWN_STATISTICS, Batch, DataSet, Place, require_halving
+from cscdarts.datasets import read_image
+from cscdarts.folders import folder_files, folder_split
 from cscdarts.randomness import derived_seed, permutation
 
 
@@ -117,6 +118,7 @@ def open_streamed(
         UserError: the folder has another shape.
     """
     size = config.image_size or 224
+    require_halving(size)
     train_tree, test_tree = folder_split(root)
     train_files, train_labels, classes = folder_files(train_tree)
     test_files, test_labels, _ = folder_files(test_tree, classes)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from cscdarts.augment import cutout, random_crop, random_flip
 from cscdarts.config import DataConfig
-from cscdarts.data import Place, ResidentSource, open_data, search_halves
+from cscdarts.data import Place, ResidentSource, open_data, require_halving, search_halves
 from cscdarts.errors import UserError
 from cscdarts.randomness import derived_seed, permutation
 
@@ -214,6 +214,37 @@ def test_a_batch_larger_than_a_half_is_refused() -> None:
     data = open_data(DataConfig(search_fraction=0.05), "digits", Path("unused"), CPU, 256, 0)
     with pytest.raises(UserError, match="batch_size"):
         data.halves(DataConfig(search_fraction=0.05))
+
+
+@pytest.mark.parametrize(("size", "good"), [(8, True), (10, False), (9, False), (112, False), (128, True), (224, True)])
+def test_sizes_that_cannot_be_halved_are_refused(size: int, good: bool) -> None:
+    if good:
+        require_halving(size)
+    else:
+        with pytest.raises(UserError, match="image_size"):
+            require_halving(size)
+
+
+@pytest.mark.parametrize("name", ["fashion-mnist", "cifar10", "cifar100"])
+def test_sets_of_torchvision_become_tensors(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real sets need a download; their readers' attributes are stood in for by one with the same form."""
+    from torchvision import datasets
+
+    class Reader:
+        def __init__(self, root: str, train: bool, download: bool) -> None:
+            assert (root, download) == (str(tmp_path), True)
+            n = 12 if train else 6
+            gray = name == "fashion-mnist"
+            pixels = np.random.default_rng(n).integers(0, 256, (n, 28, 28) if gray else (n, 32, 32, 3), dtype=np.uint8)
+            self.data = torch.from_numpy(pixels) if gray else pixels
+            self.targets = torch.arange(n) % 3 if gray else [k % 3 for k in range(n)]
+            self.classes = ["a", "b", "c"]
+
+    for reader in ("FashionMNIST", "CIFAR10", "CIFAR100"):
+        monkeypatch.setattr(datasets, reader, Reader)
+    data = open_data(DataConfig(dataset=name, split_seed=2), name, tmp_path, CPU, 4, 0)
+    assert (data.classes, data.channels, data.size) == ((3, 1, 28) if name == "fashion-mnist" else (3, 3, 32))
+    assert next(data.train.batches(0))[0].dtype == torch.float32
 
 
 def test_a_download_that_fails_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
