@@ -81,17 +81,41 @@ def load_grid(source: str, scale: str = DEFAULT_SCALE, assignments: Iterable[str
     """
     if scale not in SCALES:
         raise UserError("--scale", scale, ", ".join(SCALES), "Choose one of these.")
-    overrides = parse_assignments(assignments)
+    seeds, others = _seeds(assignments)
+    overrides = parse_assignments(others)
     module, path = _module(source)
     function = getattr(module, "grid", None)
     if not callable(function):
         raise UserError(
             str(path), "no function grid", "def grid(scale): yield RunConfig", "See ablations/grids/quickstart.py."
         )
-    points = _points(_configs(function, scale, path), overrides, scale)
+    configs = _configs(function, scale, path)
+    if seeds:
+        # Each setting once, in the grid's order, then for every seed.
+        settings = list({with_values(c, {"seed": 0}).hash + c.labels.method: c for c in configs}.values())
+        configs = [with_values(c, {"seed": seed}) for seed in seeds for c in settings]
+    points = _points(configs, overrides, scale)
     if not points:
         raise UserError(str(path), "no runs", "a grid with at least one run", "Let grid(scale) yield a RunConfig.")
+    if seeds:
+        overrides["seeds"] = ",".join(map(str, seeds))
     return Grid(path.stem, scale, overrides, points, path)
+
+
+def _seeds(assignments: Iterable[str]) -> tuple[list[int], list[str]]:
+    """The seeds of `seeds=0,1,2` (or `seeds=5` for 0 to 4), and the other assignments."""
+    seeds: list[int] = []
+    others: list[str] = []
+    for text in assignments:
+        key, _, value = text.partition("=")
+        if key.strip() != "seeds":
+            others.append(text)
+            continue
+        parts = [part.strip() for part in value.split(",")]
+        if not all(part.isdigit() for part in parts) or parts == ["0"]:
+            raise UserError("--set seeds", value, "a number of seeds or a list such as 0,1,2", "Correct it.")
+        seeds = list(range(int(parts[0]))) if len(parts) == 1 else [int(part) for part in parts]
+    return seeds, others
 
 
 def grid_folder(source: str, runs: Path) -> Path:

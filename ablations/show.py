@@ -137,7 +137,9 @@ class Progress:
         number = counts(states)
         bar = ProgressBar(total=len(states), completed=number["done"], width=40)
         line = f"{tally(states)}; {duration(time.monotonic() - self.started)}, {self._remaining(states)}"
-        return Group(bar, Text(line), status_table(self.grid, states, every=False, limit=20))
+        head = Table.grid(padding=(0, 1))
+        head.add_row(bar, Text(line))
+        return Group(head, status_table(self.grid, states, every=False, limit=20))
 
 
 @contextlib.contextmanager

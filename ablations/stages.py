@@ -228,7 +228,11 @@ def _prepare(config: RunConfig, folder: RunFolder, threads: int | None) -> None:
         torch.set_num_threads(threads)
     if int(os.environ.get("RANK", "0")) == 0:
         device = resolve_device(config.runtime.device, World())
-        record_environment(folder, describe(str(device)))
+        now = describe(str(device))
+        if now["commit"]:
+            # A worker runs the code that it loaded when it started, whatever is committed while it takes run after run.
+            os.environ.setdefault("CSCDARTS_COMMIT", now["commit"] + ("+dirty" if now["dirty"] else ""))
+        record_environment(folder, now)
 
 
 def record_environment(folder: RunFolder, now: Mapping[str, Any]) -> None:

@@ -55,6 +55,8 @@ class Site:
         script = [str(TESTS / "harness_drive.py")] if engine == "tiny" else ["-m", "ablations.cli"]
         env = {**os.environ, "PYTHONPATH": f"{TESTS.parent}:{TESTS}"}
         env.pop("MLFLOW_TRACKING_URI", None)
+        # One version for all, even if someone commits while this test runs: reports compare no runs of different code.
+        env["CSCDARTS_COMMIT"] = "f" * 40
         process = subprocess.Popen(
             [sys.executable, *script, *words], cwd=self.path, env=env, text=True, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, start_new_session=True,
@@ -471,3 +473,25 @@ def test_a_search_preempted_three_times_is_bit_equal_to_one_undisturbed(site: Si
     _until(lambda: counts(_states(driver)) == {"done": 1}, seconds=1500, what="done")
     assert starts() >= 5, "a signal, a requeue, a time limit, and the retraining's start"
     assert _numbers(folder) == _numbers(site.path / "quiet" / driver.grid.name / point.hash)
+
+
+def test_two_nodes_work_on_one_run(site: Site) -> None:
+    """The `multi-node-ddp` profile without GPUs: two processes on two nodes search and retrain one run together."""
+    source = write_grid(site.path / "both.py", [""], search__epochs=3)
+    driver = Driver(load_grid(source, "smoke"), site.path / "runs")
+    sizes = [f"groups.search.{key}" for key in ("gpus_per_node=0", "nodes=2", "mem_gb=3", "cpus_per_task=1")]
+    sizes += ["gpus_per_node=0", "nodes=2", "tasks_per_node=1", "mem_gb=3", "cpus_per_task=1", "time_min=30"]
+    words = [word for size in sizes for word in ("--slurm", size)]
+    site.call(
+        "ablate", "run", "both.py", "--scale", "smoke", "--on", "slurm:multi-node-ddp", "--allow-dirty", *words,
+        "--set", "runtime.device=cpu", engine="real",
+    )  # fmt: skip
+    (point,) = driver.grid.points
+    assert counts(_states(driver)) == {"done": 1}
+    lines = [json.loads(line) for line in (driver.path(point) / "metrics.jsonl").read_text().splitlines()]
+    # One writer: every epoch of both stages once.
+    assert [line["epoch"] for line in lines if line["stage"] == "search"] == [0, 1, 2]
+    assert [line["epoch"] for line in lines if line["stage"] == "retrain"] == [0]
+    environment = read_json(driver.path(point) / "environment.json")
+    assert environment is not None
+    assert len(environment["starts"]) == 2
