@@ -69,8 +69,8 @@ _ROWS: tuple[tuple[int, str, str, Level, str], ...] = (
      "no source; protocols `cifar100` (direct) and `cifar100-transfer` (from CIFAR-10)"),
     (19, "evaluation.fit_macs_m", "ImageNet: data searched on and width of the network", "unknown",
      "no source; protocols `imagenet-transfer` and `imagenet-direct`, width fitted below 600 M MACs"),
-    (20, "seed", "number of runs", "inferred",
-     "'average' is said of CIFAR-100 only; grids run at least 3 search seeds with 1 retraining each"),
+    (20, "seeds", "number of runs of a grid's settings", "inferred",
+     "'average' is said of CIFAR-100 only; one retraining each, more with `evaluation.seed`"),
 )  # fmt: skip
 
 
@@ -85,6 +85,8 @@ def switches() -> list[Switch]:
 def _default_and_allowed(key: str) -> tuple[str, str]:
     if key == "profile":
         return "darts", " | ".join(PROFILES)
+    if key == "seeds":
+        return "0,1,2", "a number of seeds, or a list such as 0,1,2"
     value: object = RunConfig()
     model: type = RunConfig
     for part in key.split("."):

@@ -116,3 +116,19 @@ def test_the_last_choice_is_recalled(tmp_path: Path) -> None:
     choice = recorded_choice("quickstart", tmp_path)
     assert choice is not None
     assert [p.hash for p in load_grid("quickstart", *choice).points] == [p.hash for p in grid.points]
+
+
+@pytest.mark.parametrize(("text", "seeds"), [("5", [0, 1, 2, 3, 4]), ("7,8", [7, 8])])
+def test_seeds_replace_those_of_the_grid(text: str, seeds: list[int]) -> None:
+    whole, reseeded = load_grid("order", "smoke"), load_grid("order", "smoke", [f"seeds={text}"])
+    settings = len(whole.points) // len({point.config.seed for point in whole.points})
+    assert len(reseeded.points) == settings * len(seeds)
+    assert {point.config.seed for point in reseeded.points} == set(seeds)
+    assert all(point.config.evaluation.seed == point.config.seed for point in reseeded.points)
+    assert reseeded.overrides["seeds"] == ",".join(map(str, seeds))
+
+
+@pytest.mark.parametrize("text", ["x", "", "0", "1,x"])
+def test_seeds_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(UserError, match="seeds"):
+        load_grid("order", "smoke", [f"seeds={text}"])
