@@ -49,6 +49,7 @@ class FanOut(nn.Module):
                 self.kinds[op] = FactorizedReduces(edges, channels)
             elif op in ("max_pool_3x3", "avg_pool_3x3") and pool_norm:
                 self.kinds[op] = BatchNorm(channels, affine=False)
+        self._norms = [layer for layer in self.modules() if isinstance(layer, BatchNorm)]
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
         """Apply the mixed operation of each edge.
@@ -83,7 +84,7 @@ class FanOut(nn.Module):
             and not self.plain
             and x.device.type == "cpu"
             and not torch.is_autocast_enabled("cpu")
-            and not any(layer.sync for layer in self.modules() if isinstance(layer, BatchNorm))
+            and not any(norm.sync for norm in self._norms)
         )
 
     def _plain(self, x: Tensor, operations: list[Operation], weights: Tensor) -> Tensor:

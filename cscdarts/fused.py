@@ -87,47 +87,43 @@ class _Mix(torch.autograd.Function):
     def forward(ctx: Any, operations: tuple[Operation, ...], x: Tensor, weights: Tensor, *tensors: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
         edges, channels = weights.shape[0], x.shape[1]
-        active = x.relu()
-        wide = torch.cat([active] * edges, dim=1)
-        total: Tensor | None = None  # (n, e*c, h, w), complete but for `shift`
-        shift = x.new_zeros(edges * channels)
+        inputs = _Inputs(x, edges)
+        layout = _Layout(operations)
         kept: list[Tensor] = []
-        for operation, weight in zip(operations, weights.unbind(1), strict=True):
-            if isinstance(operation, Shared):
-                continue
-            y = active if operation[0].depth is None else wide
+        last: list[tuple[Tensor, Tensor, Tensor]] = []  # each convolutional operation's last map and its statistics
+        for operation in layout.convolutional:
+            y = inputs.of(operation[0])
             for stage in operation[:-1]:
                 p = convolve(y, stage, edges)
                 mean, inv_std = rows.statistics(p, stage.norm)
                 y = rows.affine(p, inv_std, -mean * inv_std).relu_()
                 kept += (p, mean, inv_std)
             p = convolve(y, operation[-1], edges)
-            mean, inv_std = rows.statistics(p, operation[-1].norm)
-            kept += (p, mean, inv_std)
-            scale = weight.repeat_interleave(channels) * inv_std
-            shift -= scale * mean
+            last.append((p, *rows.statistics(p, operation[-1].norm)))
+            kept += last[-1]
+        del inputs
+        pooled = []
+        for shared in layout.shared:
+            p, indices = pooling.pool(x, shared.pool, shared.stride)
+            statistics = (None, None) if shared.norm is None else rows.statistics(p, shared.norm)
+            pooled.append((p, *statistics))
+            kept += (p, indices, *(s for s in statistics if s is not None))
+
+        scales, shift = _scales(layout, weights, channels, last, pooled)
+        total: Tensor | None = None
+        for (p, _, _), scale in zip(last, scales, strict=False):
             if total is None:
-                total = rows.scaled(p, scale)
+                total = rows.affine(p, scale, shift)
             else:
                 rows.add_scaled_(total, p, scale)
-        del active, wide
-        for operation, weight in zip(operations, weights.unbind(1), strict=True):
-            if not isinstance(operation, Shared):
-                continue
-            p, indices = pooling.pool(x, operation.pool, operation.stride)
-            mean, inv_std = x.new_zeros(channels), x.new_ones(channels)
-            if operation.norm is not None:
-                mean, inv_std = rows.statistics(p, operation.norm)
-            scales = weight[:, None] * inv_std
-            shift -= (scales * mean).flatten()
-            if total is None:
-                n, _, h, w = p.shape
-                total = x.new_zeros((n, h, w, edges * channels)).permute(0, 3, 1, 2)
-            for part, scale in zip(total.chunk(edges, dim=1), scales, strict=True):
-                rows.add_scaled_(part, p, scale)
-            kept += (p, indices, mean, inv_std)
-        assert total is not None
-        rows.add_(total, shift)
+        if total is None:
+            n, _, h, w = pooled[0][0].shape
+            total = shift.expand(n, h, w, -1).clone(memory_format=torch.contiguous_format).permute(0, 3, 1, 2)
+        slices = rows.parts(total, edges)
+        for (p, _, _), scale in zip(pooled, scales[len(last) :], strict=True):
+            (source,) = rows.parts(p, 1)
+            for target, factor in zip(slices, scale.view(edges, channels).unbind(), strict=True):
+                target.addcmul_(source, factor)
         ctx.operations, ctx.count = operations, len(tensors)
         ctx.save_for_backward(x, weights, *tensors, *kept)
         return total
@@ -139,17 +135,73 @@ class _Mix(torch.autograd.Function):
         kept, needs = iter(rest[ctx.count :]), iter(ctx.needs_input_grad)
         next(needs)
         back = _Backward(grad, x, weights, needs_x=next(needs), needs_weights=next(needs))
+        layout = _Layout(ctx.operations)
+        outputs = [[(next(kept), next(kept), next(kept)) for _ in operation] for operation in layout.convolutional]
+        needed = [[(next(needs), next(needs)) for _ in operation] for operation in layout.convolutional]
         of_tensors: list[Tensor | None] = []
-        for column, operation in enumerate(ctx.operations):
-            if not isinstance(operation, Shared):
-                outputs = [(next(kept), next(kept), next(kept)) for _ in operation]
-                needed = [(next(needs), next(needs)) for _ in operation]
-                of_tensors += back.convolutions(column, operation, outputs, needed)
+        factors = back.last_factors(layout, [out[-1] for out in outputs])
+        for operation, out, need, factor in zip(layout.convolutional, outputs, needed, factors, strict=True):
+            of_tensors += back.convolutions(operation, out, need, factor)
         back.finish_active()
-        for column, operation in enumerate(ctx.operations):
-            if isinstance(operation, Shared):
-                back.shared(column, operation, next(kept), next(kept), next(kept), next(kept))
-        return None, back.of_x, back.of_weights(), *of_tensors
+        for column, shared in zip(layout.shared_columns, layout.shared, strict=True):
+            p, indices = next(kept), next(kept)
+            statistics = None if shared.norm is None else (next(kept), next(kept))
+            back.pooling(column, shared, p, indices, statistics)
+        return None, back.of_x, back.of_weights, *of_tensors
+
+
+class _Layout:
+    """Which operations are convolutional and which are shared maps, and their columns in the mixing weights."""
+
+    def __init__(self, operations: tuple[Operation, ...]) -> None:
+        self.convolutional = [o for o in operations if not isinstance(o, Shared)]
+        self.shared = [o for o in operations if isinstance(o, Shared)]
+        self.columns = [k for k, o in enumerate(operations) if not isinstance(o, Shared)]
+        self.shared_columns = [k for k, o in enumerate(operations) if isinstance(o, Shared)]
+
+
+def _scales(
+    layout: _Layout,
+    weights: Tensor,
+    channels: int,
+    last: list[tuple[Tensor, Tensor, Tensor]],
+    pooled: list[tuple[Tensor, Tensor | None, Tensor | None]],
+) -> tuple[Tensor, Tensor]:
+    """Normalisation and mixing weight in one: sum_o w_o * x_hat_o = sum_o scale_o * x_o + shift.
+
+    Returns:
+        scales (k, e*c), convolutional operations first, and shift (e*c,).
+    """
+    edges = weights.shape[0]
+    one, zero = weights.new_ones(channels), weights.new_zeros(channels)
+    inv_stds = [s for _, _, s in last] + [(one if s is None else s).repeat(edges) for _, _, s in pooled]
+    means = [m for _, m, _ in last] + [(zero if m is None else m).repeat(edges) for _, m, _ in pooled]
+    scales = torch.stack(inv_stds) * _wide(weights[:, layout.columns + layout.shared_columns], channels)
+    return scales, (scales * torch.stack(means)).sum(0).neg_()
+
+
+def _wide(weights: Tensor, channels: int) -> Tensor:
+    """(e, k) -> (k, e*c): an edge's weight for each of its channels."""
+    return weights.t().unsqueeze(2).expand(-1, -1, channels).reshape(weights.shape[1], -1)
+
+
+class _Inputs:
+    """What the first convolutions read, made when it is first asked for: relu(x), or a copy of it for each edge."""
+
+    def __init__(self, x: Tensor, edges: int) -> None:
+        self.x, self.edges = x, edges
+        self.active: Tensor | None = None
+        self.copies: Tensor | None = None
+
+    def of(self, stage: Stage) -> Tensor:
+        """(n, c, h, w), before a depthwise convolution (n, e*c, h, w)."""
+        if self.active is None:
+            self.active = self.x.relu()
+        if stage.depth is None:
+            return self.active
+        if self.copies is None:
+            self.copies = torch.cat([self.active] * self.edges, dim=1)
+        return self.copies
 
 
 class _Backward:
@@ -157,109 +209,133 @@ class _Backward:
 
     Attributes:
         of_x: the gradient of x so far, or None.
+        of_weights: the gradient of the mixing weights (e, k), or None if nobody needs it.
     """
 
     def __init__(self, grad: Tensor, x: Tensor, weights: Tensor, needs_x: bool, needs_weights: bool) -> None:
         self.grad = grad.contiguous(memory_format=torch.channels_last)
-        self.grad_sum = rows.channel_sum(self.grad)
-        self.x, self.weights, self.needs_x, self.needs_weights = x, weights, needs_x, needs_weights
+        self.x, self.weights, self.needs_x = x, weights, needs_x
         self.edges, self.channels = weights.shape[0], x.shape[1]
-        self.columns: list[Tensor] = [weights.new_zeros(self.edges)] * weights.shape[1]
+        self.count = self.grad.numel() // self.grad.shape[1]
+        self.matrix = rows.matrix(self.grad)
+        self.sums = rows.channel_sum(self.matrix, self.grad.shape[1])
+        self.product = torch.empty_like(self.matrix)
+        self.inputs = _Inputs(x, self.edges)
+        self.of_weights = torch.zeros_like(weights) if needs_weights else None
         self.of_x: Tensor | None = None
         self.of_active: Tensor | None = None  # of relu(x), through convolutions that read it directly
-        self.of_wide: Tensor | None = None  # (n, e*c, h, w), through depthwise convolutions, for each edge by itself
-        self.active: Tensor | None = None
-        self.wide: Tensor | None = None
+        self.of_copies: Tensor | None = None  # (n, e*c, h, w), through depthwise convolutions, for each edge by itself
 
-    def of_weights(self) -> Tensor | None:
-        """The gradient of the mixing weights (e, k)."""
-        return torch.stack(self.columns, dim=1) if self.needs_weights else None
+    def last_factors(
+        self, layout: _Layout, last: list[tuple[Tensor, Tensor, Tensor]]
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Walk back through the weighted normalisations: the gradient of each operation's last map as factors."""
+        if not last:
+            return []
+        width = self.grad.shape[1]
+        dots = [
+            rows.channel_sum(torch.mul(self.matrix, rows.matrix(p), out=self.product), width) for p, _, _ in last
+        ]  # fmt: skip
+        mean, inv_std = torch.stack([m for _, m, _ in last]), torch.stack([s for _, _, s in last])
+        dot = (torch.stack(dots) - mean * self.sums) * inv_std
+        if self.of_weights is not None:
+            self.of_weights[:, layout.columns] = dot.view(-1, self.edges, self.channels).sum(2).t()
+        weight = _wide(self.weights[:, layout.columns], self.channels)
+        factors = rows.normalisation_factors(self.sums, dot, mean, inv_std, weight, self.count)
+        return list(zip(*(factor.unbind() for factor in factors), strict=True))
 
     def convolutions(
         self,
-        column: int,
         operation: Sequence[Stage],
         outputs: list[tuple[Tensor, Tensor, Tensor]],
         needed: list[tuple[bool, bool]],
+        factors: tuple[Tensor, Tensor, Tensor],
     ) -> list[Tensor | None]:
         """Walk an operation's stages backwards.
 
         Args:
             outputs: for each stage its convolutions' output and that one's mean and 1/sqrt(var + eps).
             needed: for each stage whether the depthwise and the other weight need a gradient.
+            factors: see `last_factors`.
 
         Returns:
             the gradients of the stages' weights, in the order of `needed`.
         """
         grads: list[Tensor | None] = []
-        grad, grad_sum = self.grad, self.grad_sum
-        weight: Tensor | None = self.weights[:, column].repeat_interleave(self.channels)
+        grad = self.grad
         for number in reversed(range(len(operation))):
-            stage, (p, mean, inv_std), need = operation[number], outputs[number], needed[number]
+            stage, p, need = operation[number], outputs[number][0], needed[number]
             deeper = self.needs_x or any(map(any, needed[:number]))
-            grad_dot = rows.normalised_dot(grad_sum, grad, p, mean, inv_std)
-            if stage is operation[-1]:
-                self.columns[column] = grad_dot.view(self.edges, self.channels).sum(1)
             if not deeper and not any(need):
                 return [*[None] * (2 * number + 2), *grads]
-            grad = rows.normalisation_gradient(grad, grad_sum, grad_dot, p, mean, inv_std, weight)
+            grad = rows.combine(grad, p, factors)
             y: Tensor | None = None
             if number:
-                p, mean, inv_std = outputs[number - 1]
-                y = rows.affine(p, inv_std, -mean * inv_std).relu_()
+                before, mean, inv_std = outputs[number - 1]
+                y = rows.affine(before, inv_std, -mean * inv_std).relu_()
             elif any(need):
-                y = self._input(stage)
+                y = self.inputs.of(stage)
             of_input, of_depth, of_point = _convolve_backward(grad, y, self.x, stage, self.edges, deeper, need)
             grads = [of_depth, of_point, *grads]
             if of_input is None:
                 return [*[None] * (2 * number), *grads]
             if number:
                 grad = torch.ops.aten.threshold_backward(of_input, y, 0)
-                grad_sum, weight = rows.channel_sum(grad), None
+                factors = self._inner_factors(grad, *outputs[number - 1])
             elif stage.depth is not None:
-                self.of_wide = of_input if self.of_wide is None else self.of_wide.add_(of_input)
+                self.of_copies = of_input if self.of_copies is None else self.of_copies.add_(of_input)
             else:
                 self.of_active = of_input if self.of_active is None else self.of_active.add_(of_input)
         return grads
 
-    def _input(self, stage: Stage) -> Tensor:
-        """relu(x): (n, c, h, w), or before a depthwise convolution (n, e*c, h, w), a copy for each edge."""
-        if self.active is None:
-            self.active = self.x.relu()
-        if stage.depth is None:
-            return self.active
-        if self.wide is None:
-            self.wide = torch.cat([self.active] * self.edges, dim=1)
-        return self.wide
+    def _inner_factors(
+        self, grad: Tensor, p: Tensor, mean: Tensor, inv_std: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        m, width = rows.matrix(grad), grad.shape[1]
+        total = rows.channel_sum(m, width)
+        product = self.product if self.product.shape == m.shape else None
+        dot = rows.channel_sum(torch.mul(m, rows.matrix(p), out=product), width)
+        dot = (dot - mean * total) * inv_std
+        return rows.normalisation_factors(total, dot, mean, inv_std, None, grad.numel() // width)
 
     def finish_active(self) -> None:
         """Sum over the edges what came through the convolutions and take it through the ReLU."""
         total = self.of_active
-        if self.of_wide is not None:
-            for part in self.of_wide.chunk(self.edges, dim=1):
+        if self.of_copies is not None:
+            for part in self.of_copies.chunk(self.edges, dim=1):
                 total = part.clone(memory_format=torch.channels_last) if total is None else total.add_(part)
-        self.active = self.wide = self.of_wide = None
+        self.inputs, self.of_copies = _Inputs(self.x, self.edges), None
         if total is not None:
             self.of_x = torch.ops.aten.threshold_backward(total, self.x, 0)
 
-    def shared(self, column: int, operation: Shared, p: Tensor, indices: Tensor, mean: Tensor, inv_std: Tensor) -> None:
-        """Walk back through a pooling or the identity; p: (n, c, h, w) and its statistics."""
-        parts, sums = self.grad.chunk(self.edges, dim=1), self.grad_sum.view(self.edges, self.channels)
+    def pooling(
+        self, column: int, shared: Shared, p: Tensor, indices: Tensor, statistics: tuple[Tensor, Tensor] | None
+    ) -> None:
+        """Walk back through a pooling or the identity; p: (n, c, h, w), its map before normalisation."""
+        parts, (source,) = rows.parts(self.grad, self.edges), rows.parts(p, 1)
+        sums = self.sums.view(self.edges, self.channels)
         weight = self.weights[:, column]
-        if self.needs_weights:
-            dots = torch.stack([rows.channel_dot(part, p) for part in parts])
-            self.columns[column] = ((dots - mean * sums) * inv_std).sum(1)
+        if self.of_weights is not None:
+            dots = torch.stack([(part * source).sum(0) for part in parts])
+            if statistics is not None:
+                dots = (dots - statistics[0] * sums) * statistics[1]
+            self.of_weights[:, column] = dots.sum(1)
         if not self.needs_x:
             return
-        per_channel = weight[:, None].expand(-1, self.channels).contiguous()
-        grad = rows.scaled(parts[0], per_channel[0])
-        for part, factor in zip(parts[1:], per_channel[1:], strict=True):
-            rows.add_scaled_(grad, part, factor)
-        if operation.norm is not None:
-            grad_sum = weight @ sums
-            grad_dot = rows.normalised_dot(grad_sum, grad, p, mean, inv_std)
-            grad = rows.normalisation_gradient(grad, grad_sum, grad_dot, p, mean, inv_std, None)
-        grad = pooling.pool_gradient(grad, self.x, indices, operation.pool, operation.stride)
+        factors = weight.unsqueeze(1).expand(-1, self.channels).contiguous().unbind()
+        grad = torch.empty_like(p)
+        (target,) = rows.parts(grad, 1)
+        torch.mul(parts[0], factors[0], out=target)
+        for part, factor in zip(parts[1:], factors[1:], strict=True):
+            target.addcmul_(part, factor)
+        if statistics is not None:
+            total, (mean, inv_std) = weight @ sums, statistics
+            dot = rows.channel_sum(rows.matrix(grad) * rows.matrix(p), self.channels)
+            dot = (dot - mean * total) * inv_std
+            grad = rows.combine(
+                grad, p, rows.normalisation_factors(total, dot, mean, inv_std, None, self.count)
+            )  # fmt: skip
+        grad = pooling.pool_gradient(grad, self.x, indices, shared.pool, shared.stride)
         self.of_x = grad if self.of_x is None else self.of_x.add_(grad)
 
 

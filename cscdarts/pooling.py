@@ -1,5 +1,7 @@
 """3x3 pooling with padding 1 and its gradient, by the routes that are fast on a CPU."""
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,9 +26,8 @@ def pool(x: Tensor, kind: str | None, stride: int) -> tuple[Tensor, Tensor]:
         return pooled, indices.to(torch.int16 if x.shape[2] * x.shape[3] < 2**15 else torch.int32)
     if x.device.type != "cpu":
         return F.avg_pool2d(x, 3, stride, 1, count_include_pad=False), none
-    c = x.shape[1]
-    total = F.conv2d(x, x.new_ones((c, 1, 3, 3)), None, stride, 1, 1, c)
-    return total.div_(_counts(x, stride)), none
+    ones, shares = _average(x.shape[1], x.shape[2], x.shape[3], stride, x.dtype)
+    return F.conv2d(x, ones, None, stride, 1, 1, x.shape[1]).mul_(shares), none
 
 
 def pool_gradient(grad: Tensor, x: Tensor, indices: Tensor, kind: str | None, stride: int) -> Tensor:
@@ -40,11 +41,13 @@ def pool_gradient(grad: Tensor, x: Tensor, indices: Tensor, kind: str | None, st
         )
     if x.device.type != "cpu" or stride != 1:
         return torch.ops.aten.avg_pool2d_backward(grad, x, *size, False, False, None)  # type: ignore[no-any-return]
-    c = x.shape[1]
-    return F.conv2d(grad / _counts(x, 1), x.new_ones((c, 1, 3, 3)), None, 1, 1, 1, c)
+    ones, shares = _average(x.shape[1], x.shape[2], x.shape[3], 1, x.dtype)
+    return F.conv2d(grad * shares, ones, None, 1, 1, 1, x.shape[1])
 
 
-def _counts(x: Tensor, stride: int) -> Tensor:
-    """How many pixels each 3x3 window holds, (1, 1, h/stride, w/stride)."""
-    one = x.new_ones((1, 1, *x.shape[2:]))
-    return F.avg_pool2d(one, 3, stride, 1, divisor_override=1)
+@lru_cache(maxsize=64)
+def _average(c: int, h: int, w: int, stride: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Average pooling as a depthwise convolution with ones (c, 1, 3, 3), times 1 / pixels in the window (1, c, h/s, w/s)."""
+    pixels = F.avg_pool2d(torch.ones((1, 1, h, w), dtype=dtype), 3, stride, 1, divisor_override=1)
+    shares = pixels.reciprocal().expand(-1, c, -1, -1).contiguous(memory_format=torch.channels_last)
+    return torch.ones((c, 1, 3, 3), dtype=dtype), shares

@@ -11,71 +11,45 @@ from cscdarts.normalise import BatchNorm
 _WIDTH = 64
 
 
-def _fold(x: Tensor) -> int:
-    """How many pixels of x: (n, c, h, w) share a row."""
+def matrix(x: Tensor) -> Tensor:
+    """x: (n, c, h, w) in channels_last -> a view (n*h*w/f, f*c), f pixels a row."""
     n, c, h, w = x.shape
-    fold = 1
-    if x.is_contiguous(memory_format=torch.channels_last):  # not if it is a slice of the channels
-        while fold * c < _WIDTH and n * h * w % (2 * fold) == 0:
-            fold *= 2
-    return fold
+    pixels, fold = n * h * w, 1
+    while fold * c < _WIDTH and pixels % (2 * fold) == 0:
+        fold *= 2
+    return x.permute(0, 2, 3, 1).view(pixels // fold, fold * c)
 
 
-def _matrices(*maps: Tensor) -> list[Tensor]:
-    """Maps (n, c, h, w) in channels_last or channel slices of such -> views (n*h*w/f, f*c), f pixels a row."""
-    n, c, h, w = maps[0].shape
-    fold = min(_fold(x) for x in maps)
-    return [x.permute(0, 2, 3, 1).view(n * h * w // fold, fold * c) for x in maps]
+def parts(x: Tensor, count: int) -> tuple[Tensor, ...]:
+    """x: (n, count*c, h, w) in channels_last -> `count` views (n*h*w, c), a pixel a row, channel slices of x."""
+    n, c, h, w = x.shape
+    return x.permute(0, 2, 3, 1).view(n * h * w, c).chunk(count, 1)
 
 
-def _spread(values: Tensor, row: Tensor) -> Tensor:
-    """values: (c,) -> (f*c,) beside a matrix `row` of f pixels a row."""
-    fold = row.shape[1] // values.shape[0]
+def _across(values: Tensor, m: Tensor) -> Tensor:
+    """values: (c,) -> (f*c,), as the columns of a matrix of f pixels a row."""
+    fold = m.shape[1] // values.shape[0]
     return values if fold == 1 else values.repeat(fold)
 
 
-def _column_sum(m: Tensor, channels: int) -> Tensor:
+def channel_sum(m: Tensor, channels: int) -> Tensor:
+    """Sums of a matrix over all pixels, (channels,)."""
     total = m.sum(0)
     return total if total.shape[0] == channels else total.view(-1, channels).sum(0)
-
-
-def channel_sum(x: Tensor) -> Tensor:
-    """Sums over n, h, w; (n, c, h, w) -> (c,)."""
-    return _column_sum(_matrices(x)[0], x.shape[1])
-
-
-def channel_dot(x: Tensor, y: Tensor) -> Tensor:
-    """Sums of x * y over n, h, w; both (n, c, h, w) -> (c,)."""
-    a, b = _matrices(x, y)
-    return _column_sum(a * b, x.shape[1])
 
 
 def affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """x * scale + shift per channel; x: (n, c, h, w), scale and shift: (c,)."""
     out = torch.empty_like(x)
-    source, target = _matrices(x, out)
-    torch.addcmul(_spread(shift, source), source, _spread(scale, source), out=target)
-    return out
-
-
-def scaled(x: Tensor, scale: Tensor) -> Tensor:
-    """x * scale per channel; x: (n, c, h, w), scale: (c,)."""
-    out = torch.empty_like(x)
-    source, target = _matrices(x, out)
-    torch.mul(source, _spread(scale, source), out=target)
+    source = matrix(x)
+    torch.addcmul(_across(shift, source), source, _across(scale, source), out=matrix(out))
     return out
 
 
 def add_scaled_(total: Tensor, x: Tensor, scale: Tensor) -> None:
     """total += x * scale per channel, in place; total and x: (n, c, h, w), scale: (c,)."""
-    target, source = _matrices(total, x)
-    target.addcmul_(source, _spread(scale, source))
-
-
-def add_(total: Tensor, shift: Tensor) -> None:
-    """total += shift per channel, in place; total: (n, c, h, w), shift: (c,)."""
-    (target,) = _matrices(total)
-    target.add_(_spread(shift, target))
+    target = matrix(total)
+    target.addcmul_(matrix(x), _across(scale, target))
 
 
 def statistics(x: Tensor, norm: BatchNorm) -> tuple[Tensor, Tensor]:
@@ -84,12 +58,12 @@ def statistics(x: Tensor, norm: BatchNorm) -> tuple[Tensor, Tensor]:
     x: (n, c, h, w) in channels_last.
     """
     c = x.shape[1]
-    (m,) = _matrices(x)
+    m = matrix(x)
     fold = m.shape[1] // c
     if fold == 1:
         running_mean, running_var = (norm.running_mean, norm.running_var) if norm.track else (None, None)
         mean, var = torch.batch_norm_update_stats(x, running_mean, running_var, norm.momentum)
-        return mean, (var + norm.eps).rsqrt_()
+        return mean, var.add_(norm.eps).rsqrt_()
     means, variances = torch.batch_norm_update_stats(m.t()[None, :, :, None], None, None, norm.momentum)
     means, variances = means.view(fold, c), variances.view(fold, c)
     mean = means.mean(0)
@@ -98,31 +72,28 @@ def statistics(x: Tensor, norm: BatchNorm) -> tuple[Tensor, Tensor]:
         count = m.shape[0] * fold
         norm.running_mean.lerp_(mean, norm.momentum)
         norm.running_var.lerp_(var * (count / max(1, count - 1)), norm.momentum)
-    return mean, (var + norm.eps).rsqrt_()
+    return mean, var.add_(norm.eps).rsqrt_()
 
 
-def normalised_dot(grad_sum: Tensor, grad: Tensor, x: Tensor, mean: Tensor, inv_std: Tensor) -> Tensor:
-    """sum of grad * (x - mean) * inv_std over n, h, w: the gradient of a normalisation's weight, (c,).
+def normalisation_factors(
+    grad_sum: Tensor, grad_dot: Tensor, mean: Tensor, inv_std: Tensor, weight: Tensor | None, count: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradient of x through y = weight * x_hat, x_hat = (x - mean) * inv_std, as factors of g, of x, and of 1.
 
-    grad, x: (n, c, h, w); grad_sum: (c,), the sum of grad.
-    """
-    return (channel_dot(grad, x) - mean * grad_sum) * inv_std
-
-
-def normalisation_gradient(
-    grad: Tensor, grad_sum: Tensor, grad_dot: Tensor, x: Tensor, mean: Tensor, inv_std: Tensor, weight: Tensor | None
-) -> Tensor:
-    """Gradient of x through y = weight * (x - mean) * inv_std with the batch's own statistics.
-
-        g_x = weight * inv_std * (g - mean(g) - x_hat * mean(g * x_hat)),   x_hat = (x - mean) * inv_std
+        g_x = weight * inv_std * (g - mean(g) - x_hat * mean(g * x_hat))
 
     Args:
-        grad, x: (n, c, h, w); grad_sum: (c,), the sum of grad; grad_dot: (c,), see `normalised_dot`.
-        mean, inv_std: (c,); weight: (c,), or None for 1.
+        grad_sum: (..., c), sum of g; grad_dot: (..., c), sum of g * x_hat, which is the gradient of weight.
+        mean, inv_std: (..., c), the batch's statistics; weight: (..., c), or None for 1.
+        count: number of pixels in the batch.
     """
-    count = x.numel() // x.shape[1]
     of_grad = inv_std if weight is None else inv_std * weight
     of_x = of_grad * inv_std * grad_dot * (-1 / count)
-    out = affine(x, of_x, of_grad * grad_sum * (-1 / count) - mean * of_x)
-    add_scaled_(out, grad, of_grad)
+    return of_grad, of_x, of_grad * grad_sum * (-1 / count) - mean * of_x
+
+
+def combine(grad: Tensor, x: Tensor, factors: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """grad * factors[0] + x * factors[1] + factors[2] per channel; maps (n, c, h, w), factors (c,)."""
+    out = affine(x, factors[1], factors[2])
+    add_scaled_(out, grad, factors[0])
     return out

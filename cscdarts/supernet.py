@@ -146,7 +146,7 @@ class _Pending:
         first, rest = self.stack, None
         if nodes > 1:
             c = self.stack.shape[1] // nodes
-            first, rest = self.stack.tensor_split((c,), dim=1)
+            first, rest = torch.split_with_sizes(self.stack, [c, (nodes - 1) * c], dim=1)
         self.stack = rest
         return first if self.common is None else first + self.common
 
