@@ -16,12 +16,14 @@ from cscdarts.errors import UserError
 from cscdarts.runfolder import write_atomic
 
 _SEAL = b"cscdarts-seal-1:"
+#: Raise when what a checkpoint holds changes: an older one is then refused, not misread.
+_FORMAT = 1
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Write a checkpoint; the one before stays beside it as `NAME.previous.pt` until the next."""
     buffer = io.BytesIO()
-    torch.save(dict(state), buffer)
+    torch.save({**state, "format": _FORMAT}, buffer)
     payload = buffer.getvalue()
     fresh = path.with_name(f"{path.stem}.fresh.pt")
     write_atomic(fresh, payload + _SEAL + hashlib.sha256(payload).digest())
@@ -79,6 +81,8 @@ def _read(path: Path, run_hash: str | None, device: torch.device) -> Any:
     if hashlib.sha256(data[:cut]).digest() != data[cut + len(_SEAL) :]:
         raise ValueError("its content does not match its seal")
     state = torch.load(io.BytesIO(data[:cut]), map_location=device, weights_only=True)
+    if state.get("format") != _FORMAT:
+        raise ValueError("it was written by another version of cscdarts")
     if run_hash is not None and state.get("hash") != run_hash:
         raise ValueError(f"it belongs to run {state.get('hash')}")
     return state

@@ -212,6 +212,15 @@ def test_a_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "none.pt", "h", CPU, silent) is None
 
 
+def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "checkpoint.pt"
+    monkeypatch.setattr("cscdarts.checkpoint._FORMAT", 0)
+    save_checkpoint(path, {"hash": "h"})
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="another version"):
+        load_checkpoint(path, "h", CPU, silent)
+
+
 def test_a_malicious_checkpoint_executes_nothing(tmp_path: Path) -> None:
     import hashlib
     import io
