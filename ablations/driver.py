@@ -49,6 +49,7 @@ class Driver:
         self.grid, self.runs, self.functions = grid, runs, functions
         self.folder = runs / grid.name
         self.lock = Lock(self.folder / "driver.lock", stale_s=DRIVER_STALE_S)
+        self._points = {point.hash: point for point in grid.points}
 
     def path(self, point: Point) -> Path:
         """A run's folder."""
@@ -92,7 +93,7 @@ class Driver:
 
     def tasks(self, hashes: Iterable[str], stages: Sequence[str], since: float, threads: int | None) -> list[Task]:
         """The tasks of some runs: each holds only its config and folder."""
-        wanted = set(hashes)
+        points = [self._points[key] for key in hashes]
         return [
             Task(
                 point.hash,
@@ -101,8 +102,7 @@ class Driver:
                 self.functions.hung,
                 _arguments(point, stages, since, threads),
             )
-            for point in self.grid.points
-            if point.hash in wanted
+            for point in points
         ]
 
     def run_here(self, hashes: Sequence[str], parallel: int | None, tick: Tick) -> None:

@@ -190,19 +190,19 @@ class Mirror:
         before = cursor.get("files", {})
         if files.get("result.json") != before.get("result.json"):
             metrics += _results(folder)
-        self._log(run_id, metrics, params, tags)
         for name, stamp in files.items():
             if name != "failure.json" and stamp != before.get(name):
                 self._artifact(run_id, folder.file(name))
         if status == "done":
             self._client.set_terminated(run_id, "FINISHED", _mtime_ms(folder.file("result.json")))
         elif status == "failed":
-            self._client.set_terminated(run_id, "FAILED", _mtime_ms(folder.file("failure.json")))
+            told = "failure.json" if "failure.json" in files else "log.txt"
+            self._client.set_terminated(run_id, "FAILED", _mtime_ms(folder.file(told)))
         else:
             self._client.update_run(run_id, "RUNNING" if status == "running" else "SCHEDULED")
         cursor = {"bytes": read, "files": files, "status": status}
-        # Last of all: a mirror that dies before this writes the same lines again, which changes nothing.
-        self._client.set_tag(run_id, CURSOR, json.dumps(cursor, sort_keys=True))
+        # The note comes last of all: a mirror that dies before it writes the same again, which changes nothing.
+        self._log(run_id, metrics, params, {**tags, CURSOR: json.dumps(cursor, sort_keys=True)})
         self._runs[point.hash] = (run_id, cursor)
         return True
 
@@ -240,9 +240,10 @@ class Mirror:
         points = [Metric(key, value, when, step) for key, value, when, step in metrics]
         named = [Param(key, value) for key, value in params]
         texts = [RunTag(key, value) for key, value in tags.items()]
-        while points or named or texts:
-            self._client.log_batch(run_id, metrics=points[:800], params=named[:100], tags=texts[:100])
-            points, named, texts = points[800:], named[100:], texts[100:]
+        while len(points) > 800 or len(named) > 100:
+            self._client.log_batch(run_id, metrics=points[:800], params=named[:100])
+            points, named = points[800:], named[100:]
+        self._client.log_batch(run_id, metrics=points, params=named, tags=texts)
 
 
 def run_name(point: Point) -> str:

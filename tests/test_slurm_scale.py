@@ -34,7 +34,7 @@ def _timed(seconds: dict[str, float], name: str, function: Callable[[], Any]) ->
     return value
 
 
-def _finish(driver: Driver, keys: list[str]) -> None:
+def _finish(driver: Driver, keys: set[str]) -> None:
     """Let runs look finished: the files that status and mirror read."""
     for point in driver.grid.points:
         if point.hash in keys:
@@ -73,7 +73,7 @@ def _life(tmp_path: Path, runs: int, store: str) -> dict[str, float]:
     driver.write_manifest(Code("", ()))
     # A quarter has finished, a few have failed, the others wait.
     done = [point.hash for point in grid.points][: runs // 4]
-    _finish(driver, done)
+    _finish(driver, set(done))
     for job in list(fake.words)[: runs // 4]:
         fake.words[job] = JobState("COMPLETED", "0:0")
     fake.calls.clear()
