@@ -52,7 +52,7 @@ class Control:
         self._stepping = False
         self._looked = 0.0
         self._beats: list[Callable[[], bool]] = []
-        self._hung: Callable[[str], None] | None = None
+        self._hung: Callable[[str, bool], None] | None = None
         self._end = threading.Event()
 
     def stop(self) -> bool:
@@ -80,8 +80,12 @@ class Control:
         return self._asked.is_set()
 
     @contextlib.contextmanager
-    def watching(self, beat: Callable[[], bool], hung: Callable[[str], None], stepping: bool = True) -> Iterator[None]:
-        """While the block runs call `beat` every `beat_s` seconds, and `hung(sentence)` if the work stops stepping.
+    def watching(
+        self, beat: Callable[[], bool], hung: Callable[[str, bool], None], stepping: bool = True
+    ) -> Iterator[None]:
+        """While the block runs call `beat` every `beat_s` seconds, and `hung(sentence, stalled)` if the work stops stepping.
+
+        `stalled` tells a silence of `stall_s` from one that merely outlasts `grace_s` after a wish to stop.
 
         `beat` returns False when the claim was lost to another process: then the work is asked to stop.
         """
@@ -150,9 +154,9 @@ class Control:
             return
         silent = now - self._last_step
         if silent > self.stall_s:
-            self._hung(f"hung: no step for {silent / 60:.1f} min")
+            self._hung(f"hung: no step for {silent / 60:.1f} min", True)
         elif self._asked.is_set() and now - self._asked_at > self.grace_s and silent > self.grace_s:
-            self._hung(f"hung: no step within {self.grace_s:.0f} s of {self.reason}")
+            self._hung(f"hung: no step within {self.grace_s:.0f} s of {self.reason}", False)
 
     @property
     def progressed(self) -> bool:

@@ -21,8 +21,10 @@ from slurm.lock import Lock
 
 #: Name of the lock in a task's folder; its modification time is the sign of life of the process at work.
 CLAIM = "claim"
-#: Left in a task's folder when its job gave it back to the scheduler.
+#: Left in a task's folder when its job gave it back to the scheduler; holds how many lives in a row made no step.
 REQUEUED = "requeued"
+#: So many lives without a single step are no bad luck. Lives that make steps are never counted: long runs have no cap.
+FRUITLESS_LIVES = 5
 #: Seconds of silence after which a claim counts as dead when its process cannot be asked.
 LOST_AFTER_S = 120.0
 
@@ -107,14 +109,15 @@ class Job:
             raise RuntimeError(f"{task.key} is held by {claim.owner()}")
         main = rank.rank == 0
 
-        def hung(sentence: str) -> None:
-            # The main thread is stuck, so this thread ends the process. Work that has moved on since it started is
-            # slow rather than stuck if it was merely asked to stop: it goes back to the queue, to its last checkpoint.
-            if control.asked and control.progressed and self.requeue and signal.SIGUSR2 in control.signals:
+        def hung(sentence: str, stalled: bool) -> None:
+            # The main thread is stuck, so this thread ends the process. Work that was merely too slow to answer a signal
+            # (it was starting, or in a long step) goes back to the queue and on from its last checkpoint.
+            if not stalled and self._signalled(control) and main and _another_life(folder, control):
                 claim.release()
-                self._requeue(folder)
+                self._requeue()
             elif main:
                 resolve(task.hung)(folder, sentence)
+                (folder / REQUEUED).unlink(missing_ok=True)
                 claim.release()
             print(f"{task.key}: {sentence}", file=sys.stderr, flush=True)
             os._exit(1)
@@ -126,8 +129,10 @@ class Job:
             with control.watching(beat, hung):
                 outcome: str = resolve(task.function)(folder, task.arguments, control)
         except Stopping:
-            if main and self.requeue and signal.SIGUSR2 in control.signals:
-                (folder / REQUEUED).touch()
+            if main and self._signalled(control) and not _another_life(folder, control):
+                resolve(task.hung)(folder, f"hung: no step in {FRUITLESS_LIVES} starts, each ended by {control.reason}")
+                (folder / REQUEUED).unlink(missing_ok=True)
+                return "failed"
             raise
         finally:
             if main:
@@ -142,15 +147,17 @@ class Job:
         SIGTERM alone comes from a cancellation, or from a preemption after which the scheduler requeues by itself.
         """
         print(f"stopping: {control.reason}", flush=True)
-        if job_id() and self.requeue and signal.SIGUSR2 in control.signals and rank.rank == 0:
-            self._requeue(None)
+        if self._signalled(control) and rank.rank == 0:
+            self._requeue()
         # No result pickle may appear: to its submitter the job has not ended.
         raise SystemExit(0 if not job_id() else 75)
 
+    def _signalled(self, control: Control) -> bool:
+        """Whether the scheduler's signal before a limit or a preemption was heard, in a job that may requeue itself."""
+        return job_id() != "" and self.requeue and signal.SIGUSR2 in control.signals
+
     @staticmethod
-    def _requeue(folder: Path | None) -> None:
-        if folder is not None:
-            (folder / REQUEUED).touch()
+    def _requeue() -> None:
         for attempt in range(5):
             done = subprocess.run(["scontrol", "requeue", job_id()], capture_output=True, text=True, check=False)
             if done.returncode == 0:
@@ -158,6 +165,18 @@ class Job:
                 return
             print(f"scontrol requeue {job_id()}: {done.stderr.strip()}", file=sys.stderr, flush=True)
             threading.Event().wait(2.0**attempt)
+
+
+def _another_life(folder: Path, control: Control) -> bool:
+    """Note a requeue; False when one life after the other has ended without a step."""
+    path = folder / REQUEUED
+    try:
+        before = int(path.read_text() or 0)
+    except (FileNotFoundError, ValueError):
+        before = 0
+    fruitless = 0 if control.progressed else before + 1
+    path.write_text(str(fruitless))
+    return fruitless < FRUITLESS_LIVES
 
 
 def job_id() -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm.job import CLAIM, REQUEUED, Job, Task
+from slurm.job import CLAIM, FRUITLESS_LIVES, REQUEUED, Job, Task
 from slurm.lock import Lock
 
 TESTS = Path(__file__).parent
@@ -104,9 +104,11 @@ def test_the_signal_before_a_limit_saves_and_requeues(tmp_path: Path, scontrol: 
 
 def test_any_number_of_requeues(tmp_path: Path, scontrol: Path) -> None:
     job = Job((_task(tmp_path / "a", to=1_000_000, pace=0.01),))
-    for life in range(1, 6):
+    for life in range(1, FRUITLESS_LIVES + 3):
         process = _start(tmp_path, job)
-        _until(lambda: (tmp_path / "a" / CLAIM).exists())
+        before = (tmp_path / "a" / "count.json").read_text() if life > 1 else ""
+        _until(lambda: (tmp_path / "a" / "count.json").exists())
+        _until(lambda: (tmp_path / "a" / "count.json").read_text() not in ("", before))  # noqa: B023
         process.send_signal(signal.SIGUSR2)
         assert _finish(process)[0] == 75
         assert len(scontrol.read_text().splitlines()) == life
@@ -153,13 +155,29 @@ def test_a_hang_is_named_and_ends_the_job(tmp_path: Path, scontrol: Path) -> Non
     assert not scontrol.exists()
 
 
-def test_a_hang_is_named_after_the_limits_signal(tmp_path: Path, scontrol: Path) -> None:
-    process = _start(tmp_path, Job((_task(tmp_path / "a", "stuck"),), grace_s=0.5))
-    _until(lambda: (tmp_path / "a" / "began").exists())
+def test_what_never_makes_a_step_is_named_after_some_lives(tmp_path: Path, scontrol: Path) -> None:
+    folder = tmp_path / "a"
+    for life in range(1, FRUITLESS_LIVES + 1):
+        process = _start(tmp_path, Job((_task(folder, "stuck"),), grace_s=0.3))
+        _until(lambda: (folder / "began").exists())
+        (folder / "began").unlink()
+        process.send_signal(signal.SIGUSR2)
+        assert _finish(process)[0] == 1
+        # A life may be cut short while it starts; only a row of them is a hang.
+        assert (folder / "hung.txt").exists() == (life == FRUITLESS_LIVES)
+        assert len(scontrol.read_text().splitlines()) == min(life, FRUITLESS_LIVES - 1)
+    assert "no step within 0 s of signal SIGUSR2" in (folder / "hung.txt").read_text()
+
+
+def test_a_life_with_steps_starts_the_count_anew(tmp_path: Path, scontrol: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / REQUEUED).write_text(str(FRUITLESS_LIVES - 1))
+    process = _start(tmp_path, Job((_task(tmp_path / "a", to=1000, pace=0.05),)))
+    _until(lambda: (tmp_path / "a" / "count.json").exists())
+    time.sleep(0.3)
     process.send_signal(signal.SIGUSR2)
-    assert _finish(process)[0] == 1
-    assert "no step within 0 s of signal SIGUSR2" in (tmp_path / "a" / "hung.txt").read_text()
-    assert not scontrol.exists(), "what has never made a step would do so for ever"
+    assert _finish(process)[0] == 75
+    assert (tmp_path / "a" / REQUEUED).read_text() == "0"
 
 
 def test_a_slow_step_goes_back_to_the_queue_instead(tmp_path: Path, scontrol: Path) -> None:
@@ -200,7 +218,7 @@ def test_a_claim_taken_over_by_another_stops_the_work(tmp_path: Path, monkeypatc
     control = Control(beat_s=0.01)
     lost = False
 
-    with control.listening(), control.watching(lambda: not lost, lambda sentence: None):
+    with control.listening(), control.watching(lambda: not lost, lambda sentence, stalled: None):
         time.sleep(0.3)
         assert not control.stop()
         lost = True
@@ -213,7 +231,7 @@ def test_unstepped_work_may_be_silent() -> None:
 
     said: list[str] = []
     control = Control(stall_s=0.3)
-    with control.listening(), control.watching(lambda: True, said.append):
+    with control.listening(), control.watching(lambda: True, lambda sentence, stalled: said.append(sentence)):
         with control.unstepped():
             time.sleep(0.8)
         assert said == []
