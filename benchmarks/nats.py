@@ -26,7 +26,8 @@ class NatsBench(OfficialBenchmark):
     """A NATS-Bench archive behind the official API.
 
     Args:
-        path: the unpacked `*-simple` folder, or the `.pickle.pbz2` file.
+        path: the unpacked `*-simple` folder, the `.pickle.pbz2` file, or a folder that holds one of them (tss) such as
+            `$TORCH_HOME`.
 
     Errors:
         UserError: nothing there, a broken or malicious file, or another space than tss and sss.
@@ -35,7 +36,7 @@ class NatsBench(OfficialBenchmark):
     space: Literal["topology", "size"]
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = _inside(Path(path))
         if self.path.is_dir():
             self._content: dict[Any, Any] | None = None
             if not (self.path / _META).is_file():
@@ -97,6 +98,17 @@ class NatsBench(OfficialBenchmark):
     def forget(self, index: int) -> None:
         super().forget(index)
         self.api.evaluated_indexes.discard(index)
+
+
+def _inside(path: Path) -> Path:
+    """The one topology archive in a folder that is none itself, or the path as it is."""
+    if not path.is_dir() or (path / _META).is_file():
+        return path
+    folders = [place for place in sorted(path.glob("NATS-tss-*")) if (place / _META).is_file()]
+    files = [place for place in sorted(path.glob(f"NATS-tss-*{_SUFFIX}")) if place.is_file()]
+    # The folder form is read piece by piece, so it goes before the same archive in one file.
+    found = folders or files
+    return found[0] if len(found) == 1 else path
 
 
 def _api(space: str, archs: list[str]) -> Any:

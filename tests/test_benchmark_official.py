@@ -154,6 +154,12 @@ def test_isomorphic_cells_are_those_of_the_package(folder: Path, official: Any) 
     assert ours.isomorphic(11) == (11,)
 
 
+def test_the_folder_above_is_found_its_way(folder: Path, tmp_path: Path) -> None:
+    assert NatsBench(folder.parent).path == folder
+    with pytest.raises(UserError, match=r"meta\.pickle\.pbz2"):
+        NatsBench(tmp_path)
+
+
 def test_size_space_answers_costs(shared: Path) -> None:
     ours = NatsBench(shared / "data" / "fake_torch_dir" / "NATS-sss-v1_0-50262-simple")
     assert ours.space == "size"
