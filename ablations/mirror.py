@@ -122,12 +122,19 @@ class Mirror:
 
         self._client = MlflowClient(tracking_uri=self.uri)
         found = self._client.get_experiment_by_name(self.grid.name)
-        self._experiment = found.experiment_id if found else self._client.create_experiment(self.grid.name)
+        self._experiment = found.experiment_id if found else self._create_experiment()
         for run in self._search("tags.`cscdarts.kind` = 'run'"):
             cursor = json.loads(run.data.tags.get(CURSOR, "{}"))
             self._runs[run.data.tags["cscdarts.hash"]] = (run.info.run_id, cursor)
         parents = self._search(f"tags.`cscdarts.kind` = 'grid' and tags.`cscdarts.scale` = '{self.grid.scale}'")
         self._parent = next((run.info.run_id for run in parents), "")
+
+    def _create_experiment(self) -> str:
+        place = None
+        if self.uri.startswith("sqlite:///"):
+            # Beside the database, whichever folder the command is called from; MLflow would take the present one.
+            place = str(Path(self.uri.removeprefix("sqlite:///")).absolute().parent / "mlruns" / self.grid.name)
+        return str(self._client.create_experiment(self.grid.name, artifact_location=place))
 
     def _search(self, query: str) -> Iterator[Any]:
         token = None

@@ -27,6 +27,7 @@ HERE = Place("local", None)
 @pytest.fixture(autouse=True)
 def _store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.chdir(tmp_path)
 
 
 def _driver(tmp_path: Path, engine: Functions, notes: list[str], **values: object) -> Driver:

@@ -304,6 +304,17 @@ def test_a_tracking_server_over_http_ends_as_sqlite_does(tmp_path: Path, uri: st
     assert _content(server, driver.grid) == _content(uri, driver.grid)
 
 
+def test_artifacts_lie_beside_the_database(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = _driver(tmp_path, [""])
+    _work(driver, [0])
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    _mirror(driver, uri)
+    assert list(elsewhere.iterdir()) == []
+    assert list((tmp_path / "store" / "mlruns" / "mine").glob("*/artifacts/result.json"))
+
+
 def test_what_was_written_by_other_grids_is_left_alone(tmp_path: Path, uri: str) -> None:
     driver = _driver(tmp_path, [""])
     _work(driver, [0])

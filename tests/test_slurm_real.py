@@ -25,7 +25,10 @@ from ablations.state import RunState
 from cscdarts.metrics import METRICS
 from cscdarts.runfolder import RunFolder, read_json
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.usefixtures("slurm")]
+# One group: some tests stop daemons that others need.
+pytestmark = [
+    pytest.mark.slurm, pytest.mark.slow, pytest.mark.usefixtures("slurm"), pytest.mark.xdist_group("slurm")
+]  # fmt: skip
 
 TESTS = Path(__file__).parent
 DEV_CLUSTER = TESTS.parent / "slurm" / "dev-cluster"
@@ -284,7 +287,8 @@ def test_the_controller_restarted(site: Site, dev_cluster: Path) -> None:
     away = site.call("ablate", "status", source)
     assert "the scheduler does not answer" in away
     assert "2 running" in away
-    subprocess.run([str(dev_cluster), "start"], check=True, capture_output=True)
+    keep = {**os.environ, "DEV_CLUSTER_KEEP_JOBS": "1"}
+    subprocess.run([str(dev_cluster), "start"], check=True, capture_output=True, env=keep)
     assert "2 running" in site.call("ablate", "status", source)
     said = site.call("ablate", "cancel", source)
     assert re.search(r"[24] jobs cancelled", said), said
