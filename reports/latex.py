@@ -1,12 +1,13 @@
 """Tables as LaTeX (booktabs) that compiles under pdflatex in a two-column document; every text is escaped."""
 
+import textwrap
 import unicodedata
 
 from reports.figure_style import Drawing
 from reports.table import Cell, Column, Row, Table
 
 #: A float cannot break over pages, so longer tables go on in a further float.
-ROWS_PER_FLOAT = 40
+ROWS_PER_FLOAT = 46
 _ESCAPES = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -100,13 +101,13 @@ def _float(
         r"\centering",
         rf"\caption{{{caption}}}",
         rf"\label{{{label}}}",
-        r"\small",
+        r"\par\vspace{3pt}\small",
         r"\setlength{\tabcolsep}{4pt}",
         # A table narrower than the page keeps its size; a wider one is scaled down to it.
         r"\sbox0{%",
         rf"\begin{{tabular}}{{@{{}}{aligns}@{{}}}}",
         r"\toprule",
-        " & ".join(escape(column.heading) for _, column in shown) + r" \\",
+        " & ".join(_heading(column) for _, column in shown) + r" \\",
     ]
     before: str | None = None
     for title, row in rows:
@@ -124,6 +125,16 @@ def _float(
     if notes:
         lines += [r"\par\smallskip", rf"\parbox{{{width}}}{{\footnotesize\raggedright {'; '.join(notes)}.}}"]
     return [*lines, rf"\end{{{kind}}}"]
+
+
+def _heading(column: Column) -> str:
+    """Source, label and unit on lines of their own: a heading must not be wider than its numbers."""
+    lines = [f"{column.source}:"] if column.source else []
+    lines += textwrap.wrap(column.label, 10, break_long_words=False) or [""]
+    lines += [f"[{column.unit}]"] if column.unit else []
+    # Braces, because a bracket after a line break would be taken for a length.
+    stacked = r" \\ ".join(f"{{{escape(line)}}}" for line in lines)
+    return rf"\shortstack[{'r' if column.numeric else 'l'}]{{{stacked}}}"
 
 
 def _cell(cell: Cell) -> str:

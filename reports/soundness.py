@@ -67,8 +67,10 @@ def _gaps(store: Store, studies: Sequence[Study]) -> list[Finding]:
             )
         )
     for manifest in store.manifests:
-        if manifest.overrides:
-            changed = ", ".join(f"{key}={value}" for key, value in sorted(manifest.overrides.items()))
+        # Where a run goes and what it is called change no number.
+        numbers = {k: v for k, v in manifest.overrides.items() if not k.startswith(("runtime.", "labels."))}
+        if numbers:
+            changed = ", ".join(f"{key}={value}" for key, value in sorted(numbers.items()))
             found.append(
                 Finding(
                     "Changed recipe",

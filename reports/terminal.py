@@ -1,7 +1,9 @@
 """Tables on the terminal, and where the report is."""
 
+import textwrap
+
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table as Grid
 from rich.text import Text
 
@@ -70,10 +72,15 @@ def print_table(console: Console, table: Table) -> None:
     console.print(Text(f"{table.number} {table.title}", style="bold"))
     console.print(Text(table.caption))
     for block in table.blocks:
-        grid = Grid(box=SIMPLE_HEAD, pad_edge=False, title=Text(block.title), title_justify="left")
+        grid = Grid(
+            box=SIMPLE_HEAD, padding=0, show_edge=False, title=Text(block.title, style="bold"), title_justify="left"
+        )
         shown = [(position, column) for position, column in enumerate(table.columns) if column.printed("tex")]
         for _, column in shown:
-            grid.add_column(Text(column.heading), justify="right" if column.numeric else "left")
+            side: JustifyMethod = "right" if column.numeric else "left"
+            lines = [f"{column.source}:"] if column.source else []
+            lines += textwrap.wrap(column.label, 11) + ([column.unit] if column.unit else [])
+            grid.add_column(Text("\n".join(lines), justify=side), justify=side, no_wrap=True)
         for row in block.rows:
             cells = []
             for position, _ in shown:
@@ -81,7 +88,12 @@ def print_table(console: Console, table: Table) -> None:
                 text = Text(cell.text, style="italic" if cell.source == "paper" else "")
                 cells.append(text.append(f" ({cell.marks})", style="dim") if cell.marks else text)
             grid.add_row(*cells)
-        console.print(grid)
+        # A table wider than the terminal keeps its lines whole: cut or folded cells could be misread.
+        wide = grid.__rich_measure__(console, console.options.update(max_width=1000)).maximum
+        narrow = console.width
+        console.width = max(wide, narrow)
+        console.print(grid, crop=False)
+        console.width = narrow
     for mark, note in table.notes:
         console.print(Text(f"({mark}) {note}"))
 
