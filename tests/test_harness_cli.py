@@ -44,9 +44,6 @@ print([m for m in {heavy!r} if m in sys.modules])
 
 @pytest.mark.parametrize("name", list(cli.COMMANDS))
 def test_every_registered_command_exists_and_has_the_help_it_promises(name: str) -> None:
-    module = cli.COMMANDS[name][0].partition(":")[0]
-    if not (ROOT / (module.replace(".", "/") + ".py")).exists():
-        pytest.skip(f"{module} is not in this tree")
     command = cli.LazyGroup().get_command(None, name)  # type: ignore[arg-type]
     assert command is not None
     assert command.help
