@@ -122,10 +122,10 @@ def diff_table(a: Side, b: Side) -> Table:
         before, after = a.settings[anchor], b.settings[anchor]
         for metric in _METRICS:
             row = _row(str(after["name"]), metric, before["runs"], after["runs"])
-            if row is None:
-                same += 1
-            else:
+            if row is not None:
                 blocks.setdefault(str(after["block"]), []).append(row)
+            elif any(metric in run["values"] for run in after["runs"]):
+                same += 1
     for mine, other, where in ((a, b, "A"), (b, a, "B")):
         for anchor in sorted(
             mine.settings.keys() - other.settings.keys(), key=lambda key: str(mine.settings[key]["name"])

@@ -202,11 +202,11 @@ def quickstart_like(store: SyntheticStore, seeds: int = 3) -> None:
                     plain = ratio == "1" and identity == "none"
                     methods = ["csc", f"darts{order}"] if plain else ["csc"]
                     error = 3.0 + 0.4 * r + 0.5 * i - 0.1 * order + 0.15 * ((seed * 7 + r + order) % 3)
-                    _add_synthetic(store, config, methods, error, 1.0 / (r + 1), order)
+                    add_synthetic(store, config, methods, error, 1.0 / (r + 1), order)
     for name, error in (("pcdarts", 3.3), ("dartsminus", 3.6), ("random", 5.2), ("random-ws", 4.4)):
         for seed in range(seeds):
             config = with_values(apply_preset(base, name), {"seed": seed})
-            _add_synthetic(store, config, [name], error + 0.2 * seed, 0.6, 1)
+            add_synthetic(store, config, [name], error + 0.2 * seed, 0.6, 1)
 
 
 def check_content(seed: int, kind: str = "embedded", dataset: str = "digits", shift: float = 0.0) -> dict[str, Any]:
@@ -240,9 +240,10 @@ def check_content(seed: int, kind: str = "embedded", dataset: str = "digits", sh
     }
 
 
-def _add_synthetic(
+def add_synthetic(
     store: SyntheticStore, config: RunConfig, methods: list[str], error: float, share: float, order: int
-) -> None:
+) -> str:
+    """One finished run with smooth made-up numbers, curves, architecture parameters and a check; its MLflow id."""
     seed = config.seed
     epochs = config.search.epochs
     searched = config.search.strategy == "gradient"
@@ -277,7 +278,7 @@ def _add_synthetic(
         }
         for epoch in range(epochs)
     ]
-    store.add(
+    return store.add(
         config,
         {
             "test_error_pct": error,
