@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from cscdarts.bilevel import ArchitectureStep
-from cscdarts.checkpoint import load_checkpoint, previous_of, read_state, save_checkpoint
+from cscdarts.checkpoint import read_state
 from cscdarts.config import RunConfig
 from cscdarts.derive import derive, genotype_of_line
 from cscdarts.errors import NumericalError, Stopped, UserError
@@ -186,69 +187,6 @@ def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
         RunFolder(tmp_path).create(tiny(seed=3))
 
 
-# --- checkpoints -------------------------------------------------------------------------------
-
-
-def test_a_torn_checkpoint_is_named_and_the_previous_one_used(tmp_path: Path) -> None:
-    path, lines = tmp_path / "checkpoint.pt", []
-    for number in (1, 2):
-        save_checkpoint(path, {"hash": "h", "number": number, "tensor": torch.ones(3)})
-    assert load_checkpoint(path, "h", CPU, lines.append)["number"] == 2
-    content = path.read_bytes()
-    for torn in (content[: len(content) // 2], content[:100] + b"\x00" + content[101:], b""):
-        path.write_bytes(torn)
-        assert load_checkpoint(path, "h", CPU, lines.append)["number"] == 1
-        assert "checkpoint.pt is not used" in lines[-1]
-
-
-def test_a_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "checkpoint.pt"
-    save_checkpoint(path, {"hash": "another"})
-    with pytest.raises(UserError, match="belongs to run another"):
-        load_checkpoint(path, "h", CPU, silent)
-    torch.save({"hash": "h"}, path)
-    with pytest.raises(UserError, match="no seal"):
-        load_checkpoint(path, "h", CPU, silent)
-    assert load_checkpoint(tmp_path / "none.pt", "h", CPU, silent) is None
-
-
-def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "checkpoint.pt"
-    monkeypatch.setattr("cscdarts.checkpoint._FORMAT", 0)
-    save_checkpoint(path, {"hash": "h"})
-    monkeypatch.undo()
-    with pytest.raises(UserError, match="another version"):
-        load_checkpoint(path, "h", CPU, silent)
-
-
-def test_a_malicious_checkpoint_executes_nothing(tmp_path: Path) -> None:
-    import hashlib
-    import io
-
-    class Evil:
-        def __reduce__(self) -> tuple[Any, ...]:
-            return os.system, (f"touch {tmp_path / 'pwned'}",)
-
-    buffer = io.BytesIO()
-    torch.save({"hash": "h", "evil": Evil()}, buffer)
-    payload = buffer.getvalue()
-    (tmp_path / "checkpoint.pt").write_bytes(payload + b"cscdarts-seal-1:" + hashlib.sha256(payload).digest())
-    with pytest.raises(Exception, match=r"(?i)weights.only|unsupported"):
-        load_checkpoint(tmp_path / "checkpoint.pt", "h", CPU, silent)
-    assert not (tmp_path / "pwned").exists()
-
-
-def test_a_crash_between_two_renames_loses_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "checkpoint.pt"
-    for number in (1, 2):
-        save_checkpoint(path, {"hash": "h", "number": number})
-    path.rename(tmp_path / "checkpoint.fresh.pt")
-    assert load_checkpoint(path, "h", CPU, silent)["number"] == 2
-    (tmp_path / "checkpoint.fresh.pt").unlink()
-    assert previous_of(path).exists()
-    assert load_checkpoint(path, "h", CPU, silent)["number"] == 1
-
-
 # --- guards, schedules, probes -----------------------------------------------------------------
 
 
@@ -386,6 +324,32 @@ def test_compile_falls_back_with_a_line(tmp_path: Path, monkeypatch: pytest.Monk
     search(config, folder, never, lines.append)
     assert sum("torch.compile failed" in line for line in lines) == 1
     assert folder.has("search")
+
+
+@pytest.mark.parametrize("dataset", ["image-folder", "imagenet"])
+def test_a_tree_of_images_goes_the_whole_way(dataset: str, tmp_path: Path) -> None:
+    """Search, derivation and retraining on a class-per-folder tree, held whole and streamed."""
+    draw = np.random.default_rng(0)
+    for part in ("train", "val"):
+        for name in ("ape", "bee", "cow"):
+            (tmp_path / "tree" / part / name).mkdir(parents=True)
+            for number in range(8):
+                pixels = draw.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "tree" / part / name / f"{number}.png")
+    values = {
+        "data.dataset": dataset,
+        "data.image_size": 16,
+        "data.search_fraction": 1.0,
+        "search.batch_size": 6,
+        "evaluation.batch_size": 8,
+        "evaluation.color_jitter": True,
+        "runtime.data_root": str(tmp_path / "tree"),
+        "runtime.workers": 0,
+    }
+    result = read_json(go(tiny(**values), tmp_path / "run").file("result.json"))
+    assert result["data"]["test_images"] == 24
+    assert "tree" in result["data"]["label"]
+    assert 0 <= result["values"]["test_error_pct"] <= 100
 
 
 def test_config_of_a_folder_is_read_back(tmp_path: Path) -> None:
