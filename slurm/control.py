@@ -108,8 +108,12 @@ class Control:
             self._last_step, self._stepping = time.monotonic(), before
 
     @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
-        """Hear stop signals and beat, for the length of the block. Main thread only."""
+    def listening(self, deaf_after: bool = False) -> Iterator[None]:
+        """Hear stop signals and beat, for the length of the block. Main thread only.
+
+        `deaf_after` leaves SIGUSR2 ignored: work that is done must not be ended, as failed, by a signal that comes while
+        the interpreter shuts down.
+        """
         read, write = os.pipe()
         os.set_blocking(write, False)
         os.set_blocking(read, False)
@@ -124,7 +128,7 @@ class Control:
             thread.join(timeout=10)
             signal.set_wakeup_fd(before)
             for number, handler in handlers.items():
-                signal.signal(number, handler)
+                signal.signal(number, signal.SIG_IGN if deaf_after and number == signal.SIGUSR2 else handler)
             os.close(read)
             os.close(write)
 

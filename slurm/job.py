@@ -87,7 +87,7 @@ class Job:
         )
         rank = export_rank()
         outcomes: dict[str, str] = {}
-        with control.listening():
+        with control.listening(deaf_after=job_id() != ""):
             try:
                 for task in self.tasks:
                     if control.stop():

@@ -52,3 +52,5 @@ def work(job_file: str) -> None:
     import pickle
 
     print(pickle.loads(Path(job_file).read_bytes())(), flush=True)
+    # What an interpreter that takes its time to shut down would go through.
+    time.sleep(float(os.environ.get("LINGER_S", "0")))

@@ -114,6 +114,20 @@ def test_any_number_of_requeues(tmp_path: Path, scontrol: Path) -> None:
         assert len(scontrol.read_text().splitlines()) == life
 
 
+def test_a_signal_after_the_work_is_done_changes_nothing(
+    tmp_path: Path, scontrol: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Seen on a real cluster: the search was done, python was shutting down, and the job ended as failed.
+    monkeypatch.setenv("LINGER_S", "2")
+    process = _start(tmp_path, Job((_task(tmp_path / "a"),)))
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == "{'a': 'done'}"
+    process.send_signal(signal.SIGUSR2)
+    code, _ = _finish(process)
+    assert code == 0
+    assert not scontrol.exists()
+
+
 def test_a_cancellation_saves_and_does_not_requeue(tmp_path: Path, scontrol: Path) -> None:
     process = _start(tmp_path, Job((_task(tmp_path / "a", to=1000, pace=0.05),)))
     _until(lambda: (tmp_path / "a" / "count.json").exists())

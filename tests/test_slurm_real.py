@@ -451,7 +451,7 @@ def test_a_search_preempted_three_times_is_bit_equal_to_one_undisturbed(site: Si
     result = read_json(probe.path(probe.grid.points[0]) / "result.json")
     assert result is not None
     pace = result["values"]["search_time_s"] / 8
-    driver, source = grid(min(1500, max(40, round(100 / pace))))
+    driver, source = grid(min(1500, max(24, round(70 / pace))))
     (point,) = driver.grid.points
     site.call("ablate", "run", source, "--scale", "smoke", "--runs", "quiet", engine="real", seconds=1500)
     site.call(
