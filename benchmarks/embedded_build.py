@@ -191,7 +191,7 @@ no part of NAS-Bench-201 or NATS-Bench.
 
 ## What it holds
 
-All {made["architectures"]:,} cells of the space, {len(made["seeds"])} trial(s) each (seeds {", ".join(map(str, made["seeds"]))}). \
+All {made["architectures"]:,} cells of the space, {len(made["seeds"])} trial{"s" if len(made["seeds"]) > 1 else ""} each (seeds {", ".join(map(str, made["seeds"]))}). \
 {"Complete." if not incomplete else f"Seeds {', '.join(map(str, incomplete))} of the protocol are not complete and left out."}
 
 The strings spell {made["classes"]:,} different networks; each was trained once a seed and its numbers stand for all its spellings

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.embedded import FOLDER, card, costs, embedded_table
+from benchmarks.embedded import FOLDER, card, costs, embedded_table, results
 from benchmarks.embedded_build import assemble
 from benchmarks.embedded_nats import export
 from benchmarks.embedded_network import BatchedCells
@@ -306,3 +306,18 @@ def test_the_shipped_benchmark_is_whole() -> None:
     convolutions = np.array([arch.count("nor_conv_3x3") for arch in official_archs()])
     assert test[convolutions >= 3].mean() > test[convolutions == 0].mean() + 5
     assert all(np.isfinite(values).all() for values in table.columns.values())
+
+
+@pytest.mark.slow
+def test_training_again_gives_the_shipped_numbers() -> None:
+    made = card()
+    protocol = Protocol(**{**made["protocol"], "seeds": tuple(made["protocol"]["seeds"])})
+    unit = units(protocol)[60]
+    again, shipped = train_unit(unit, protocol, digits()), results()
+    differences = [
+        abs(shipped[f"{part}_correct_{unit.seed}"][number] - count)
+        for part in ("valid", "test")
+        for number, count in zip(unit.classes, again[f"{part}_correct"], strict=True)
+    ]
+    # Exact with the torch and kind of processor that made it; elsewhere sums round in another order.
+    assert np.median(differences) <= 15
