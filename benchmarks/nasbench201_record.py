@@ -165,25 +165,32 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--work", type=Path, required=True, help="run folders")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", default="", help="run only settings whose name has this text")
+    parser.add_argument("--collect", action="store_true", help="run nothing, write the record of what is finished")
     arguments = parser.parse_args()
     table = read_index(arguments.index)
-    runs: list[dict[str, Any]] = []
-    for setting, config in configs(arguments.scale, arguments.dataset, arguments.data_root, arguments.device):
-        folder = RunFolder(arguments.work / config.hash)
+    planned = [
+        (setting, RunFolder(arguments.work / config.hash), config)
+        for setting, config in configs(arguments.scale, arguments.dataset, arguments.data_root, arguments.device)
+    ]
+    for setting, folder, config in planned:
+        if arguments.collect or arguments.only not in setting.name:
+            continue
         run(config, folder)
         if read_json(folder.file("entry.json")) is None:
             write_json(folder.file("entry.json"), entry(setting, folder, table))
-        runs.append({**(read_json(folder.file("entry.json")) or {}), "setting": setting.name})
-        print(
-            f"{setting.name} seed {config.seed}: CIFAR-10 test {runs[-1]['datasets']['cifar10']['test_acc']:.2f}",
-            flush=True,
-        )
-        write_json(arguments.out, record(arguments, config, runs, table))
+        print(f"{setting.name} seed {config.seed} done", flush=True)
+        write_json(arguments.out, record(arguments, collect(planned), table))
+    write_json(arguments.out, record(arguments, collect(planned), table))
 
 
-def record(
-    arguments: argparse.Namespace, config: RunConfig, runs: list[dict[str, Any]], table: Table
-) -> dict[str, Any]:
+def collect(planned: list[tuple[Setting, RunFolder, RunConfig]]) -> list[dict[str, Any]]:
+    """The lines of all finished runs, in the settings' order."""
+    found = ((setting, read_json(folder.file("entry.json"))) for setting, folder, _ in planned)
+    return [{**line, "setting": setting.name} for setting, line in found if line is not None]
+
+
+def record(arguments: argparse.Namespace, runs: list[dict[str, Any]], table: Table) -> dict[str, Any]:
     """The record: what was run on what, looked up where, with which command."""
     import torch
 
