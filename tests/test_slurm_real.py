@@ -352,10 +352,9 @@ def test_jobs_run_from_a_snapshot(site: Site) -> None:
     assert counts(_states(driver)) == {"done": 1}
     (copy,) = [path for path in (driver.folder / "code").iterdir() if path.is_dir()]
     assert (copy / "slurm" / "job.py").exists()
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, cwd=TESTS.parent
-    ).stdout.strip()
-    assert copy.name.startswith(commit[:12])
+    manifest = read_json(driver.folder / "grid.json")
+    assert manifest is not None
+    assert copy.name.startswith(manifest["commit"][:12])
 
 
 def test_several_processes_know_their_place(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
