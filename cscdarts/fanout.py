@@ -33,6 +33,8 @@ class FanOut(nn.Module):
         pool_norm: whether pooled maps are normalised (DARTS search does, NAS-Bench-201 does not).
     """
 
+    columns: Tensor
+
     def __init__(self, ops: tuple[str, ...], edges: int, channels: int, stride: int, pool_norm: bool = True) -> None:
         super().__init__()
         self.ops, self.edges, self.channels, self.stride = ops, edges, channels, stride
@@ -49,6 +51,10 @@ class FanOut(nn.Module):
                 self.kinds[op] = FactorizedReduces(edges, channels)
             elif op in ("max_pool_3x3", "avg_pool_3x3") and pool_norm:
                 self.kinds[op] = BatchNorm(channels, affine=False)
+        # Operations with convolutions first, as `mix` wants them; `none` costs nothing.
+        convolutional = [op for op in ops if op in self.kinds and isinstance(self.kinds[op], Convolutions)]
+        self.active = convolutional + [op for op in ops if op not in convolutional and op != "none"]
+        self.register_buffer("columns", torch.tensor([ops.index(op) for op in self.active]), persistent=False)
         self._norms = [layer for layer in self.modules() if isinstance(layer, BatchNorm)]
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
@@ -61,13 +67,11 @@ class FanOut(nn.Module):
         Returns:
             (n, e*c, h/stride, w/stride), edge after edge.
         """
-        columns = [column for column, op in enumerate(self.ops) if op != "none"]
-        if not columns:
+        if not self.active:
             n, _, h, w = x.shape
             return x.new_zeros((n, self.edges * self.channels, h // self.stride, w // self.stride))
-        if len(columns) < len(self.ops):
-            weights = weights[:, columns]
-        operations = [self._operation(self.ops[column]) for column in columns]
+        weights = weights.index_select(1, self.columns)
+        operations = [self._operation(op) for op in self.active]
         return mix(x, operations, weights) if self._may_fuse(x) else self._plain(x, operations, weights)
 
     def _operation(self, op: str) -> Operation:

@@ -64,7 +64,7 @@ def mix(x: Tensor, operations: Sequence[Operation], weights: Tensor) -> Tensor:
 
     Args:
         x: (n, c, h, w), the node's output, before ReLU.
-        operations: k operations; a ReLU precedes each `Stage`.
+        operations: k operations, those with convolutions first; a ReLU precedes each `Stage`.
         weights: (e, k) mixing weights.
 
     Returns:
@@ -88,10 +88,10 @@ class _Mix(torch.autograd.Function):
         x = x.contiguous(memory_format=torch.channels_last)
         edges, channels = weights.shape[0], x.shape[1]
         inputs = _Inputs(x, edges)
-        layout = _Layout(operations)
+        convolutional, shared = _sorted(operations)
         kept: list[Tensor] = []
         last: list[tuple[Tensor, Tensor, Tensor]] = []  # each convolutional operation's last map and its statistics
-        for operation in layout.convolutional:
+        for operation in convolutional:
             y = inputs.of(operation[0])
             for stage in operation[:-1]:
                 p = convolve(y, stage, edges)
@@ -103,13 +103,13 @@ class _Mix(torch.autograd.Function):
             kept += last[-1]
         del inputs
         pooled = []
-        for shared in layout.shared:
-            p, indices = pooling.pool(x, shared.pool, shared.stride)
-            statistics = (None, None) if shared.norm is None else rows.statistics(p, shared.norm)
+        for source in shared:
+            p, indices = pooling.pool(x, source.pool, source.stride)
+            statistics = (None, None) if source.norm is None else rows.statistics(p, source.norm)
             pooled.append((p, *statistics))
             kept += (p, indices, *(s for s in statistics if s is not None))
 
-        scales, shift = _scales(layout, weights, channels, last, pooled)
+        scales, shift = _scales(weights, channels, last, pooled)
         total: Tensor | None = None
         for (p, _, _), scale in zip(last, scales, strict=False):
             if total is None:
@@ -121,9 +121,9 @@ class _Mix(torch.autograd.Function):
             total = shift.expand(n, h, w, -1).clone(memory_format=torch.contiguous_format).permute(0, 3, 1, 2)
         slices = rows.parts(total, edges)
         for (p, _, _), scale in zip(pooled, scales[len(last) :], strict=True):
-            (source,) = rows.parts(p, 1)
+            (added,) = rows.parts(p, 1)
             for target, factor in zip(slices, scale.view(edges, channels).unbind(), strict=True):
-                target.addcmul_(source, factor)
+                target.addcmul_(added, factor)
         ctx.operations, ctx.count = operations, len(tensors)
         ctx.save_for_backward(x, weights, *tensors, *kept)
         return total
@@ -135,33 +135,27 @@ class _Mix(torch.autograd.Function):
         kept, needs = iter(rest[ctx.count :]), iter(ctx.needs_input_grad)
         next(needs)
         back = _Backward(grad, x, weights, needs_x=next(needs), needs_weights=next(needs))
-        layout = _Layout(ctx.operations)
-        outputs = [[(next(kept), next(kept), next(kept)) for _ in operation] for operation in layout.convolutional]
-        needed = [[(next(needs), next(needs)) for _ in operation] for operation in layout.convolutional]
+        convolutional, shared = _sorted(ctx.operations)
+        outputs = [[(next(kept), next(kept), next(kept)) for _ in operation] for operation in convolutional]
+        needed = [[(next(needs), next(needs)) for _ in operation] for operation in convolutional]
         of_tensors: list[Tensor | None] = []
-        factors = back.last_factors(layout, [out[-1] for out in outputs])
-        for operation, out, need, factor in zip(layout.convolutional, outputs, needed, factors, strict=True):
+        factors = back.last_factors([out[-1] for out in outputs])
+        for operation, out, need, factor in zip(convolutional, outputs, needed, factors, strict=True):
             of_tensors += back.convolutions(operation, out, need, factor)
         back.finish_active()
-        for column, shared in zip(layout.shared_columns, layout.shared, strict=True):
+        for column, source in enumerate(shared, len(convolutional)):
             p, indices = next(kept), next(kept)
-            statistics = None if shared.norm is None else (next(kept), next(kept))
-            back.pooling(column, shared, p, indices, statistics)
+            statistics = None if source.norm is None else (next(kept), next(kept))
+            back.pooling(column, source, p, indices, statistics)
         return None, back.of_x, back.of_weights, *of_tensors
 
 
-class _Layout:
-    """Which operations are convolutional and which are shared maps, and their columns in the mixing weights."""
-
-    def __init__(self, operations: tuple[Operation, ...]) -> None:
-        self.convolutional = [o for o in operations if not isinstance(o, Shared)]
-        self.shared = [o for o in operations if isinstance(o, Shared)]
-        self.columns = [k for k, o in enumerate(operations) if not isinstance(o, Shared)]
-        self.shared_columns = [k for k, o in enumerate(operations) if isinstance(o, Shared)]
+def _sorted(operations: tuple[Operation, ...]) -> tuple[list[Sequence[Stage]], list[Shared]]:
+    """Operations with convolutions, and maps that the edges share."""
+    return [o for o in operations if not isinstance(o, Shared)], [o for o in operations if isinstance(o, Shared)]
 
 
 def _scales(
-    layout: _Layout,
     weights: Tensor,
     channels: int,
     last: list[tuple[Tensor, Tensor, Tensor]],
@@ -170,14 +164,14 @@ def _scales(
     """Normalisation and mixing weight in one: sum_o w_o * x_hat_o = sum_o scale_o * x_o + shift.
 
     Returns:
-        scales (k, e*c), convolutional operations first, and shift (e*c,).
+        scales (k, e*c) and shift (e*c,).
     """
     edges = weights.shape[0]
     one, zero = weights.new_ones(channels), weights.new_zeros(channels)
-    inv_stds = [s for _, _, s in last] + [(one if s is None else s).repeat(edges) for _, _, s in pooled]
-    means = [m for _, m, _ in last] + [(zero if m is None else m).repeat(edges) for _, m, _ in pooled]
-    scales = torch.stack(inv_stds) * _wide(weights[:, layout.columns + layout.shared_columns], channels)
-    return scales, (scales * torch.stack(means)).sum(0).neg_()
+    inv_stds = [s for _, _, s in last] + [one if s is None else s for _, _, s in pooled for _ in range(edges)]
+    means = [m for _, m, _ in last] + [zero if m is None else m for _, m, _ in pooled for _ in range(edges)]
+    scales = torch.cat(inv_stds).view(weights.shape[1], -1) * _wide(weights, channels)
+    return scales, (scales * torch.cat(means).view_as(scales)).sum(0).neg_()
 
 
 def _wide(weights: Tensor, channels: int) -> Tensor:
@@ -226,9 +220,7 @@ class _Backward:
         self.of_active: Tensor | None = None  # of relu(x), through convolutions that read it directly
         self.of_copies: Tensor | None = None  # (n, e*c, h, w), through depthwise convolutions, for each edge by itself
 
-    def last_factors(
-        self, layout: _Layout, last: list[tuple[Tensor, Tensor, Tensor]]
-    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def last_factors(self, last: list[tuple[Tensor, Tensor, Tensor]]) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Walk back through the weighted normalisations: the gradient of each operation's last map as factors."""
         if not last:
             return []
@@ -239,8 +231,8 @@ class _Backward:
         mean, inv_std = torch.stack([m for _, m, _ in last]), torch.stack([s for _, _, s in last])
         dot = (torch.stack(dots) - mean * self.sums) * inv_std
         if self.of_weights is not None:
-            self.of_weights[:, layout.columns] = dot.view(-1, self.edges, self.channels).sum(2).t()
-        weight = _wide(self.weights[:, layout.columns], self.channels)
+            self.of_weights[:, : len(last)] = dot.view(-1, self.edges, self.channels).sum(2).t()
+        weight = _wide(self.weights[:, : len(last)], self.channels)
         factors = rows.normalisation_factors(self.sums, dot, mean, inv_std, weight, self.count)
         return list(zip(*(factor.unbind() for factor in factors), strict=True))
 

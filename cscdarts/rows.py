@@ -23,13 +23,13 @@ def matrix(x: Tensor) -> Tensor:
 def parts(x: Tensor, count: int) -> tuple[Tensor, ...]:
     """x: (n, count*c, h, w) in channels_last -> `count` views (n*h*w, c), a pixel a row, channel slices of x."""
     n, c, h, w = x.shape
-    return x.permute(0, 2, 3, 1).view(n * h * w, c).chunk(count, 1)
+    return x.permute(0, 2, 3, 1).view(n * h * w, count, c // count).unbind(1)
 
 
 def _across(values: Tensor, m: Tensor) -> Tensor:
     """values: (c,) -> (f*c,), as the columns of a matrix of f pixels a row."""
     fold = m.shape[1] // values.shape[0]
-    return values if fold == 1 else values.repeat(fold)
+    return values if fold == 1 else values.expand(fold, -1).reshape(-1)
 
 
 def channel_sum(m: Tensor, channels: int) -> Tensor:

@@ -1,0 +1,154 @@
+"""The fast routes give what torch's own give: depthwise gradients, pooling, the fused mixed operations."""
+
+import copy
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cscdarts import depthwise, pooling
+from cscdarts.fanout import FanOut
+from cscdarts.normalise import BatchNorm, frozen_statistics
+from cscdarts.spaces import DARTS, NASBENCH201, Space
+
+
+def channels_last(*shape: int, seed: int = 0) -> Tensor:
+    x = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (2, 2)])
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (4, 6), (2, 2), (7, 5)])
+def test_depthwise_gradients(kernel: int, stride: int, dilation: int, height: int, width: int) -> None:
+    if stride == 2 and (height % 2 or width % 2):
+        pytest.skip("the supernet halves even maps only")
+    padding = dilation * (kernel // 2)
+    x = channels_last(3, 6, height, width).requires_grad_()
+    weight = channels_last(6, 1, kernel, kernel, seed=1).requires_grad_()
+    y = F.conv2d(x, weight, None, stride, padding, dilation, 6)
+    grad = torch.randn_like(y)
+    of_x, of_weight = torch.autograd.grad(y, (x, weight), grad)
+    with torch.no_grad():
+        found_x = depthwise.input_gradient(grad, x.shape, weight, stride, padding, dilation)
+        found_weight = depthwise.weight_gradient(grad, x, kernel, stride, padding, dilation)
+    assert torch.allclose(found_x, of_x, rtol=1e-10, atol=1e-10)
+    assert torch.allclose(found_weight, of_weight, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["max", "avg"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [8, 5, 2, 1])
+def test_pooling(kind: str, stride: int, size: int) -> None:
+    """Ties included: the gradient goes where torch's goes."""
+    x = channels_last(2, 4, size, size).mul(2).round().requires_grad_()
+    if kind == "max":
+        expected = F.max_pool2d(x, 3, stride, 1)
+    else:
+        expected = F.avg_pool2d(x, 3, stride, 1, count_include_pad=False)
+    grad = torch.randn_like(expected)
+    (of_x,) = torch.autograd.grad(expected, x, grad)
+    with torch.no_grad():
+        found, indices = pooling.pool(x, kind, stride)
+        found_x = pooling.pool_gradient(grad, x, indices, kind, stride)
+    assert torch.allclose(found, expected, rtol=1e-12, atol=1e-12)
+    assert torch.allclose(found_x, of_x, rtol=1e-12, atol=1e-12)
+
+
+def test_batch_norm_with_an_expanded_weight() -> None:
+    """torch on the CPU gives wrong values for a stride-0 weight on channels_last maps: ours makes it contiguous."""
+    x = channels_last(2, 8, 4, 4).float()
+    layer = BatchNorm(8, affine=False)
+    weight = torch.tensor(0.3)
+    expected = F.batch_norm(x.contiguous(), None, None, training=True) * 0.3
+    assert torch.allclose(layer(x, weight.expand(8)), expected, atol=1e-6)
+
+
+def fan_out(space: Space, edges: int, channels: int, stride: int) -> FanOut:
+    torch.manual_seed(1)
+    return FanOut(space.ops, edges, channels, stride, pool_norm=space is DARTS).double()
+
+
+CASES = [
+    (DARTS, 3, 6, 1, 8),
+    (DARTS, 2, 4, 2, 8),
+    (DARTS, 1, 2, 1, 4),
+    (DARTS, 4, 16, 1, 4),
+    (NASBENCH201, 3, 6, 1, 8),
+    (NASBENCH201, 1, 2, 1, 4),
+]
+
+
+@pytest.mark.parametrize(("space", "edges", "channels", "stride", "size"), CASES)
+@pytest.mark.parametrize("needed", ["all", "x", "alpha", "weights", "one weight"])
+def test_fused_equals_plain(space: Space, edges: int, channels: int, stride: int, size: int, needed: str) -> None:
+    """Outputs, gradients of whatever is needed, and running statistics."""
+    fused = fan_out(space, edges, channels, stride)
+    plain = copy.deepcopy(fused)
+    plain.plain = True
+    x = channels_last(4, channels, size, size).requires_grad_()
+    weights = torch.randn(edges, len(space.ops), dtype=torch.float64).softmax(1).requires_grad_()
+    found = []
+    for layer in (plain, fused):
+        own = list(layer.parameters())
+        wanted: dict[str, Sequence[Tensor]] = {
+            "all": [x, weights, *own], "x": [x], "alpha": [weights], "weights": own, "one weight": own[-1:],
+        }  # fmt: skip
+        for tensor in (x, weights, *own):
+            tensor.requires_grad_(any(tensor is w for w in wanted[needed]))
+        y = layer(x, weights)
+        grad = torch.ones_like(y).cumsum(1) / y.shape[1] - 0.3
+        found.append([y, *torch.autograd.grad(y * y, wanted[needed], grad), *layer.buffers()])
+    for theirs, ours in zip(*found, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_the_fused_function_is_differentiated_once() -> None:
+    layer = fan_out(DARTS, 2, 4, 1)
+    x = channels_last(2, 4, 4, 4)
+    weights = torch.full((2, 8), 0.125, dtype=torch.float64, requires_grad=True)
+    for plain in (False, True):
+        layer.plain = plain
+        loss = layer(x, weights).square().sum()
+        (first,) = torch.autograd.grad(loss, weights, create_graph=True)
+        if plain:
+            assert torch.autograd.grad(first.sum(), weights)[0].isfinite().all()
+        else:
+            with pytest.raises(RuntimeError, match=r"once_differentiable|not have been used"):
+                torch.autograd.grad(first.sum(), weights)
+
+
+def test_the_architecture_step_computes_no_weight_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = fan_out(DARTS, 2, 4, 1).requires_grad_(False)
+    weights = torch.full((2, 8), 0.125, dtype=torch.float64, requires_grad=True)
+
+    def refuse(*arguments: object) -> Tensor:
+        raise AssertionError("a weight gradient was computed")
+
+    monkeypatch.setattr(depthwise, "weight_gradient", refuse)
+    x = channels_last(2, 4, 4, 4).requires_grad_()
+    assert all(g.isfinite().all() for g in torch.autograd.grad(layer(x, weights).sum(), (x, weights)))
+    layer.requires_grad_(True)
+    with pytest.raises(AssertionError, match="a weight gradient"):
+        torch.autograd.grad(layer(x, weights).sum(), list(layer.parameters()))
+
+
+def test_frozen_statistics_stay() -> None:
+    layer = nn.ModuleList([fan_out(DARTS, 2, 4, 1)])
+    running = [buffer for name, buffer in layer.named_buffers() if "running" in name]
+    before = [buffer.clone() for buffer in running]
+    weights = torch.full((2, 8), 0.125, dtype=torch.float64)
+    with frozen_statistics(layer):
+        layer[0](channels_last(2, 4, 4, 4), weights)
+    assert all(torch.equal(a, b) for a, b in zip(before, running, strict=True))
+    layer[0](channels_last(2, 4, 4, 4), weights)
+    assert not any(torch.equal(a, b) for a, b in zip(before, running, strict=True))
+
+
+def test_none_alone_gives_zeros() -> None:
+    layer = FanOut(("none",), 2, 4, 2)
+    y = layer(torch.randn(2, 4, 8, 8), torch.ones(2, 1))
+    assert y.shape == (2, 8, 4, 4)
+    assert not y.any()
