@@ -41,17 +41,12 @@ class BatchNorm(nn.Module):
         weight = self.weight if scale is None else scale.contiguous()
         if self.training and self.sync:
             return _synchronised(self, x, weight)
-        moving = self.track or not self.training
-        return F.batch_norm(
-            x,
-            self.running_mean if moving else None,
-            self.running_var if moving else None,
-            weight,
-            self.bias,
-            self.training,
-            self.momentum,
-            self.eps,
-        )
+        mean, var = self.running_mean, self.running_var
+        if self.training and not self.track:
+            # Copies take the change: with None autograd would keep other tensors than in a tracked pass, and a pass that
+            # is computed again (see `recompute`) must keep the same.
+            mean, var = mean.clone(), var.clone()
+        return F.batch_norm(x, mean, var, weight, self.bias, self.training, self.momentum, self.eps)
 
 
 @contextmanager

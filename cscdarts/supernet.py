@@ -13,6 +13,7 @@ from cscdarts.fanout import FanOut
 from cscdarts.identity import CellIdentity
 from cscdarts.normalise import BatchNorm
 from cscdarts.operations import FactorizedReduce, ReLUConvBN, ResidualReduction
+from cscdarts.recompute import Level, recomputed
 from cscdarts.spaces import SPACES, Space
 from cscdarts.splitting import Split, join
 
@@ -45,6 +46,7 @@ class SearchCell(nn.Module):
         space = SPACES[config.space]
         assert config.ops is not None
         self.space, self.config, self.identity = space, config, identity
+        self.recompute_nodes = False
         self.outputs = channels * (space.nodes if space.inputs == 2 else 1)
         self.preprocess = nn.ModuleList()
         if space.inputs == 2:
@@ -99,7 +101,9 @@ class SearchCell(nn.Module):
             if edge_factors is not None:
                 factors = edge_factors[rows]
                 weights = weights * factors[:, None]
-            sums.add_mixed(self.fanouts[source](operated, weights), bypass, factors)
+            fanout = self.fanouts[source]
+            mixed = recomputed(fanout, operated, weights) if self.recompute_nodes else fanout(operated, weights)
+            sums.add_mixed(mixed, bypass, factors)
             if self.identity == "edge" and scale != 0:
                 self._add_edge_identity(sums, source, x, scale, factors)
         states.append(sums.take(1))
@@ -210,6 +214,7 @@ class Supernet(nn.Module):
         assert config.ops is not None
         self.config, self.space = config, space
         self.identity_scale = config.identity_scale
+        self.recompute_cells = False
         c = config.channels
         self.cells = nn.ModuleList()
         self.stem0: nn.Module | None = None
@@ -249,6 +254,13 @@ class Supernet(nn.Module):
             before, previous, halved = previous, cell.outputs, reduction
         return previous
 
+    def recompute(self, level: Level) -> None:
+        """Choose what is computed again in the backward pass instead of being kept."""
+        self.recompute_cells = level == "cell"
+        for cell in self.cells:
+            if isinstance(cell, SearchCell):
+                cell.recompute_nodes = level == "node"
+
     def architecture(self) -> list[nn.Parameter]:
         """The architecture parameters: alphas, then betas."""
         return [*self.alphas.values(), *self.betas.values()]
@@ -287,9 +299,8 @@ class Supernet(nn.Module):
             mixing: mixing weights in place of those of the architecture parameters (one-hot rows give a discrete cell).
         """
         mixing = self.mixing() if mixing is None else mixing
-        x = x.contiguous(
-            memory_format=torch.channels_last
-        )  # all that follows keeps it; faster on CPUs and tensor cores
+        # All that follows keeps this layout, which is the faster one on CPUs and on tensor cores.
+        x = x.contiguous(memory_format=torch.channels_last)
         if self.stem0 is None:
             first = second = self.stem(x)
         else:
@@ -298,11 +309,12 @@ class Supernet(nn.Module):
         for cell in self.cells:
             if not isinstance(cell, SearchCell):
                 second = cell(second)
-            elif self.space.inputs == 1:
-                second = cell((second,), *mixing["cell"], self.identity_scale)
-            else:
-                kind = "reduce" if cell.splits[0].stride == 2 else "normal"
-                first, second = second, cell((first, second), *mixing[kind], self.identity_scale)
+                continue
+            one = self.space.inputs == 1
+            kind = "cell" if one else "reduce" if cell.splits[0].stride == 2 else "normal"
+            arguments = ((second,) if one else (first, second), *mixing[kind], self.identity_scale)
+            output = recomputed(cell, *arguments) if self.recompute_cells else cell(*arguments)
+            first, second = second, output
         out: Tensor = self.classifier(self.head(second).mean((2, 3)))
         return out
 

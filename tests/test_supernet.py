@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cscdarts.bilevel import plain_autograd
 from cscdarts.config import RunConfig, SupernetConfig
 from cscdarts.cost import supernet_cost
 from cscdarts.genotype import random_genotype
+from cscdarts.memory import saved_bytes
 from cscdarts.normalise import BatchNorm, frozen_statistics
 from cscdarts.oneshot import discrete_mixing
 from cscdarts.overrides import with_values
@@ -252,3 +254,31 @@ def test_memory_access_falls_with_the_ratio() -> None:
         for r in ("1", "1/2", "1/4")
     ]
     assert access[0] > access[1] > access[2]
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("level", ["node", "cell"])
+@pytest.mark.parametrize("ratio", ["1", "1/2"])
+def test_recomputation_changes_memory_and_nothing_else(space: str, level: str, ratio: str) -> None:
+    kept = supernet(settings(space, split_ratio=ratio, identity="cell"))
+    again = copy.deepcopy(kept)
+    again.recompute(level)  # type: ignore[arg-type]
+    for model in (kept, again):
+        loss_of(model).backward()
+    for (name, one), other in zip(kept.named_parameters(), again.parameters(), strict=True):
+        assert one.grad is not None, name
+        assert other.grad is not None, name
+        assert torch.equal(one.grad, other.grad), name
+    for (name, one_buffer), other_buffer in zip(kept.named_buffers(), again.buffers(), strict=True):
+        assert torch.equal(one_buffer, other_buffer), name  # running statistics moved once, not twice
+    saved = [saved_bytes(model, lambda model=model: loss_of(model)) for model in (kept, again)]  # type: ignore[misc]
+    assert saved[1] < saved[0]
+
+
+def test_recomputation_can_be_differentiated_twice() -> None:
+    model = supernet(settings("nasbench201"))
+    model.recompute("cell")
+    with plain_autograd(model):
+        (first,) = torch.autograd.grad(loss_of(model), [model.alphas["cell"]], create_graph=True)
+        (second,) = torch.autograd.grad((first * first).sum(), [model.alphas["cell"]])
+    assert torch.isfinite(second).all()
