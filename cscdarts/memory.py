@@ -63,8 +63,9 @@ def saved_bytes(model: nn.Module, loss: Callable[[], Tensor], exclude: tuple[Ten
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in ignored:
             storages[storage.data_ptr()] = storage.nbytes()
-            alive.append(tensor)  # a freed address must not be counted as seen
-        return tensor
+            alive.append(tensor.detach())  # a freed address must not be counted as seen
+        # Detached, here and above: a tensor that knows its graph, kept by that graph, would never be freed.
+        return tensor.detach()
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         kept = loss()
