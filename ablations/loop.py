@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,8 @@ MIRROR_SHARE = 0.1
 MIRROR_EVERY_S = 5.0
 #: Accounting and shared file systems lag behind a job's end: a run that looks lost is looked at again after so long.
 SECOND_LOOK_S = 10.0
+#: A run that keeps coming back untouched is left alone after so many tries of one driver.
+MOST_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -121,12 +124,28 @@ def _here(driver: Driver, options: Options, progress: Progress, mirror: Mirrorin
         progress(states)
         mirror(states)
 
+    chosen = None if choose is untouched else set(wanted)
+    tries: Counter[str] = Counter()
     try:
-        if wanted:
+        while wanted:
+            tries.update(wanted)
             driver.run_here(wanted, options.parallel, tick)
+            # Workers of a driver that died let go of their runs a moment later: take those up too.
+            latest = _settled(driver)
+            wanted = [h for h in untouched(latest) if tries[h] < MOST_TRIES and (chosen is None or h in chosen)]
     finally:
         mirror(latest, last=True)
     return finish(driver, latest, progress)
+
+
+def _settled(driver: Driver) -> list[RunState]:
+    """The states once nobody has a run in hand, or after `SECOND_LOOK_S` seconds."""
+    until = time.monotonic() + SECOND_LOOK_S
+    states = driver.states()
+    while any(state.status == "running" for state in states) and time.monotonic() < until:
+        time.sleep(0.5)
+        states = driver.states()
+    return states
 
 
 def _cluster(

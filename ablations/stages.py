@@ -75,7 +75,12 @@ ENGINE: Mapping[str, Stage] = {"search": _search, "derive": _derive, "check": _c
 
 def run_task(folder: Path, arguments: Mapping[str, Any], control: Control) -> "Outcome":
     """Run a task's stages with the engine; see `run_stages`."""
-    return run_stages(folder, arguments, control, ENGINE, _prepare)
+    outcome = run_stages(folder, arguments, control, ENGINE, _prepare)
+    if outcome == "done" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from cscdarts.distributed import leave_world
+
+        leave_world()
+    return outcome
 
 
 def run_stages(

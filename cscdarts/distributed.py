@@ -41,6 +41,13 @@ def join_world(device: str) -> World:
     return world
 
 
+def leave_world() -> None:
+    """Part from the other processes once all are done; a process that just ends can take its peers down with it."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def resolve_device(name: str, world: World) -> torch.device:
     """`auto` is CUDA where there is one; with several processes each takes the GPU of its local rank.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,12 +68,25 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
             layer.track = track
 
 
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over all processes; so is its gradient, as every process's loss depends on every share."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        out: Tensor = _SumOverProcesses.apply(grad.contiguous())
+        return out
+
+
 def _synchronised(layer: BatchNorm, x: Tensor, weight: Tensor | None) -> Tensor:
     """The statistics of the batch over all processes, each of which holds an equal share of it."""
-    from torch.distributed.nn.functional import all_reduce
-
     local = torch.stack([x.mean((0, 2, 3)), (x * x).mean((0, 2, 3))])
-    shared: Tensor = all_reduce(local)  # type: ignore[no-untyped-call]
+    shared: Tensor = _SumOverProcesses.apply(local)
     mean, square = shared / torch.distributed.get_world_size()
     var = (square - mean * mean).clamp_min(0)
     if layer.track:

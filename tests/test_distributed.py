@@ -38,6 +38,7 @@ torch.distributed.barrier()
 derive(config, folder)
 torch.distributed.barrier()
 retrain(config, folder, lambda: False, lambda line: None)
+torch.distributed.barrier()
 torch.distributed.destroy_process_group()
 """
 
@@ -54,6 +55,7 @@ share = x[rank::2].clone().requires_grad_()
 y = layer(share)
 (y * torch.arange(y[0].numel(), dtype=torch.float64).view_as(y[0])).sum().backward()
 torch.save([y.detach(), share.grad, layer.running_mean, layer.running_var], f"{sys.argv[1]}/{rank}.pt")
+torch.distributed.barrier()
 torch.distributed.destroy_process_group()
 """
 
