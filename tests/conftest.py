@@ -1,11 +1,15 @@
 """Fixtures that several areas share."""
 
 import os
+import re
 import shutil
+import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from slurm_site import Site
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +45,22 @@ def fake_engine(monkeypatch: pytest.MonkeyPatch) -> "object":
     folders = [str(Path(__file__).parents[1]), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", ":".join(part for part in folders if part))
     return Functions("harness_engine:run_task")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A folder to run drivers in; processes and jobs left over are ended."""
+    site = Site(tmp_path)
+    yield site
+    for process in site.processes:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        if process.stdout is not None and not process.stdout.closed:
+            process.communicate()
+    for journal in tmp_path.glob("runs/*/submissions.jsonl"):
+        jobs = {job.split("_")[0] for job in re.findall(r'"(\d+(?:_\d+)?)"', journal.read_text())}
+        names = set(re.findall(r'"token": "(cscdarts-[^"]+)"', journal.read_text()))
+        if jobs:
+            subprocess.run(["scancel", *jobs], capture_output=True, check=False)
+        for name in names:
+            subprocess.run(["scancel", "-n", name], capture_output=True, check=False)
