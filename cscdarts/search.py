@@ -105,6 +105,7 @@ class SearchRun(Running):
             config.seed, workers=config.runtime.workers,
         )  # fmt: skip
         self.train, self.valid = self.data.halves(config.data)
+        self._load_kernels()
         self.memory = PeakMemory(self.device)
         self.supernet = build_supernet(config, self.data, self.device)
         share_statistics(self.supernet, world)
@@ -122,6 +123,18 @@ class SearchRun(Running):
         self.alpha_step = ArchitectureStep(self.supernet, settings, self.weight_optimizer, self.gradients)
         self.sums = self._zero_sums()
         self.mixing: Any = None
+
+    def _load_kernels(self) -> None:
+        """One small step of a supernet that is thrown away: what is loaded on first use is not the search's memory."""
+        if self.device.type != "cpu":
+            return
+        spare = build_supernet(self.config, self.data, self.device)
+        if self.config.supernet.split_pick == "random":
+            spare.draw_channels(torch.Generator())
+        images, labels = next(self.valid.in_order(4))
+        torch.nn.functional.cross_entropy(spare(images), labels).backward()  # type: ignore[no-untyped-call]
+        torch.optim.SGD(spare.weights(), 0.1).step()  # the first step of an optimiser imports much of torch
+        torch.optim.Adam(spare.architecture(), 0.1).step()
 
     def _forward(self) -> Callable[[Tensor], Tensor]:
         def forward(images: Tensor) -> Tensor:
