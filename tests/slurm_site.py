@@ -1,6 +1,7 @@
 """A place to run drivers against a real SLURM, and the ways its tests look at what happens there."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -29,6 +30,16 @@ def until(condition: Callable[[], Any], seconds: float = 240, what: str = "") ->
     return value
 
 
+def _hear_interrupts() -> None:
+    """A shell's background jobs ignore SIGINT and hand that on; a driver must hear it whoever started the tests."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def queued_names() -> set[str]:
+    """The names of all jobs the scheduler knows of."""
+    return set(subprocess.run(["squeue", "-h", "-o", "%j"], capture_output=True, text=True, check=True).stdout.split())
+
+
 class Site:
     """A folder to run drivers in, with everything cleaned from the queue at the end."""
 
@@ -45,7 +56,7 @@ class Site:
         env["CSCDARTS_COMMIT"] = "f" * 40
         process = subprocess.Popen(
             [sys.executable, *script, *words], cwd=self.path, env=env, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, start_new_session=True,
+            stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_hear_interrupts,
         )  # fmt: skip
         self.processes.append(process)
         return process
