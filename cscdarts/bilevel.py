@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from cscdarts.config import SearchConfig
 from cscdarts.data import Batch
 from cscdarts.fanout import FanOut
-from cscdarts.normalise import frozen_statistics
+from cscdarts.normalise import flag_set, frozen_statistics
 from cscdarts.supernet import Supernet
 
 #: Gradients of the mean loss over a batch with respect to some parameters, averaged over all processes.
@@ -61,15 +61,8 @@ def restored(parameters: Sequence[nn.Parameter]) -> Iterator[list[Tensor]]:
 @contextmanager
 def plain_autograd(supernet: Supernet) -> Iterator[None]:
     """Run the mixed operations on plain autograd, which can be differentiated twice."""
-    layers = [layer for layer in supernet.modules() if isinstance(layer, FanOut)]
-    before = [layer.plain for layer in layers]
-    for layer in layers:
-        layer.plain = True
-    try:
+    with flag_set((layer for layer in supernet.modules() if isinstance(layer, FanOut)), "plain", True):
         yield
-    finally:
-        for layer, flag in zip(layers, before, strict=True):
-            layer.plain = flag
 
 
 class ArchitectureStep:

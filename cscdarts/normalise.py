@@ -1,6 +1,6 @@
 """Batch normalisation whose running statistics can be held still, and which can share statistics between processes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -57,15 +57,21 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
     For passes at perturbed weights: the look-ahead passes of the second-order step would otherwise move the running
     statistics towards weights that are never kept.
     """
-    layers = [layer for layer in model.modules() if isinstance(layer, BatchNorm)]
-    before = [layer.track for layer in layers]
-    for layer in layers:
-        layer.track = False
+    with flag_set((layer for layer in model.modules() if isinstance(layer, BatchNorm)), "track", False):
+        yield
+
+
+@contextmanager
+def flag_set(layers: Iterable[nn.Module], flag: str, value: bool) -> Iterator[None]:
+    """Set a flag of some layers, and give each its own value back at the end, whatever happens inside."""
+    before = [(layer, getattr(layer, flag)) for layer in layers]
+    for layer, _ in before:
+        setattr(layer, flag, value)
     try:
         yield
     finally:
-        for layer, track in zip(layers, before, strict=True):
-            layer.track = track
+        for layer, own in before:
+            setattr(layer, flag, own)
 
 
 class _SumOverProcesses(torch.autograd.Function):
