@@ -5,27 +5,26 @@ is noted on the run itself (tag `cscdarts.mirror`), metric lines are written wit
 by size and time. Every raw line of `metrics.jsonl` is written; where a resumed run repeats an epoch the latest time counts.
 """
 
-import contextlib
 import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ablations.grid import Grid, Point
+from ablations.grid import Grid
+from ablations.mirror_bulk import BulkWriter
+from ablations.mirror_news import CURSOR, MetricPoint, News, latest_ms, news
 from ablations.state import RunState
 from cscdarts.errors import UserError
-from cscdarts.metrics import METRICS
-from cscdarts.runfolder import RunFolder, read_json
+from cscdarts.runfolder import read_json
 from slurm.lock import Lock
 
 DEFAULT_URI = "sqlite:///mlflow.db"
-#: Files copied as artifacts, once each; the growing ones only when the run has ended.
-ARTIFACTS = ("config.json", "environment.json", "search.json", "genotype.json", "check.json", "result.json")
-GROWING = ("alphas.jsonl", "metrics.jsonl", "log.txt")
-CURSOR = "cscdarts.mirror"
+#: News is written in parts of this many runs; from so many new runs in a part on, at once where the store allows it.
+BULK = 500
+WORTH_BULK = 5
 
 
 def tracking_uri() -> str:
@@ -33,15 +32,11 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted keys and text values of nested data."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
-        elif isinstance(value, list | tuple):
-            yield f"{prefix}{key}", ",".join(str(part) for part in value)
-        else:
-            yield f"{prefix}{key}", str(value)
+def batched(items: Iterable[News], size: int) -> Iterator[tuple[News, ...]]:
+    """Tuples of up to `size` items."""
+    source = iter(items)
+    while part := tuple(islice(source, size)):
+        yield part
 
 
 class Mirror:
@@ -62,6 +57,7 @@ class Mirror:
         self._runs: dict[str, tuple[str, dict[str, Any]]] = {}
         self._grid_written: Any = None
         self._places: dict[str, Any] = {}
+        self._bulk: BulkWriter | None = None
 
     def open(self) -> None:
         """Become the grid's one mirror and find what is in the store already.
@@ -90,16 +86,37 @@ class Mirror:
 
     def sync(self, states: Sequence[RunState]) -> int:
         """Write what is new; returns how many runs had news. Costs a few file stats for a run without news."""
+        self._keep()
+        self._sync_grid(states)
+        changed = 0
+        begun = (
+            (point, state)
+            for point, state in zip(self.grid.points, states, strict=True)
+            if (self.folder / point.hash / "config.json").exists()
+        )
+        found = (
+            news(self.grid, point, self.folder / point.hash, state, *self._runs.get(point.hash, ("", {})))
+            for point, state in begun
+        )
+        for part in batched((one for one in found if one is not None), BULK):
+            changed += len(part)
+            self._write_all(part)
+            self._keep()
+        return changed
+
+    def _keep(self) -> None:
         if not self.lock.refresh():
             raise UserError(
                 "mirror", f"taken over by {self.lock.owner()}", "one mirror a grid", "Leave it to that one."
             )
-        self._sync_grid(states)
-        changed = 0
-        for point, state in zip(self.grid.points, states, strict=True):
-            if (self.folder / point.hash / "config.json").exists():
-                changed += self._sync_run(point, state)
-        return changed
+
+    def _write_all(self, part: tuple[News, ...]) -> None:
+        fresh = [one for one in part if not one.run_id]
+        if len(fresh) >= WORTH_BULK and self._bulk is not None:
+            self._runs |= self._bulk.write(self._experiment, self._parent, fresh)
+        for one in part:
+            if one.key not in self._runs or one.run_id:
+                self._write(one)
 
     def forget(self, key: str) -> None:
         """Mark a pruned run as deleted in the store."""
@@ -121,6 +138,7 @@ class Mirror:
         from mlflow import MlflowClient
 
         self._client = MlflowClient(tracking_uri=self.uri)
+        self._bulk = BulkWriter.of(self.uri)
         found = self._client.get_experiment_by_name(self.grid.name)
         self._experiment = found.experiment_id if found else self._create_experiment()
         for run in self._search("tags.`cscdarts.kind` = 'run'"):
@@ -169,56 +187,30 @@ class Mirror:
             self._client.set_tag(self._parent, key, value)
         self._client.log_artifact(self._parent, str(manifest))
         if ended:
-            self._client.set_terminated(self._parent, "FINISHED", _latest_ms(self.folder, self.grid.points))
+            self._client.set_terminated(self._parent, "FINISHED", latest_ms(self.folder, self.grid.points))
         else:
             self._client.update_run(self._parent, "RUNNING")
         self._grid_written = now
 
-    def _sync_run(self, point: Point, state: RunState) -> bool:
-        folder = RunFolder(self.folder / point.hash)
-        run_id, cursor = self._runs.get(point.hash, ("", {}))
-        ended = state.status in ("done", "failed")
-        status = {"done": "done", "failed": "failed", "running": "running"}.get(state.status, "pending")
-        files = _stamps(folder, (*ARTIFACTS, "failure.json", *(GROWING if ended else ())))
-        size = _size(folder.file("metrics.jsonl"))
-        if run_id and cursor.get("files") == files and cursor.get("bytes") == size and cursor.get("status") == status:
-            return False
-        tags = _tags(self.grid, point, folder, status, state)
-        params: list[tuple[str, str]] = []
-        if not run_id:
-            run_id = self._create(point, folder, tags)
-            config = point.config.model_dump(mode="json", exclude={"runtime", "labels"})
-            params, tags = list(flatten(config)), {}
-        elif not cursor:
-            # A mirror died between making the run and its first note: what follows is written in any case.
-            config = point.config.model_dump(mode="json", exclude={"runtime", "labels"})
-            params = list(flatten(config))
-        metrics, read = _lines(folder.file("metrics.jsonl"), int(cursor.get("bytes", 0)))
-        before = cursor.get("files", {})
-        if files.get("result.json") != before.get("result.json"):
-            metrics += _results(folder)
-        for name, stamp in files.items():
-            if name != "failure.json" and stamp != before.get(name):
-                self._artifact(run_id, folder.file(name))
-        if status == "done":
-            self._client.set_terminated(run_id, "FINISHED", _mtime_ms(folder.file("result.json")))
-        elif status == "failed":
-            told = "failure.json" if "failure.json" in files else "log.txt"
-            self._client.set_terminated(run_id, "FAILED", _mtime_ms(folder.file(told)))
+    def _write(self, one: News) -> None:
+        """Write one run's news through the client."""
+        run_id = one.run_id or self._create(one)
+        for path in one.files:
+            self._artifact(run_id, path)
+        if one.ended_ms is not None:
+            self._client.set_terminated(run_id, "FINISHED" if one.status == "done" else "FAILED", one.ended_ms)
         else:
-            self._client.update_run(run_id, "RUNNING" if status == "running" else "SCHEDULED")
-        cursor = {"bytes": read, "files": files, "status": status}
+            self._client.update_run(run_id, "RUNNING" if one.status == "running" else "SCHEDULED")
         # The note comes last of all: a mirror that dies before it writes the same again, which changes nothing.
-        self._log(run_id, metrics, params, {**tags, CURSOR: json.dumps(cursor, sort_keys=True)})
-        self._runs[point.hash] = (run_id, cursor)
-        return True
+        self._log(run_id, one.metrics, one.params, {**(one.tags if one.run_id else {}), CURSOR: one.note})
+        self._runs[one.key] = (run_id, one.cursor)
 
-    def _create(self, point: Point, folder: RunFolder, tags: Mapping[str, str]) -> str:
+    def _create(self, one: News) -> str:
         run = self._client.create_run(
             self._experiment,
-            start_time=_started_ms(folder),
-            tags={**tags, "mlflow.parentRunId": self._parent},
-            run_name=run_name(point),
+            start_time=one.started_ms,
+            tags={**one.tags, "mlflow.parentRunId": self._parent},
+            run_name=one.name,
         )
         self._place(run.info.run_id, run.info.artifact_uri)
         return str(run.info.run_id)
@@ -237,7 +229,7 @@ class Mirror:
     def _log(
         self,
         run_id: str,
-        metrics: list[tuple[str, float, int, int]],
+        metrics: list[MetricPoint],
         params: list[tuple[str, str]],
         tags: Mapping[str, str],
     ) -> None:
@@ -251,106 +243,3 @@ class Mirror:
             self._client.log_batch(run_id, metrics=points[:800], params=named[:100])
             points, named = points[800:], named[100:]
         self._client.log_batch(run_id, metrics=points, params=named, tags=texts)
-
-
-def run_name(point: Point) -> str:
-    """A short name: method, what the method varies, seed."""
-    supernet, search = point.config.supernet, point.config.search
-    return f"{point.methods[0]} r={supernet.split_ratio} id={supernet.identity} o={search.order} s={point.config.seed}"
-
-
-def _tags(grid: Grid, point: Point, folder: RunFolder, status: str, state: RunState) -> dict[str, str]:
-    from cscdarts.environment import hardware
-
-    environment = _read(folder, "environment.json")
-    genotype, result = _read(folder, "genotype.json"), _read(folder, "result.json")
-    return {
-        "cscdarts.kind": "run",
-        "cscdarts.grid": grid.name,
-        "cscdarts.hash": point.hash,
-        "cscdarts.seed": str(point.config.seed),
-        "cscdarts.methods": ",".join(point.methods),
-        "cscdarts.scale": grid.scale,
-        "cscdarts.status": status,
-        "cscdarts.failure": state.detail[:4000] if status == "failed" else "",
-        "cscdarts.commit": str(environment.get("commit") or ""),
-        "cscdarts.dirty": str(environment.get("dirty", "")),
-        "cscdarts.hardware": hardware(environment) if environment else "",
-        "cscdarts.host": str(environment.get("hostname") or ""),
-        "cscdarts.data": str(result.get("data", {}).get("label") or point.config.data.dataset),
-        "cscdarts.genotype": str(genotype.get("text") or ""),
-        "cscdarts.torch": str(environment.get("torch") or ""),
-    }
-
-
-def _read(folder: RunFolder, name: str) -> dict[str, Any]:
-    with contextlib.suppress(UserError):
-        value = read_json(folder.file(name))
-        return value if isinstance(value, dict) else {}
-    return {}
-
-
-def _lines(path: Path, offset: int) -> tuple[list[tuple[str, float, int, int]], int]:
-    """Metric points `(key, value, ms, step)` of the whole lines after `offset`, and the offset behind them."""
-    points: list[tuple[str, float, int, int]] = []
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            data = file.read()
-    except FileNotFoundError:
-        return [], 0
-    whole = data.rfind(b"\n") + 1
-    for line in data[:whole].splitlines():
-        try:
-            entry = json.loads(line)
-            when, step = int(1000 * entry["time"]), int(entry["epoch"])
-            points += [(k, float(v), when, step) for k, v in entry["values"].items() if k in METRICS]
-        except (ValueError, KeyError, TypeError):
-            continue
-    return points, offset + whole
-
-
-def _results(folder: RunFolder) -> list[tuple[str, float, int, int]]:
-    values = _read(folder, "result.json").get("values", {})
-    when = _mtime_ms(folder.file("result.json"))
-    return [(k, float(v), when, 0) for k, v in values.items() if k in METRICS and isinstance(v, int | float)]
-
-
-def _stamps(folder: RunFolder, names: Iterable[str]) -> dict[str, list[int]]:
-    stamps = {}
-    for name in names:
-        with contextlib.suppress(FileNotFoundError):
-            stat = folder.file(name).stat()
-            stamps[name] = [stat.st_size, stat.st_mtime_ns]
-    return stamps
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
-
-
-def _mtime_ms(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns // 1_000_000
-    except FileNotFoundError:
-        return int(1000 * time.time())
-
-
-def _latest_ms(folder: Path, points: Iterable[Point]) -> int:
-    ends = [folder / p.hash / name for p in points for name in ("result.json", "failure.json")]
-    known = [_mtime_ms(path) for path in ends if path.exists()]
-    return max(known, default=int(1000 * time.time()))
-
-
-def _started_ms(folder: RunFolder) -> int:
-    environment = _read(folder, "environment.json")
-    started = environment.get("first_started_at") or environment.get("started_at")
-    if isinstance(started, int | float):
-        return int(1000 * started)
-    if isinstance(started, str):
-        with contextlib.suppress(ValueError):
-            return int(1000 * datetime.fromisoformat(started).timestamp())
-    return _mtime_ms(folder.file("config.json"))

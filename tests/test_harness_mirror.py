@@ -1,8 +1,12 @@
 """The mirror: whenever it runs, however often it is cut short, the store ends the same."""
 
+import contextlib
+import json
+import math
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -17,7 +21,9 @@ from harness_grids import write_grid
 
 from ablations.driver import Driver, Functions
 from ablations.grid import Grid, load_grid
-from ablations.mirror import Mirror, flatten
+from ablations.mirror import Mirror
+from ablations.mirror_bulk import BulkWriter
+from ablations.mirror_news import flatten, run_name
 from cscdarts.errors import UserError
 from cscdarts.runfolder import write_json
 from slurm.control import Control
@@ -76,8 +82,12 @@ def _content(uri: str, grid: Grid) -> dict[str, Any]:
         files = sorted((a.path, a.file_size) for a in client.list_artifacts(run.info.run_id))
         info = (run.info.status, run.info.start_time, run.info.end_time)
         assert run.info.run_name not in content
-        content[run.info.run_name] = (info, tags, dict(run.data.params), curves, files)
+        content[run.info.run_name] = (info, _sorted(tags), _sorted(run.data.params), _sorted(curves), files)
     return content
+
+
+def _sorted(values: dict[str, Any]) -> dict[str, Any]:
+    return dict(sorted(values.items()))
 
 
 @pytest.fixture(scope="session")
@@ -139,14 +149,10 @@ def test_what_the_store_holds(tmp_path: Path, uri: str) -> None:
 
 
 def _name(driver: Driver, index: int) -> str:
-    from ablations.mirror import run_name
-
     return run_name(driver.grid.points[index])
 
 
 def test_the_jobs_own_times_are_kept(tmp_path: Path, uri: str) -> None:
-    import json
-
     driver = _driver(tmp_path, [""])
     _work(driver, [0])
     _mirror(driver, uri)
@@ -197,6 +203,94 @@ def test_early_late_and_interrupted_mirrors_end_the_same(
     assert late.keys() == early.keys()
     for name in late:
         assert late[name] == early[name], name
+
+
+def _mixed(tmp_path: Path) -> Driver:
+    """Six runs: done, failed, searched, done with values that SQL cannot hold, done, not begun."""
+    driver = _driver(tmp_path, ["", "raise", "", "", "", ""])
+    _work(driver, [0, 1, 3, 4])
+    _work(driver, [2], ("search",))
+    lines = driver.path(driver.grid.points[3]) / "metrics.jsonl"
+    odd = {"stage": "search", "epoch": 1, "step": 9, "time": 2e9, "values": {"search_train_loss": math.nan}}
+    with lines.open("a") as file:
+        file.write(json.dumps(odd) + "\n" + json.dumps({**odd, "values": {"search_valid_loss": math.inf}}) + "\n")
+        file.write(json.dumps({**odd, "values": {"search_valid_loss": 1.0}}) + "\n" * 2)
+    return driver
+
+
+def test_many_runs_at_once_are_written_as_the_client_writes_them(
+    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, eager = _mixed(tmp_path), f"sqlite:///{tmp_path}/store/eager.db"
+    at_once: list[int] = []
+    write = BulkWriter.write
+
+    def counted(self: BulkWriter, experiment: str, parent: str, runs: Any) -> Any:
+        at_once.append(len(runs))
+        return write(self, experiment, parent, runs)
+
+    monkeypatch.setattr(BulkWriter, "write", counted)
+    assert _mirror(driver, uri) == 5
+    assert at_once == [5]
+    monkeypatch.setattr("ablations.mirror.WORTH_BULK", 10**9)
+    assert _mirror(driver, eager) == 5
+    assert at_once == [5]
+    assert repr(_content(uri, driver.grid)) == repr(_content(eager, driver.grid)), "by text, as nan is not nan"
+    # The tables themselves, whatever the client shows of them: every row and column but ids and places.
+    assert _rows(uri) == _rows(eager)
+    monkeypatch.undo()
+    _work(driver, [2, 5])
+    for store in (uri, eager):
+        assert _mirror(driver, store) == 2
+    assert repr(_content(uri, driver.grid)) == repr(_content(eager, driver.grid))
+
+
+def _rows(uri: str) -> dict[str, list[tuple[Any, ...]]]:
+    found = {}
+    with contextlib.closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as database:
+        names = dict(database.execute("select run_uuid, name from runs"))
+        for table in ("runs", "tags", "params", "metrics", "latest_metrics"):
+            cursor = database.execute(f"select * from {table}")
+            columns = [column[0] for column in cursor.description]
+            rows = [dict(zip(columns, row, strict=True)) for row in cursor]
+            for row in rows:
+                row["run_uuid"] = names[row["run_uuid"]]
+                row.pop("artifact_uri", None)
+                if row.get("key") == "mlflow.parentRunId":
+                    row["value"] = names[row["value"]]
+            found[table] = sorted((tuple(row.items()) for row in rows), key=repr)
+    return found
+
+
+def test_a_mirror_that_dies_between_files_and_rows_leaves_nothing_twice(
+    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = _mixed(tmp_path)
+
+    def die(*arguments: object) -> None:
+        raise ConnectionError
+
+    monkeypatch.setattr(BulkWriter, "_rows", die)
+    with pytest.raises(ConnectionError):
+        _mirror(driver, uri)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path / "store")
+    assert _mirror(driver, uri) == 5
+    assert len(list((tmp_path / "store" / "mlruns" / "mine").iterdir())) == 6, "the grid's folder and one a run"
+    assert _mirror(driver, uri) == 0
+
+
+def test_pruned_runs_may_come_back(tmp_path: Path, uri: str) -> None:
+    driver = _mixed(tmp_path)
+    mirror = Mirror(driver.grid, driver.folder, uri)
+    mirror.open()
+    mirror.sync(driver.states())
+    before = _content(uri, driver.grid)
+    for point in driver.grid.points:
+        mirror.forget(point.hash)
+    mirror.close()
+    assert _mirror(driver, uri) == 5
+    assert repr(_content(uri, driver.grid)) == repr(before)
 
 
 def test_a_retried_run_is_no_longer_failed(tmp_path: Path, uri: str) -> None:
