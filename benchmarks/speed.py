@@ -24,6 +24,7 @@ from cscdarts.distributed import World
 from cscdarts.losses import SupernetGradients, autocast
 from cscdarts.memory import PeakMemory, saved_bytes
 from cscdarts.overrides import with_values
+from cscdarts.running import sgd
 from cscdarts.supernet import Supernet
 
 STEPS = ("weight", "alpha-1st", "alpha-2nd")
@@ -95,7 +96,8 @@ class Pair:
             for _ in range(2)
         )
         self.sgd = {
-            model: torch.optim.SGD(model.weights(), 0.025, 0.9, weight_decay=3e-4) for model in (self.plain, self.ours)
+            self.plain: torch.optim.SGD(self.plain.weights(), 0.025, 0.9, weight_decay=3e-4),
+            self.ours: sgd(self.ours.weights(), SearchConfig()),
         }
         forward: Callable[[Tensor], Tensor] = torch.compile(self.ours) if case.compile else self.ours
         precision = case.precision if case.precision in ("bf16", "fp16") else "none"

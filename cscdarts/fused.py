@@ -119,11 +119,9 @@ class _Mix(torch.autograd.Function):
         if total is None:
             n, _, h, w = pooled[0][0].shape
             total = shift.expand(n, h, w, -1).clone(memory_format=torch.contiguous_format).permute(0, 3, 1, 2)
-        slices = rows.parts(total, edges)
+        by_edge = total.permute(0, 2, 3, 1).view(-1, edges, channels)
         for (p, _, _), scale in zip(pooled, scales[len(last) :], strict=True):
-            (added,) = rows.parts(p, 1)
-            for target, factor in zip(slices, scale.view(edges, channels).unbind(), strict=True):
-                target.addcmul_(added, factor)
+            by_edge.addcmul_(p.permute(0, 2, 3, 1).view(-1, 1, channels), scale.view(edges, channels))
         ctx.operations, ctx.count = operations, len(tensors)
         ctx.save_for_backward(x, weights, *tensors, *kept)
         return total
@@ -211,9 +209,7 @@ class _Backward:
         self.x, self.weights, self.needs_x = x, weights, needs_x
         self.edges, self.channels = weights.shape[0], x.shape[1]
         self.count = self.grad.numel() // self.grad.shape[1]
-        self.matrix = rows.matrix(self.grad)
-        self.sums = rows.channel_sum(self.matrix, self.grad.shape[1])
-        self.product = torch.empty_like(self.matrix)
+        self.sums: Tensor | None = None  # of the gradient over all pixels, (e*c,)
         self.inputs = _Inputs(x, self.edges)
         self.of_weights = torch.zeros_like(weights) if needs_weights else None
         self.of_x: Tensor | None = None
@@ -224,12 +220,9 @@ class _Backward:
         """Walk back through the weighted normalisations: the gradient of each operation's last map as factors."""
         if not last:
             return []
-        width = self.grad.shape[1]
-        dots = [
-            rows.channel_sum(torch.mul(self.matrix, rows.matrix(p), out=self.product), width) for p, _, _ in last
-        ]  # fmt: skip
+        found = [rows.gradient_sums(self.grad, *one) for one in last]
+        self.sums, dot = found[0][0], torch.stack([dot for _, dot in found])
         mean, inv_std = torch.stack([m for _, m, _ in last]), torch.stack([s for _, _, s in last])
-        dot = (torch.stack(dots) - mean * self.sums) * inv_std
         if self.of_weights is not None:
             self.of_weights[:, : len(last)] = dot.view(-1, self.edges, self.channels).sum(2).t()
         weight = _wide(self.weights[:, : len(last)], self.channels)
@@ -283,12 +276,8 @@ class _Backward:
     def _inner_factors(
         self, grad: Tensor, p: Tensor, mean: Tensor, inv_std: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        m, width = rows.matrix(grad), grad.shape[1]
-        total = rows.channel_sum(m, width)
-        product = self.product if self.product.shape == m.shape else None
-        dot = rows.channel_sum(torch.mul(m, rows.matrix(p), out=product), width)
-        dot = (dot - mean * total) * inv_std
-        return rows.normalisation_factors(total, dot, mean, inv_std, None, grad.numel() // width)
+        total, dot = rows.gradient_sums(grad, p, mean, inv_std)
+        return rows.normalisation_factors(total, dot, mean, inv_std, None, grad.numel() // grad.shape[1])
 
     def finish_active(self) -> None:
         """Sum over the edges what came through the convolutions and take it through the ReLU."""
@@ -305,30 +294,39 @@ class _Backward:
     ) -> None:
         """Walk back through a pooling or the identity; p: (n, c, h, w), its map before normalisation."""
         parts, (source,) = rows.parts(self.grad, self.edges), rows.parts(p, 1)
-        sums = self.sums.view(self.edges, self.channels)
         weight = self.weights[:, column]
         if self.of_weights is not None:
             dots = torch.stack([(part * source).sum(0) for part in parts])
             if statistics is not None:
-                dots = (dots - statistics[0] * sums) * statistics[1]
+                dots = (dots - statistics[0] * self._sums()) * statistics[1]
             self.of_weights[:, column] = dots.sum(1)
         if not self.needs_x:
             return
         factors = weight.unsqueeze(1).expand(-1, self.channels).contiguous().unbind()
+        if shared.pool is None and statistics is None and self.of_x is not None:
+            (target,) = rows.parts(self.of_x, 1)
+            for part, factor in zip(parts, factors, strict=True):
+                target.addcmul_(part, factor)
+            return
         grad = torch.empty_like(p)
         (target,) = rows.parts(grad, 1)
         torch.mul(parts[0], factors[0], out=target)
         for part, factor in zip(parts[1:], factors[1:], strict=True):
             target.addcmul_(part, factor)
         if statistics is not None:
-            total, (mean, inv_std) = weight @ sums, statistics
-            dot = rows.channel_sum(rows.matrix(grad) * rows.matrix(p), self.channels)
-            dot = (dot - mean * total) * inv_std
+            total, (mean, inv_std) = weight @ self._sums(), statistics
+            dot = rows.gradient_sums(grad, p, mean, inv_std)[1]
             grad = rows.combine(
                 grad, p, rows.normalisation_factors(total, dot, mean, inv_std, None, self.count)
             )  # fmt: skip
         grad = pooling.pool_gradient(grad, self.x, indices, shared.pool, shared.stride)
         self.of_x = grad if self.of_x is None else self.of_x.add_(grad)
+
+    def _sums(self) -> Tensor:
+        """The gradient's sums over all pixels, (e, c)."""
+        if self.sums is None:
+            self.sums = rows.channel_sum(rows.matrix(self.grad), self.grad.shape[1])
+        return self.sums.view(self.edges, self.channels)
 
 
 def convolve(y: Tensor, stage: Stage, edges: int) -> Tensor:

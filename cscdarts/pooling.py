@@ -31,9 +31,9 @@ def pool(x: Tensor, kind: str | None, stride: int) -> tuple[Tensor, Tensor]:
 
 
 def pool_gradient(grad: Tensor, x: Tensor, indices: Tensor, kind: str | None, stride: int) -> Tensor:
-    """Gradient of x through `pool`; grad: (n, c, h/stride, w/stride), x: (n, c, h, w) -> (n, c, h, w)."""
+    """Gradient of x through `pool`; grad: (n, c, h/stride, w/stride), is overwritten, x: (n, c, h, w) -> (n, c, h, w)."""
     if kind is None:
-        return grad
+        return grad.clone()
     size = [3, 3], [stride, stride], [1, 1]
     if kind == "max":
         return torch.ops.aten.max_pool2d_with_indices_backward(  # type: ignore[no-any-return]
@@ -42,7 +42,7 @@ def pool_gradient(grad: Tensor, x: Tensor, indices: Tensor, kind: str | None, st
     if x.device.type != "cpu" or stride != 1:
         return torch.ops.aten.avg_pool2d_backward(grad, x, *size, False, False, None)  # type: ignore[no-any-return]
     ones, shares = _average(x.shape[1], x.shape[2], x.shape[3], 1, x.dtype)
-    return F.conv2d(grad * shares, ones, None, 1, 1, 1, x.shape[1])
+    return F.conv2d(grad.mul_(shares), ones, None, 1, 1, 1, x.shape[1])
 
 
 @lru_cache(maxsize=64)

@@ -25,7 +25,7 @@ from cscdarts.losses import autocast, full
 from cscdarts.network import Network
 from cscdarts.randomness import derived_seed, generator
 from cscdarts.runfolder import RunFolder, read_json, write_json
-from cscdarts.running import Running, compiled
+from cscdarts.running import Running, compiled, sgd
 from cscdarts.schedules import drop_path, evaluation_lr
 
 
@@ -87,10 +87,7 @@ class RetrainRun(Running):
         self.network.dropper.rank, self.network.dropper.world = self.world.rank, self.world.size
         share_statistics(self.network, self.world)
         self.parameters = list(self.network.parameters())
-        self.optimizer = torch.optim.SGD(
-            self.parameters, settings.lr, settings.momentum, weight_decay=settings.weight_decay,
-            nesterov=settings.nesterov,
-        )  # fmt: skip
+        self.optimizer = sgd(self.parameters, settings)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.amp == "fp16")
         self.forward: Callable[[Tensor], Any] = self.network
         if settings.compile:

@@ -1,14 +1,29 @@
 """Per-channel arithmetic on channels_last maps seen as matrices: a row for each pixel, a column for each channel.
 
-Few channels make short inner loops, so neighbouring pixels are folded into one row until it holds `_WIDTH` values.
+Few channels make short inner loops, so neighbouring pixels are folded into one row until it holds `_WIDTH` values or nearly.
 """
+
+import threading
 
 import torch
 from torch import Tensor
 
 from cscdarts.normalise import BatchNorm
 
-_WIDTH = 64
+_WIDTH = 48
+_kept = threading.local()
+
+
+def scratch(like: Tensor) -> Tensor:
+    """A map of the shape, layout and type of `like` that the next call with such a map returns again.
+
+    New memory costs as much as the arithmetic on it: the system hands out zeroed pages one by one. Each thread has its own.
+    """
+    held: dict[object, Tensor] = _kept.__dict__.setdefault("held", {})
+    key = (like.numel(), like.dtype)
+    if key not in held:
+        held[key] = torch.empty(like.numel(), dtype=like.dtype, device=like.device)
+    return held[key].as_strided(like.shape, like.stride())
 
 
 def matrix(x: Tensor) -> Tensor:
@@ -65,9 +80,8 @@ def statistics(x: Tensor, norm: BatchNorm) -> tuple[Tensor, Tensor]:
         mean, var = torch.batch_norm_update_stats(x, running_mean, running_var, norm.momentum)
         return mean, var.add_(norm.eps).rsqrt_()
     means, variances = torch.batch_norm_update_stats(m.t()[None, :, :, None], None, None, norm.momentum)
-    means, variances = means.view(fold, c), variances.view(fold, c)
-    mean = means.mean(0)
-    var = variances.mean(0) + (means - mean).square_().mean(0)
+    between, mean = torch.var_mean(means.view(fold, c), 0, correction=0)
+    var = between.add_(variances.view(fold, c).mean(0))
     if norm.track:
         count = m.shape[0] * fold
         norm.running_mean.lerp_(mean, norm.momentum)
@@ -92,8 +106,27 @@ def normalisation_factors(
     return of_grad, of_x, of_grad * grad_sum * (-1 / count) - mean * of_x
 
 
+def gradient_sums(grad: Tensor, x: Tensor, mean: Tensor, inv_std: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums over all pixels of g and of g * x_hat, x_hat = (x - mean) * inv_std, in one pass; both (c,).
+
+    grad, x: (n, c, h, w) in channels_last; mean, inv_std: (c,).
+    """
+    g, m, c = matrix(grad), matrix(x), mean.shape[0]
+    _, dot, total = torch.ops.aten.native_batch_norm_backward(
+        g.t()[None, :, :, None], m.t()[None, :, :, None], None, None, None, _across(mean, m), _across(inv_std, m), True, 0.0,
+        [False, True, True],
+    )  # fmt: skip
+    fold = m.shape[1] // c
+    return (total, dot) if fold == 1 else (total.view(fold, c).sum(0), dot.view(fold, c).sum(0))
+
+
 def combine(grad: Tensor, x: Tensor, factors: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """grad * factors[0] + x * factors[1] + factors[2] per channel; maps (n, c, h, w), factors (c,)."""
-    out = affine(x, factors[1], factors[2])
-    add_scaled_(out, grad, factors[0])
+    """grad * factors[0] + x * factors[1] + factors[2] per channel; maps (n, c, h, w), factors (c,).
+
+    The result is `scratch`: it holds until the next call for a map of this size.
+    """
+    out = scratch(x)
+    source, target = matrix(x), matrix(out)
+    torch.addcmul(_across(factors[2], source), source, _across(factors[1], source), out=target)
+    target.addcmul_(matrix(grad), _across(factors[0], target))
     return out

@@ -2,20 +2,28 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cscdarts.checkpoint import load_checkpoint, save_checkpoint
-from cscdarts.config import RunConfig
+from cscdarts.config import EvaluationConfig, RunConfig, SearchConfig
 from cscdarts.distributed import join_world, resolve_device, same_for_all
 from cscdarts.errors import NumericalError, Stopped
 from cscdarts.runfolder import RunFolder
 
 #: Several processes agree on stopping only every so many steps: agreement is a message.
 _AGREE_EVERY = 20
+
+
+def sgd(parameters: Sequence[nn.Parameter], settings: SearchConfig | EvaluationConfig) -> torch.optim.SGD:
+    """SGD of the weights, all tensors in one call where it can be: a supernet has hundreds of small ones."""
+    return torch.optim.SGD(
+        parameters, settings.lr, settings.momentum, weight_decay=settings.weight_decay, nesterov=settings.nesterov,
+        fused=settings.amp != "fp16",  # scaled gradients are unscaled by a way of their own
+    )  # fmt: skip
 
 
 class Running:

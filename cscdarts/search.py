@@ -27,7 +27,7 @@ from cscdarts.normalise import frozen_statistics
 from cscdarts.oneshot import discrete_mixing, error_pct, sample_mixing
 from cscdarts.randomness import derived_seed, generator, numpy_generator
 from cscdarts.runfolder import RunFolder, append_line, write_json
-from cscdarts.running import Running, compiled
+from cscdarts.running import Running, compiled, sgd
 from cscdarts.schedules import cosine_lr, identity_scale
 from cscdarts.supernet import Supernet
 
@@ -110,10 +110,7 @@ class SearchRun(Running):
         self.supernet = build_supernet(config, self.data, self.device)
         share_statistics(self.supernet, world)
         self.weights, self.architecture = self.supernet.weights(), self.supernet.architecture()
-        self.weight_optimizer = torch.optim.SGD(
-            self.weights, settings.lr, settings.momentum, weight_decay=settings.weight_decay,
-            nesterov=settings.nesterov,
-        )  # fmt: skip
+        self.weight_optimizer = sgd(self.weights, settings)
         self.alpha_optimizer = torch.optim.Adam(
             self.architecture, settings.alpha_lr, settings.alpha_betas, weight_decay=settings.alpha_weight_decay
         )
@@ -133,7 +130,7 @@ class SearchRun(Running):
             spare.draw_channels(torch.Generator())
         images, labels = next(self.valid.in_order(4))
         torch.nn.functional.cross_entropy(spare(images), labels).backward()  # type: ignore[no-untyped-call]
-        torch.optim.SGD(spare.weights(), 0.1).step()  # the first step of an optimiser imports much of torch
+        sgd(spare.weights(), self.config.search).step()  # the first step of an optimiser imports much of torch
         torch.optim.Adam(spare.architecture(), 0.1).step()
 
     def _forward(self) -> Callable[[Tensor], Tensor]:
