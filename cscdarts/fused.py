@@ -107,7 +107,9 @@ class _Mix(torch.autograd.Function):
             p, indices = pooling.pool(x, source.pool, source.stride)
             statistics = (None, None) if source.norm is None else rows.statistics(p, source.norm)
             pooled.append((p, *statistics))
-            kept += (p, indices, *(s for s in statistics if s is not None))
+            # A pooled map without normalisation is read again for the gradient of its weight alone.
+            again = source.norm is not None or ctx.needs_input_grad[2]
+            kept += (p if again else p.new_empty(0), indices, *(s for s in statistics if s is not None))
 
         scales, shift = _scales(weights, channels, last, pooled)
         total: Tensor | None = None
@@ -119,9 +121,15 @@ class _Mix(torch.autograd.Function):
         if total is None:
             n, _, h, w = pooled[0][0].shape
             total = shift.expand(n, h, w, -1).clone(memory_format=torch.contiguous_format).permute(0, 3, 1, 2)
-        by_edge = total.permute(0, 2, 3, 1).view(-1, edges, channels)
-        for (p, _, _), scale in zip(pooled, scales[len(last) :], strict=True):
-            by_edge.addcmul_(p.permute(0, 2, 3, 1).view(-1, 1, channels), scale.view(edges, channels))
+        slices = rows.parts(total, edges)
+        plain = weights.t().tolist()
+        for column, (p, mean, _) in enumerate(pooled, len(last)):
+            (added,) = rows.parts(p, 1)
+            for edge, target in enumerate(slices):
+                if mean is None:
+                    target.add_(added, alpha=plain[column][edge])
+                else:
+                    target.addcmul_(added, scales[column].view(edges, channels)[edge])
         ctx.operations, ctx.count = operations, len(tensors)
         ctx.save_for_backward(x, weights, *tensors, *kept)
         return total
@@ -292,27 +300,29 @@ class _Backward:
     def pooling(
         self, column: int, shared: Shared, p: Tensor, indices: Tensor, statistics: tuple[Tensor, Tensor] | None
     ) -> None:
-        """Walk back through a pooling or the identity; p: (n, c, h, w), its map before normalisation."""
-        parts, (source,) = rows.parts(self.grad, self.edges), rows.parts(p, 1)
+        """Walk back through a pooling or the identity; p: (n, c, h, w), its map before normalisation, if it is read."""
+        parts = rows.parts(self.grad, self.edges)
         weight = self.weights[:, column]
         if self.of_weights is not None:
+            (source,) = rows.parts(p, 1)
             dots = torch.stack([(part * source).sum(0) for part in parts])
             if statistics is not None:
                 dots = (dots - statistics[0] * self._sums()) * statistics[1]
             self.of_weights[:, column] = dots.sum(1)
         if not self.needs_x:
             return
-        factors = weight.unsqueeze(1).expand(-1, self.channels).contiguous().unbind()
+        factors = weight.tolist()
         if shared.pool is None and statistics is None and self.of_x is not None:
             (target,) = rows.parts(self.of_x, 1)
             for part, factor in zip(parts, factors, strict=True):
-                target.addcmul_(part, factor)
+                target.add_(part, alpha=factor)
             return
-        grad = torch.empty_like(p)
+        n, _, h, w = self.grad.shape
+        grad = self.grad.new_empty((n, h, w, self.channels)).permute(0, 3, 1, 2)
         (target,) = rows.parts(grad, 1)
         torch.mul(parts[0], factors[0], out=target)
         for part, factor in zip(parts[1:], factors[1:], strict=True):
-            target.addcmul_(part, factor)
+            target.add_(part, alpha=factor)
         if statistics is not None:
             total, (mean, inv_std) = weight @ self._sums(), statistics
             dot = rows.gradient_sums(grad, p, mean, inv_std)[1]

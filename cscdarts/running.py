@@ -19,11 +19,14 @@ _AGREE_EVERY = 20
 
 
 def sgd(parameters: Sequence[nn.Parameter], settings: SearchConfig | EvaluationConfig) -> torch.optim.SGD:
-    """SGD of the weights, all tensors in one call where it can be: a supernet has hundreds of small ones."""
+    """SGD of the weights.
+
+    Not `fused`: torch 2.14.1 on the CPU then takes a gradient for one in the weight's memory layout, which a gradient from
+    a channels_last convolution is not, and steps by wrong numbers.
+    """
     return torch.optim.SGD(
-        parameters, settings.lr, settings.momentum, weight_decay=settings.weight_decay, nesterov=settings.nesterov,
-        fused=settings.amp != "fp16",  # scaled gradients are unscaled by a way of their own
-    )  # fmt: skip
+        parameters, settings.lr, settings.momentum, weight_decay=settings.weight_decay, nesterov=settings.nesterov
+    )
 
 
 class Running:
