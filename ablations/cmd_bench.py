@@ -8,7 +8,7 @@ import click
 
 from cscdarts.errors import UserError
 
-_PARTS = ("steps", "growth", "data", "retraining", "look-ups")
+_PARTS = ("steps", "growth", "data", "search", "retraining", "look-ups")
 
 
 @click.command()
@@ -72,6 +72,14 @@ def bench(
         )
         for line in speed.share_of_steps(found["steps"], found["data"]["batch_s"]):
             click.echo(line)
+    if "search" in wanted:
+        from benchmarks.speed_search import search_share
+
+        found["search"] = search_share(count, device)
+        click.echo(
+            "search (NAS-Bench-201 space, digits at 32 pixels, 2 epochs): {share_pct:.1f} % of {wall_s:.1f} s in steps and "
+            "validation, {share_of_steps_pct:.1f} % of the training loop in steps".format(**found["search"])
+        )
     if "retraining" in wanted:
         found["retraining"] = speed.retraining(batch, rounds, count)
         click.echo(

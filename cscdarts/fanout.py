@@ -72,7 +72,13 @@ class FanOut(nn.Module):
             return x.new_zeros((n, self.edges * self.channels, h // self.stride, w // self.stride))
         weights = weights.index_select(1, self.columns)
         operations = [self._operation(op) for op in self.active]
-        return mix(x, operations, weights) if self._may_fuse(x) else self._plain(x, operations, weights)
+        if not self._may_fuse(x):
+            return self._plain(x, operations, weights)
+        if not self.training:
+            # A derived cell weighs most operations by 0.
+            used = [column for column, some in enumerate(weights.any(0).tolist()) if some] or [0]
+            operations, weights = [operations[column] for column in used], weights[:, used]
+        return mix(x, operations, weights)
 
     def _operation(self, op: str) -> Operation:
         kind = self.kinds[op] if op in self.kinds else None  # noqa: SIM401 (a ModuleDict has no get)
@@ -82,9 +88,12 @@ class FanOut(nn.Module):
         return Shared(op[:3] if "pool" in op else None, kind, self.stride)
 
     def _may_fuse(self, x: Tensor) -> bool:
-        """The fused function takes the batch's own statistics, one precision, one process, one differentiation."""
+        """The fused function takes the batch's own statistics or, where nothing is differentiated, the running ones.
+
+        One precision, one process, one differentiation.
+        """
         return (
-            self.training
+            (self.training or not torch.is_grad_enabled())
             and not self.plain
             and x.device.type == "cpu"
             and not torch.is_autocast_enabled("cpu")

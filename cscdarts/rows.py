@@ -72,8 +72,10 @@ def add_scaled_(total: Tensor, x: Tensor, scale: Tensor) -> None:
 def statistics(x: Tensor, norm: BatchNorm) -> tuple[Tensor, Tensor]:
     """Mean and 1/sqrt(var + eps) of the batch per channel, both (c,); moves the running statistics if they are tracked.
 
-    x: (n, c, h, w) in channels_last.
+    In evaluation, of the running statistics. x: (n, c, h, w) in channels_last.
     """
+    if not norm.training:
+        return norm.running_mean, (norm.running_var + norm.eps).rsqrt_()
     c = x.shape[1]
     m = matrix(x)
     fold = m.shape[1] // c

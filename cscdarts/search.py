@@ -20,7 +20,7 @@ from cscdarts.config import RunConfig
 from cscdarts.data import Batch, DataSet, open_data
 from cscdarts.derive import alpha_entropy, genotype_of_line, skip_share_pct
 from cscdarts.distributed import average, join_world, place, share_statistics
-from cscdarts.genotype import random_genotype
+from cscdarts.genotype import Genotype, random_genotype
 from cscdarts.losses import SupernetGradients, autocast, full
 from cscdarts.memory import PeakMemory, saved_bytes
 from cscdarts.normalise import frozen_statistics
@@ -230,7 +230,7 @@ class SearchRun(Running):
         valid_loss, valid_error = self._validate()
         line = self._alpha_line()
         genotype = genotype_of_line(self.config.supernet, line)
-        discrete = error_pct(self.supernet, self.valid, discrete_mixing(self.supernet, genotype), limit=None)
+        discrete = self._validate_cell(genotype)
         values = {
             "search_train_loss": train_loss,
             "search_train_error_pct": 100 * train_wrong / share,
@@ -268,6 +268,10 @@ class SearchRun(Running):
         self.supernet.train()
         loss_sum, wrong, count = totals.tolist()
         return loss_sum / count, 100 * wrong / count
+
+    def _validate_cell(self, genotype: Genotype) -> float:
+        """Error in percent of a derived cell on the validation half, with the supernet's weights."""
+        return error_pct(self.supernet, self.valid, discrete_mixing(self.supernet, genotype), limit=None)
 
     def _probes(self) -> dict[str, float]:
         """Measurements that cost extra passes, every k epochs where they are switched on."""

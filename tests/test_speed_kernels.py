@@ -105,6 +105,30 @@ def test_fused_equals_plain(space: Space, edges: int, channels: int, stride: int
         assert torch.allclose(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize(("space", "edges", "channels", "stride", "size"), CASES)
+@pytest.mark.parametrize("chosen", ["all", "one an edge", "none"])
+def test_fused_equals_plain_in_evaluation(
+    space: Space, edges: int, channels: int, stride: int, size: int, chosen: str
+) -> None:
+    """With the running statistics, and for cells of which most operations weigh nothing; nothing moves."""
+    fused = fan_out(space, edges, channels, stride)
+    x = channels_last(4, channels, size, size)
+    weights = torch.randn(edges, len(space.ops), dtype=torch.float64).softmax(1)
+    fused(x, weights)  # running statistics of its own
+    fused.eval()
+    plain = copy.deepcopy(fused)
+    plain.plain = True
+    if chosen == "one an edge":
+        weights = F.one_hot(torch.arange(edges) % 2 + 2, len(space.ops)).double()
+    elif chosen == "none":
+        weights = F.one_hot(torch.full((edges,), space.ops.index("none")), len(space.ops)).double()
+    before = {name: value.clone() for name, value in fused.state_dict().items()}
+    with torch.no_grad():
+        assert torch.allclose(fused(x, weights), plain(x, weights), rtol=1e-9, atol=1e-9)
+    assert all(torch.equal(value, before[name]) for name, value in fused.state_dict().items())
+    assert torch.allclose(fused(x, weights), plain(x, weights), rtol=1e-9, atol=1e-9), "with gradients as well"
+
+
 def test_the_fused_function_is_differentiated_once() -> None:
     layer = fan_out(DARTS, 2, 4, 1)
     x = channels_last(2, 4, 4, 4)

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from ablations.cmd_bench import bench
 from benchmarks import edgewise
 from benchmarks.speed import BARS, Case, Pair, against_plain_darts, data_pipeline, draw_growth, look_ups, retraining
+from benchmarks.speed_search import search_share
 
 TINY = {"channels": 8, "cells": 3, "batch": 4, "image_size": 8}
 
@@ -69,6 +70,14 @@ def test_other_parts_measure_something() -> None:
     assert data_pipeline(16, 1)["images_per_s"] > 0
     assert retraining(2, 1, channels=4, cells=3)["step_s"] > 0
     assert look_ups(1)["look_up_s"] > 0
+
+
+def test_a_search_spends_its_time_in_steps() -> None:
+    found = search_share(settings={"supernet.channels": 4, "data.image_size": 8, "search.epochs": 1})
+    parts = found["steps_s"] + found["validation_s"] + found["rest_s"]
+    assert parts == pytest.approx(found["wall_s"])
+    assert min(found.values()) > 0
+    assert found["share_pct"] < 100
 
 
 def test_against_plain_darts_needs_both() -> None:
