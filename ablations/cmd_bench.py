@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cscdarts.errors import UserError
+
+if TYPE_CHECKING:
+    from cscdarts.recompute import Level
 
 _PARTS = ("steps", "growth", "data", "search", "retraining", "look-ups")
 
@@ -27,12 +30,16 @@ _PARTS = ("steps", "growth", "data", "search", "retraining", "look-ups")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--precision", type=click.Choice(("none", "bf16", "fp16")), default="none", show_default=True)
 @click.option("--compile", "compiled", is_flag=True, help="Ours through torch.compile.")
+@click.option(
+    "--checkpointing", type=click.Choice(("none", "node", "cell")), default="none", show_default=True,
+    help="Ours computing maps again in the backward pass.",
+)  # fmt: skip
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write everything measured here.")
 @click.option("--figure", type=click.Path(path_type=Path), help="Draw what `growth` measured here (PNG or PDF).")
 def bench(
     parts: tuple[str, ...], spaces: tuple[str, ...], ratios: tuple[str, ...], steps: tuple[str, ...],
     threads: tuple[int, ...], rounds: int, batch: int, channels: int, cells: int | None, image_size: int, device: str,
-    precision: str, compiled: bool, json_path: Path | None, figure: Path | None,
+    precision: str, compiled: bool, checkpointing: "Level", json_path: Path | None, figure: Path | None,
 ) -> None:  # fmt: skip
     """Measure steps of the search, data, retraining and look-ups; ratios above 1 say how often ours is faster."""
     import torch
@@ -53,7 +60,7 @@ def bench(
             for ratio in ratios or (("1", "1/4") if space == "darts" else ("1",)):
                 number = cells or (8 if space == "darts" else 5)
                 case = speed.Case(
-                    space, ratio, channels, number, batch, image_size, count, device, precision, compiled
+                    space, ratio, channels, number, batch, image_size, count, device, precision, compiled, checkpointing
                 )  # fmt: skip
                 if "steps" in wanted:
                     found["steps"].append(speed.measure(case, rounds, steps or speed.STEPS))

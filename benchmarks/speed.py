@@ -24,6 +24,7 @@ from cscdarts.distributed import World
 from cscdarts.losses import SupernetGradients, autocast
 from cscdarts.memory import PeakMemory, saved_bytes
 from cscdarts.overrides import with_values
+from cscdarts.recompute import Level
 from cscdarts.running import sgd
 from cscdarts.supernet import Supernet
 
@@ -52,6 +53,7 @@ class Case:
     device: str = "cpu"
     precision: str = "none"
     compile: bool = False
+    checkpointing: Level = "none"
 
 
 @dataclass
@@ -90,6 +92,7 @@ class Pair:
         self.plain = edgewise.OracleSupernet(config, classes=10).to(self.device)
         self.ours = Supernet(config, classes=10).to(self.device)
         edgewise.copy_weights(self.plain, self.ours)
+        self.ours.recompute(case.checkpointing)
         shape = (case.batch, 3, case.image_size, case.image_size)
         self.train, self.valid = (
             (torch.randn(shape, device=self.device), torch.randint(10, (case.batch,), device=self.device))
