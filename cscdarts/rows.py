@@ -115,12 +115,13 @@ def gradient_sums(grad: Tensor, x: Tensor, mean: Tensor, inv_std: Tensor) -> tup
 
     grad, x: (n, c, h, w) in channels_last; mean, inv_std: (c,).
     """
-    g, m, c = matrix(grad), matrix(x), mean.shape[0]
-    _, dot, total = torch.ops.aten.native_batch_norm_backward(
-        g.t()[None, :, :, None], m.t()[None, :, :, None], None, None, None, _across(mean, m), _across(inv_std, m), True, 0.0,
-        [False, True, True],
-    )  # fmt: skip
+    m, c = matrix(x), mean.shape[0]
     fold = m.shape[1] // c
+    if fold > 1:
+        x, grad = m.t()[None, :, :, None], matrix(grad).t()[None, :, :, None]
+    _, dot, total = torch.ops.aten.native_batch_norm_backward(
+        grad, x, None, None, None, _across(mean, m), _across(inv_std, m), True, 0.0, [False, True, True]
+    )
     return (total, dot) if fold == 1 else (total.view(fold, c).sum(0), dot.view(fold, c).sum(0))
 
 
