@@ -77,8 +77,6 @@ def bench(
         click.echo(
             f"data: {found['data']['images_per_s']:.0f} augmented images/s, {found['data']['batch_s'] * 1e3:.2f} ms a batch"
         )
-        for line in speed.share_of_steps(found["steps"], found["data"]["batch_s"]):
-            click.echo(line)
     if "search" in wanted:
         from benchmarks.speed_search import search_share
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from ablations.grid import Grid
 from ablations.mirror_bulk import BulkWriter
-from ablations.mirror_news import CURSOR, MetricPoint, News, latest_ms, news
+from ablations.mirror_news import CURSOR, STATUS, MetricPoint, News, latest_ms, news
 from ablations.state import RunState
 from cscdarts.errors import UserError
 from cscdarts.runfolder import read_json
@@ -198,9 +198,9 @@ class Mirror:
         for path in one.files:
             self._artifact(run_id, path)
         if one.ended_ms is not None:
-            self._client.set_terminated(run_id, "FINISHED" if one.status == "done" else "FAILED", one.ended_ms)
+            self._client.set_terminated(run_id, STATUS[one.status], one.ended_ms)
         else:
-            self._client.update_run(run_id, "RUNNING" if one.status == "running" else "SCHEDULED")
+            self._client.update_run(run_id, STATUS[one.status])
         # The note comes last of all: a mirror that dies before it writes the same again, which changes nothing.
         self._log(run_id, one.metrics, one.params, {**(one.tags if one.run_id else {}), CURSOR: one.note})
         self._runs[one.key] = (run_id, one.cursor)

@@ -12,10 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from ablations.mirror_news import ARTIFACTS, CURSOR, News
-
-_STATUS = {"done": "FINISHED", "failed": "FAILED", "running": "RUNNING", "pending": "SCHEDULED"}
-
+from ablations.mirror_news import ARTIFACTS, CURSOR, STATUS, News
 
 #: What is written, table by table, rows in the order of their primary keys.
 _COLUMNS = {
@@ -99,7 +96,7 @@ class BulkWriter:
 
     def _rows(self, rows: Rows, one: News, run_id: str, place: str, experiment: str, parent: str) -> None:
         rows["SqlRun"].append((
-            run_id, one.name, "UNKNOWN", "", "", "unknown", _STATUS[one.status], one.started_ms, one.ended_ms, None, "", "active",
+            run_id, one.name, "UNKNOWN", "", "", "unknown", STATUS[one.status], one.started_ms, one.ended_ms, None, "", "active",
             place, int(experiment),
         ))  # fmt: skip
         tags = {**one.tags, "mlflow.parentRunId": parent, "mlflow.runName": one.name, CURSOR: one.note}

@@ -22,6 +22,9 @@ GROWING = ("alphas.jsonl", "metrics.jsonl", "log.txt")
 #: Tag that holds what was written of a run.
 CURSOR = "cscdarts.mirror"
 
+#: A run's status -> MLflow's.
+STATUS = {"done": "FINISHED", "failed": "FAILED", "running": "RUNNING", "pending": "SCHEDULED"}
+
 #: Metric name, value, milliseconds, step.
 MetricPoint = tuple[str, float, int, int]
 
@@ -62,7 +65,7 @@ def news(grid: Grid, point: Point, path: Path, state: RunState, run_id: str, cur
     """Compare a run folder with the note of what was written; None without news, at the cost of a few file stats."""
     folder = RunFolder(path)
     ended = state.status in ("done", "failed")
-    status = {"done": "done", "failed": "failed", "running": "running"}.get(state.status, "pending")
+    status = state.status if state.status in STATUS else "pending"
     files = _stamps(folder, (*ARTIFACTS, "failure.json", *(GROWING if ended else ())))
     size = _size(folder.file("metrics.jsonl"))
     if run_id and cursor.get("files") == files and cursor.get("bytes") == size and cursor.get("status") == status:
@@ -193,6 +196,7 @@ def _mtime_ms(path: Path) -> int:
 
 
 def latest_ms(folder: Path, points: Iterable[Point]) -> int:
+    """When the last run of a grid ended, in milliseconds."""
     ends = [folder / p.hash / name for p in points for name in ("result.json", "failure.json")]
     known = [_mtime_ms(path) for path in ends if path.exists()]
     return max(known, default=int(1000 * time.time()))

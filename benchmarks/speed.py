@@ -80,6 +80,12 @@ class Timing:
         }
 
 
+def wait(device: torch.device) -> None:
+    """Wait for a GPU to have done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
 class Pair:
     """The plain supernet and ours with the same weights, and their three steps."""
 
@@ -148,18 +154,14 @@ class Pair:
         )
         for number in range(rounds + 1):
             for run, wall, processor in turns:
-                self._wait()
+                wait(self.device)
                 begin, begin_cpu = time.perf_counter(), time.process_time()
                 run(step)
-                self._wait()
+                wait(self.device)
                 if number:
                     wall.append(time.perf_counter() - begin)
                     processor.append(time.process_time() - begin_cpu)
         return timing
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
 
     def saved(self) -> dict[str, float]:
         """Bytes kept for the backward pass, in 10^6, and ours as a share of the plain supernet's.
@@ -304,21 +306,6 @@ def against_plain_darts(measured: list[dict[str, Any]]) -> list[str]:
             f"{whole['saved']['plain_mb'] / found['saved']['weight_mb']:.1f}x less "
             f"(the split alone: {whole['saved']['plain_mb'] / found['saved']['plain_mb']:.1f}x)"
         )
-    return lines
-
-
-def share_of_steps(measured: list[dict[str, Any]], batch_s: float) -> list[str]:
-    """Lines that say how much of a search's time is spent in forward, backward and optimiser passes."""
-    lines = []
-    for found in measured:
-        case, steps = found["case"], found["steps"]
-        for order in ("alpha-1st", "alpha-2nd"):
-            if {"weight", order} <= set(steps):
-                work = steps["weight"]["ours_s"] + steps[order]["ours_s"]
-                share = 100 * work / (work + 2 * batch_s)
-                lines.append(
-                    f"{case['space']}, ratio {case['split_ratio']}, {order}: {share:.1f} % of a search step is arithmetic"
-                )
     return lines
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.speed import wait
 from cscdarts.config import RunConfig
 from cscdarts.overrides import with_values
 from cscdarts.runfolder import RunFolder
@@ -48,7 +49,7 @@ def search_share(threads: int = 1, device: str = "cpu", settings: dict[str, Any]
             try:
                 return function(*arguments, **named)
             finally:
-                _wait(device)
+                wait(torch.device(device))
                 spent[name] += time.perf_counter() - begin
 
         return run
@@ -76,8 +77,3 @@ def search_share(threads: int = 1, device: str = "cpu", settings: dict[str, Any]
         "share_pct": 100 * inside / wall,
         "share_of_steps_pct": 100 * spent["steps_s"] / spent["loop_s"],
     }
-
-
-def _wait(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()

@@ -17,15 +17,14 @@ _kept = threading.local()
 
 
 def scratch(like: Tensor) -> Tensor:
-    """A map of the shape, layout and type of `like` that the next call with such a map returns again.
+    """A map of the shape, layout and type of `like` in memory that the next call uses again.
 
     New memory costs as much as the arithmetic on it: the system hands out zeroed pages one by one. Each thread has its own.
     """
-    held: dict[object, Tensor] = _kept.__dict__.setdefault("held", {})
-    key = (like.numel(), like.dtype)
-    if key not in held:
-        held[key] = torch.empty(like.numel(), dtype=like.dtype, device=like.device)
-    return held[key].as_strided(like.shape, like.stride())
+    held: dict[torch.dtype, Tensor] = _kept.__dict__.setdefault("held", {})
+    if like.dtype not in held or held[like.dtype].numel() < like.numel():
+        held[like.dtype] = torch.empty(like.numel(), dtype=like.dtype, device=like.device)
+    return held[like.dtype].as_strided(like.shape, like.stride())
 
 
 def matrix(x: Tensor) -> Tensor:
@@ -55,9 +54,9 @@ def channel_sum(m: Tensor, channels: int) -> Tensor:
     return total if total.shape[0] == channels else total.view(-1, channels).sum(0)
 
 
-def affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """x * scale + shift per channel; x: (n, c, h, w), scale and shift: (c,)."""
-    out = torch.empty_like(x)
+def affine(x: Tensor, scale: Tensor, shift: Tensor, out: Tensor | None = None) -> Tensor:
+    """x * scale + shift per channel, in `out` where it is given; maps (n, c, h, w), scale and shift: (c,)."""
+    out = torch.empty_like(x) if out is None else out
     source = matrix(x)
     torch.addcmul(_across(shift, source), source, _across(scale, source), out=matrix(out))
     return out
@@ -128,10 +127,8 @@ def gradient_sums(grad: Tensor, x: Tensor, mean: Tensor, inv_std: Tensor) -> tup
 def combine(grad: Tensor, x: Tensor, factors: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     """grad * factors[0] + x * factors[1] + factors[2] per channel; maps (n, c, h, w), factors (c,).
 
-    The result is `scratch`: it holds until the next call for a map of this size.
+    The result is `scratch`: it holds until the next call.
     """
-    out = scratch(x)
-    source, target = matrix(x), matrix(out)
-    torch.addcmul(_across(factors[2], source), source, _across(factors[1], source), out=target)
-    target.addcmul_(matrix(grad), _across(factors[0], target))
+    out = affine(x, factors[1], factors[2], scratch(x))
+    add_scaled_(out, grad, factors[0])
     return out
