@@ -51,9 +51,8 @@ class FanOut(nn.Module):
                 self.kinds[op] = FactorizedReduces(edges, channels)
             elif op in ("max_pool_3x3", "avg_pool_3x3") and pool_norm:
                 self.kinds[op] = BatchNorm(channels, affine=False)
-        # Operations with convolutions first, as `mix` wants them; `none` costs nothing.
-        convolutional = [op for op in ops if op in self.kinds and isinstance(self.kinds[op], Convolutions)]
-        self.active = convolutional + [op for op in ops if op not in convolutional and op != "none"]
+        # In the order that `mix` wants; `none` costs nothing.
+        self.active = sorted((op for op in ops if op != "none"), key=self._rank)
         self.register_buffer("columns", torch.tensor([ops.index(op) for op in self.active]), persistent=False)
         self._norms = [layer for layer in self.modules() if isinstance(layer, BatchNorm)]
 
@@ -79,6 +78,12 @@ class FanOut(nn.Module):
             used = [column for column, some in enumerate(weights.any(0).tolist()) if some] or [0]
             operations, weights = [operations[column] for column in used], weights[:, used]
         return mix(x, operations, weights)
+
+    def _rank(self, op: str) -> int:
+        """Convolutions first, maps without normalisation last."""
+        if op not in self.kinds:
+            return 2
+        return 0 if isinstance(self.kinds[op], Convolutions) else 1
 
     def _operation(self, op: str) -> Operation:
         kind = self.kinds[op] if op in self.kinds else None  # noqa: SIM401 (a ModuleDict has no get)

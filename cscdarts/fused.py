@@ -64,7 +64,8 @@ def mix(x: Tensor, operations: Sequence[Operation], weights: Tensor) -> Tensor:
 
     Args:
         x: (n, c, h, w), the node's output, before ReLU.
-        operations: k operations, those with convolutions first; a ReLU precedes each `Stage`.
+        operations: k operations, those with convolutions first, those without normalisation last; a ReLU precedes each
+            `Stage`.
         weights: (e, k) mixing weights.
 
     Returns:
@@ -89,6 +90,7 @@ class _Mix(torch.autograd.Function):
         edges, channels = weights.shape[0], x.shape[1]
         inputs = _Inputs(x, edges)
         convolutional, shared = _sorted(operations)
+        learns_mixing, learns_weights = ctx.needs_input_grad[2], any(ctx.needs_input_grad[3:])
         kept: list[Tensor] = []
         last: list[tuple[Tensor, Tensor, Tensor]] = []  # each convolutional operation's last map and its statistics
         for operation in convolutional:
@@ -101,6 +103,9 @@ class _Mix(torch.autograd.Function):
             p = convolve(y, operation[-1], edges)
             last.append((p, *rows.statistics(p, operation[-1].norm)))
             kept += last[-1]
+        # Of the node's output only the signs are read again, unless the mixing weights learn: relu(x) has them too.
+        rectified = learns_weights and not learns_mixing and inputs.active is not None
+        source_map = inputs.active if rectified else x
         del inputs
         pooled = []
         for source in shared:
@@ -108,7 +113,7 @@ class _Mix(torch.autograd.Function):
             statistics = (None, None) if source.norm is None else rows.statistics(p, source.norm)
             pooled.append((p, *statistics))
             # A pooled map without normalisation is read again for the gradient of its weight alone.
-            again = source.norm is not None or ctx.needs_input_grad[2]
+            again = source.norm is not None or learns_mixing
             kept += (p if again else p.new_empty(0), indices, *(s for s in statistics if s is not None))
 
         scales, shift = _scales(weights, channels, last, pooled)
@@ -120,7 +125,8 @@ class _Mix(torch.autograd.Function):
                 rows.add_scaled_(total, p, scale)
         if total is None:
             n, _, h, w = pooled[0][0].shape
-            total = shift.expand(n, h, w, -1).clone(memory_format=torch.contiguous_format).permute(0, 3, 1, 2)
+            total = x.new_zeros((n, edges * channels, h, w)).contiguous(memory_format=torch.channels_last)
+            total.add_(shift[:, None, None])
         slices = rows.parts(total, edges)
         plain = weights.t().tolist()
         for column, (p, mean, _) in enumerate(pooled, len(last)):
@@ -130,8 +136,8 @@ class _Mix(torch.autograd.Function):
                     target.add_(added, alpha=plain[column][edge])
                 else:
                     target.addcmul_(added, scales[column].view(edges, channels)[edge])
-        ctx.operations, ctx.count = operations, len(tensors)
-        ctx.save_for_backward(x, weights, *tensors, *kept)
+        ctx.operations, ctx.count, ctx.rectified = operations, len(tensors), rectified
+        ctx.save_for_backward(source_map, weights, *tensors, *kept)
         return total
 
     @staticmethod
@@ -140,14 +146,13 @@ class _Mix(torch.autograd.Function):
         x, weights, *rest = ctx.saved_tensors
         kept, needs = iter(rest[ctx.count :]), iter(ctx.needs_input_grad)
         next(needs)
-        back = _Backward(grad, x, weights, needs_x=next(needs), needs_weights=next(needs))
+        back = _Backward(grad, x, weights, ctx.rectified, needs_x=next(needs), needs_weights=next(needs))
         convolutional, shared = _sorted(ctx.operations)
         outputs = [[(next(kept), next(kept), next(kept)) for _ in operation] for operation in convolutional]
         needed = [[(next(needs), next(needs)) for _ in operation] for operation in convolutional]
         of_tensors: list[Tensor | None] = []
-        factors = back.last_factors([out[-1] for out in outputs])
-        for operation, out, need, factor in zip(convolutional, outputs, needed, factors, strict=True):
-            of_tensors += back.convolutions(operation, out, need, factor)
+        for column, (operation, out, need) in enumerate(zip(convolutional, outputs, needed, strict=True)):
+            of_tensors += back.convolutions(column, operation, out, need)
         back.finish_active()
         for column, source in enumerate(shared, len(convolutional)):
             p, indices = next(kept), next(kept)
@@ -170,27 +175,29 @@ def _scales(
     """Normalisation and mixing weight in one: sum_o w_o * x_hat_o = sum_o scale_o * x_o + shift.
 
     Returns:
-        scales (k, e*c) and shift (e*c,).
+        scales (normalised operations, e*c) and shift (e*c,).
     """
     edges = weights.shape[0]
-    one, zero = weights.new_ones(channels), weights.new_zeros(channels)
-    inv_stds = [s for _, _, s in last] + [one if s is None else s for _, _, s in pooled for _ in range(edges)]
-    means = [m for _, m, _ in last] + [zero if m is None else m for _, m, _ in pooled for _ in range(edges)]
-    scales = torch.cat(inv_stds).view(weights.shape[1], -1) * _wide(weights, channels)
+    means = [m for _, m, _ in last] + [m for _, m, _ in pooled if m is not None for _ in range(edges)]
+    inv_stds = [s for _, _, s in last] + [s for _, _, s in pooled if s is not None for _ in range(edges)]
+    if not means:
+        return weights, weights.new_zeros(edges * channels)
+    scales = torch.cat(inv_stds).view(-1, edges * channels)
+    scales = scales * _wide(weights[:, : len(scales)], channels)
     return scales, (scales * torch.cat(means).view_as(scales)).sum(0).neg_()
 
 
 def _wide(weights: Tensor, channels: int) -> Tensor:
     """(e, k) -> (k, e*c): an edge's weight for each of its channels."""
-    return weights.t().unsqueeze(2).expand(-1, -1, channels).reshape(weights.shape[1], -1)
+    # Of one edge a reshape would be a view of stride 0, which torch's batch norm reads wrongly on channels_last maps.
+    return weights.t().unsqueeze(2).expand(-1, -1, channels).contiguous().view(weights.shape[1], -1)
 
 
 class _Inputs:
     """What the first convolutions read, made when it is first asked for: relu(x), or a copy of it for each edge."""
 
-    def __init__(self, x: Tensor, edges: int) -> None:
-        self.x, self.edges = x, edges
-        self.active: Tensor | None = None
+    def __init__(self, x: Tensor, edges: int, active: Tensor | None = None) -> None:
+        self.x, self.edges, self.active = x, edges, active
         self.copies: Tensor | None = None
 
     def of(self, stage: Stage) -> Tensor:
@@ -207,61 +214,60 @@ class _Inputs:
 class _Backward:
     """The backward pass of `_Mix`, one operation after the other.
 
+    Args:
+        x: the node's output, or relu of it if `rectified`.
+
     Attributes:
         of_x: the gradient of x so far, or None.
         of_weights: the gradient of the mixing weights (e, k), or None if nobody needs it.
     """
 
-    def __init__(self, grad: Tensor, x: Tensor, weights: Tensor, needs_x: bool, needs_weights: bool) -> None:
+    def __init__(
+        self, grad: Tensor, x: Tensor, weights: Tensor, rectified: bool, needs_x: bool, needs_weights: bool
+    ) -> None:
         self.grad = grad.contiguous(memory_format=torch.channels_last)
         self.x, self.weights, self.needs_x = x, weights, needs_x
         self.edges, self.channels = weights.shape[0], x.shape[1]
-        self.count = self.grad.numel() // self.grad.shape[1]
+        self.wide = _wide(weights, self.channels)
         self.sums: Tensor | None = None  # of the gradient over all pixels, (e*c,)
-        self.inputs = _Inputs(x, self.edges)
+        self.inputs = _Inputs(x, self.edges, active=x if rectified else None)
         self.of_weights = torch.zeros_like(weights) if needs_weights else None
         self.of_x: Tensor | None = None
         self.of_active: Tensor | None = None  # of relu(x), through convolutions that read it directly
         self.of_copies: Tensor | None = None  # (n, e*c, h, w), through depthwise convolutions, for each edge by itself
 
-    def last_factors(self, last: list[tuple[Tensor, Tensor, Tensor]]) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Walk back through the weighted normalisations: the gradient of each operation's last map as factors."""
-        if not last:
-            return []
-        found = [rows.gradient_sums(self.grad, *one) for one in last]
-        self.sums, dot = found[0][0], torch.stack([dot for _, dot in found])
-        mean, inv_std = torch.stack([m for _, m, _ in last]), torch.stack([s for _, _, s in last])
-        if self.of_weights is not None:
-            self.of_weights[:, : len(last)] = dot.view(-1, self.edges, self.channels).sum(2).t()
-        weight = _wide(self.weights[:, : len(last)], self.channels)
-        factors = rows.normalisation_factors(self.sums, dot, mean, inv_std, weight, self.count)
-        return list(zip(*(factor.unbind() for factor in factors), strict=True))
-
     def convolutions(
         self,
+        column: int,
         operation: Sequence[Stage],
         outputs: list[tuple[Tensor, Tensor, Tensor]],
         needed: list[tuple[bool, bool]],
-        factors: tuple[Tensor, Tensor, Tensor],
     ) -> list[Tensor | None]:
         """Walk an operation's stages backwards.
 
         Args:
+            column: the operation's column of the mixing weights.
             outputs: for each stage its convolutions' output and that one's mean and 1/sqrt(var + eps).
             needed: for each stage whether the depthwise and the other weight need a gradient.
-            factors: see `last_factors`.
 
         Returns:
             the gradients of the stages' weights, in the order of `needed`.
         """
         grads: list[Tensor | None] = []
-        grad = self.grad
+        of_output = self.grad
         for number in reversed(range(len(operation))):
-            stage, p, need = operation[number], outputs[number][0], needed[number]
+            stage, need = operation[number], needed[number]
             deeper = self.needs_x or any(map(any, needed[:number]))
-            if not deeper and not any(need):
+            last = number == len(operation) - 1
+            grad, dot, total = rows.normalisation_gradient(
+                of_output, *outputs[number], self.wide[column] if last else None, wanted=deeper or any(need)
+            )
+            if last:
+                self.sums = total
+                if self.of_weights is not None:
+                    self.of_weights[:, column] = dot.view(self.edges, self.channels).sum(1)
+            if grad is None:
                 return [*[None] * (2 * number + 2), *grads]
-            grad = rows.combine(grad, p, factors)
             y: Tensor | None = None
             if number:
                 before, mean, inv_std = outputs[number - 1]
@@ -273,19 +279,13 @@ class _Backward:
             if of_input is None:
                 return [*[None] * (2 * number), *grads]
             if number:
-                grad = torch.ops.aten.threshold_backward(of_input, y, 0)
-                factors = self._inner_factors(grad, *outputs[number - 1])
+                assert y is not None
+                of_output = _through_relu_(of_input, y)
             elif stage.depth is not None:
                 self.of_copies = of_input if self.of_copies is None else self.of_copies.add_(of_input)
             else:
                 self.of_active = of_input if self.of_active is None else self.of_active.add_(of_input)
         return grads
-
-    def _inner_factors(
-        self, grad: Tensor, p: Tensor, mean: Tensor, inv_std: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        total, dot = rows.gradient_sums(grad, p, mean, inv_std)
-        return rows.normalisation_factors(total, dot, mean, inv_std, None, grad.numel() // grad.shape[1])
 
     def finish_active(self) -> None:
         """Sum over the edges what came through the convolutions and take it through the ReLU."""
@@ -293,9 +293,9 @@ class _Backward:
         if self.of_copies is not None:
             for part in self.of_copies.chunk(self.edges, dim=1):
                 total = part.clone(memory_format=torch.channels_last) if total is None else total.add_(part)
-        self.inputs, self.of_copies = _Inputs(self.x, self.edges), None
+        self.inputs.active = self.inputs.copies = self.of_copies = None
         if total is not None:
-            self.of_x = torch.ops.aten.threshold_backward(total, self.x, 0)
+            self.of_x = _through_relu_(total, self.x)
 
     def pooling(
         self, column: int, shared: Shared, p: Tensor, indices: Tensor, statistics: tuple[Tensor, Tensor] | None
@@ -324,11 +324,9 @@ class _Backward:
         for part, factor in zip(parts[1:], factors[1:], strict=True):
             target.add_(part, alpha=factor)
         if statistics is not None:
-            total, (mean, inv_std) = weight @ self._sums(), statistics
-            dot = rows.gradient_sums(grad, p, mean, inv_std)[1]
-            grad = rows.combine(
-                grad, p, rows.normalisation_factors(total, dot, mean, inv_std, None, self.count)
-            )  # fmt: skip
+            through, _, _ = rows.normalisation_gradient(grad, p, *statistics, None)
+            assert through is not None
+            grad = through
         grad = pooling.pool_gradient(grad, self.x, indices, shared.pool, shared.stride)
         self.of_x = grad if self.of_x is None else self.of_x.add_(grad)
 
@@ -337,6 +335,11 @@ class _Backward:
         if self.sums is None:
             self.sums = rows.channel_sum(rows.matrix(self.grad), self.grad.shape[1])
         return self.sums.view(self.edges, self.channels)
+
+
+def _through_relu_(grad: Tensor, of: Tensor) -> Tensor:
+    """The gradient before a ReLU in the place of the one after it; `of`: the ReLU's input or output."""
+    return torch.ops.aten.threshold_backward.grad_input(grad, of, 0, grad_input=grad)  # type: ignore[no-any-return]
 
 
 def convolve(y: Tensor, stage: Stage, edges: int) -> Tensor:

@@ -13,6 +13,10 @@ from cscdarts.normalise import BatchNorm
 _WIDTH = 48
 #: From so many channels on, statistics are quick as the map lies.
 _WIDE_ENOUGH = 32
+#: Values a vector register holds; torch's batch norm is slow on a number of channels that it does not divide.
+_LANES = 16
+#: Maps from this size on are better off with two passes in memory already at hand than with one in new memory.
+_LARGE = 2**19
 _kept = threading.local()
 
 
@@ -92,43 +96,41 @@ def statistics(x: Tensor, norm: BatchNorm) -> tuple[Tensor, Tensor]:
     return mean, var.add_(norm.eps).rsqrt_()
 
 
-def normalisation_factors(
-    grad_sum: Tensor, grad_dot: Tensor, mean: Tensor, inv_std: Tensor, weight: Tensor | None, count: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradient of x through y = weight * x_hat, x_hat = (x - mean) * inv_std, as factors of g, of x, and of 1.
+def normalisation_gradient(
+    grad: Tensor, x: Tensor, mean: Tensor, inv_std: Tensor, weight: Tensor | None, wanted: bool = True
+) -> tuple[Tensor | None, Tensor, Tensor]:
+    """Walk back through y = weight * x_hat, x_hat = (x - mean) * inv_std, with the batch's own statistics.
 
         g_x = weight * inv_std * (g - mean(g) - x_hat * mean(g * x_hat))
 
     Args:
-        grad_sum: (..., c), sum of g; grad_dot: (..., c), sum of g * x_hat, which is the gradient of weight.
-        mean, inv_std: (..., c), the batch's statistics; weight: (..., c), or None for 1.
-        count: number of pixels in the batch.
+        grad, x: (n, c, h, w) in channels_last; mean, inv_std: (c,); weight: (c,), or None for 1.
+        wanted: whether g_x is asked for.
+
+    Returns:
+        g_x or None, which holds until the next call, and the sums over all pixels of g * x_hat, which is the gradient of
+        the weight, and of g, both (c,).
     """
-    of_grad = inv_std if weight is None else inv_std * weight
-    of_x = of_grad * inv_std * grad_dot * (-1 / count)
-    return of_grad, of_x, of_grad * grad_sum * (-1 / count) - mean * of_x
-
-
-def gradient_sums(grad: Tensor, x: Tensor, mean: Tensor, inv_std: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums over all pixels of g and of g * x_hat, x_hat = (x - mean) * inv_std, in one pass; both (c,).
-
-    grad, x: (n, c, h, w) in channels_last; mean, inv_std: (c,).
-    """
-    m, c = matrix(x), mean.shape[0]
+    c = mean.shape[0]
+    if c % _LANES == 0 and x.numel() < _LARGE:
+        of_x, dot, total = torch.ops.aten.native_batch_norm_backward(
+            grad, x, weight, None, None, mean, inv_std, True, 0.0, [wanted, True, True]
+        )
+        return of_x if wanted else None, dot, total
+    m, folded = matrix(x), (x, grad)
     fold = m.shape[1] // c
     if fold > 1:
-        x, grad = m.t()[None, :, :, None], matrix(grad).t()[None, :, :, None]
+        folded = m.t()[None, :, :, None], matrix(grad).t()[None, :, :, None]
     _, dot, total = torch.ops.aten.native_batch_norm_backward(
-        grad, x, None, None, None, _across(mean, m), _across(inv_std, m), True, 0.0, [False, True, True]
+        folded[1], folded[0], None, None, None, _across(mean, m), _across(inv_std, m), True, 0.0, [False, True, True]
     )
-    return (total, dot) if fold == 1 else (total.view(fold, c).sum(0), dot.view(fold, c).sum(0))
-
-
-def combine(grad: Tensor, x: Tensor, factors: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """grad * factors[0] + x * factors[1] + factors[2] per channel; maps (n, c, h, w), factors (c,).
-
-    The result is `scratch`: it holds until the next call.
-    """
-    out = affine(x, factors[1], factors[2], scratch(x))
-    add_scaled_(out, grad, factors[0])
-    return out
+    if fold > 1:
+        dot, total = dot.view(fold, c).sum(0), total.view(fold, c).sum(0)
+    if not wanted:
+        return None, dot, total
+    of_grad = inv_std if weight is None else inv_std * weight
+    share = of_grad * (-c / x.numel())
+    of_value = share * inv_std * dot
+    out = affine(x, of_value, share * total - mean * of_value, scratch(x))
+    add_scaled_(out, grad, of_grad)
+    return out, dot, total

@@ -140,8 +140,8 @@ class _Pending:
             self.common = part if self.common is None else self.common + part
 
     def add_stack(self, parts: Tensor) -> None:
-        """Add parts: (n, nodes*c, h, w), one after the other to each node."""
-        self.stack = parts if self.stack is None else self.stack + parts
+        """Add parts: (n, nodes*c, h, w), one after the other to each node; parts is overwritten."""
+        self.stack = parts if self.stack is None else parts.add_(self.stack)
 
     def take(self, nodes: int) -> Tensor | None:
         """The sum of the first of the nodes still pending, (n, c, h, w), which is complete now."""
