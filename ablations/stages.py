@@ -227,7 +227,9 @@ def _prepare(config: RunConfig, folder: RunFolder, threads: int | None) -> None:
 
     from cscdarts.distributed import World, resolve_device
     from cscdarts.environment import describe
+    from cscdarts.memory import keep_freed_memory
 
+    keep_freed_memory()
     threads = config.runtime.threads or threads
     if threads:
         torch.set_num_threads(threads)

@@ -22,7 +22,7 @@ from cscdarts.bilevel import ArchitectureStep
 from cscdarts.config import EvaluationConfig, RunConfig, SearchConfig, SupernetConfig
 from cscdarts.distributed import World
 from cscdarts.losses import SupernetGradients, autocast
-from cscdarts.memory import PeakMemory, saved_bytes
+from cscdarts.memory import PeakMemory, keep_freed_memory, saved_bytes
 from cscdarts.overrides import with_values
 from cscdarts.recompute import Level
 from cscdarts.running import sgd
@@ -202,6 +202,7 @@ class Pair:
 def measure(case: Case, rounds: int, steps: tuple[str, ...] = STEPS) -> dict[str, Any]:
     """All of a case: equality, seconds of each step, saved bytes, peak of the second-order step."""
     torch.set_num_threads(case.threads)
+    keep_freed_memory()  # as a search does
     pair = Pair(case)
     found: dict[str, Any] = {"case": asdict(case), "difference": pair.difference()}
     found["saved"] = pair.saved()

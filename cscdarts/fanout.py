@@ -7,6 +7,7 @@ convolutions of one kind are batched over the outgoing edges, mixing weights are
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +55,8 @@ class FanOut(nn.Module):
         # In the order that `mix` wants; `none` costs nothing.
         self.active = sorted((op for op in ops if op != "none"), key=self._rank)
         self.register_buffer("columns", torch.tensor([ops.index(op) for op in self.active]), persistent=False)
+        # Looked up once: a node's calls are counted in microseconds.
+        self._plan = [(op[:3] if "pool" in op else None, self._kind(op)) for op in self.active]
         self._norms = [layer for layer in self.modules() if isinstance(layer, BatchNorm)]
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
@@ -70,7 +73,10 @@ class FanOut(nn.Module):
             n, _, h, w = x.shape
             return x.new_zeros((n, self.edges * self.channels, h // self.stride, w // self.stride))
         weights = weights.index_select(1, self.columns)
-        operations = [self._operation(op) for op in self.active]
+        operations = [
+            kind.stages() if isinstance(kind, Convolutions) else Shared(pool, kind, self.stride)
+            for pool, kind in self._plan
+        ]
         if not self._may_fuse(x):
             return self._plain(x, operations, weights)
         if not self.training:
@@ -79,18 +85,15 @@ class FanOut(nn.Module):
             operations, weights = [operations[column] for column in used], weights[:, used]
         return mix(x, operations, weights)
 
+    def _kind(self, op: str) -> "Convolutions | BatchNorm | None":
+        kind = self.kinds[op] if op in self.kinds else None  # noqa: SIM401 (a ModuleDict has no get)
+        assert kind is None or isinstance(kind, (Convolutions, BatchNorm))
+        return kind
+
     def _rank(self, op: str) -> int:
         """Convolutions first, maps without normalisation last."""
-        if op not in self.kinds:
-            return 2
-        return 0 if isinstance(self.kinds[op], Convolutions) else 1
-
-    def _operation(self, op: str) -> Operation:
-        kind = self.kinds[op] if op in self.kinds else None  # noqa: SIM401 (a ModuleDict has no get)
-        if isinstance(kind, Convolutions):
-            return kind.stages()
-        assert kind is None or isinstance(kind, BatchNorm)
-        return Shared(op[:3] if "pool" in op else None, kind, self.stride)
+        kind = self._kind(op)
+        return 2 if kind is None else 1 if isinstance(kind, BatchNorm) else 0
 
     def _may_fuse(self, x: Tensor) -> bool:
         """The fused function takes the batch's own statistics or, where nothing is differentiated, the running ones.
@@ -105,7 +108,7 @@ class FanOut(nn.Module):
             and not any(norm.sync for norm in self._norms)
         )
 
-    def _plain(self, x: Tensor, operations: list[Operation], weights: Tensor) -> Tensor:
+    def _plain(self, x: Tensor, operations: Sequence[Operation], weights: Tensor) -> Tensor:
         """The same by plain autograd."""
         active = F.relu(x)
         total: Tensor | None = None

@@ -226,10 +226,10 @@ class _Backward:
         self, grad: Tensor, x: Tensor, weights: Tensor, rectified: bool, needs_x: bool, needs_weights: bool
     ) -> None:
         self.grad = grad.contiguous(memory_format=torch.channels_last)
-        self.x, self.weights, self.needs_x = x, weights, needs_x
+        self.x, self.needs_x = x, needs_x
         self.edges, self.channels = weights.shape[0], x.shape[1]
-        self.wide = _wide(weights, self.channels)
-        self.sums: Tensor | None = None  # of the gradient over all pixels, (e*c,)
+        self.wide, self.factors = _wide(weights, self.channels), weights.t().tolist()
+        self.parts = rows.parts(self.grad, self.edges)
         self.inputs = _Inputs(x, self.edges, active=x if rectified else None)
         self.of_weights = torch.zeros_like(weights) if needs_weights else None
         self.of_x: Tensor | None = None
@@ -259,13 +259,11 @@ class _Backward:
             stage, need = operation[number], needed[number]
             deeper = self.needs_x or any(map(any, needed[:number]))
             last = number == len(operation) - 1
-            grad, dot, total = rows.normalisation_gradient(
+            grad, dot = rows.normalisation_gradient(
                 of_output, *outputs[number], self.wide[column] if last else None, wanted=deeper or any(need)
             )
-            if last:
-                self.sums = total
-                if self.of_weights is not None:
-                    self.of_weights[:, column] = dot.view(self.edges, self.channels).sum(1)
+            if last and self.of_weights is not None:
+                self.of_weights[:, column] = dot.view(self.edges, self.channels).sum(1)
             if grad is None:
                 return [*[None] * (2 * number + 2), *grads]
             y: Tensor | None = None
@@ -301,17 +299,17 @@ class _Backward:
         self, column: int, shared: Shared, p: Tensor, indices: Tensor, statistics: tuple[Tensor, Tensor] | None
     ) -> None:
         """Walk back through a pooling or the identity; p: (n, c, h, w), its map before normalisation, if it is read."""
-        parts = rows.parts(self.grad, self.edges)
-        weight = self.weights[:, column]
+        parts, factors = self.parts, self.factors[column]
         if self.of_weights is not None:
-            (source,) = rows.parts(p, 1)
-            dots = torch.stack([(part * source).sum(0) for part in parts])
-            if statistics is not None:
-                dots = (dots - statistics[0] * self._sums()) * statistics[1]
-            self.of_weights[:, column] = dots.sum(1)
+            if statistics is None:
+                (source,) = rows.parts(p, 1)
+            else:
+                mean, inv_std = statistics
+                (source,) = rows.parts(rows.affine(p, inv_std, -mean * inv_std, rows.scratch(p)), 1)
+            # Whole sums: with several threads torch is slow to sum a tall matrix over its rows.
+            self.of_weights[:, column] = torch.stack([(part * source).sum() for part in parts])
         if not self.needs_x:
             return
-        factors = weight.tolist()
         if shared.pool is None and statistics is None and self.of_x is not None:
             (target,) = rows.parts(self.of_x, 1)
             for part, factor in zip(parts, factors, strict=True):
@@ -324,17 +322,11 @@ class _Backward:
         for part, factor in zip(parts[1:], factors[1:], strict=True):
             target.add_(part, alpha=factor)
         if statistics is not None:
-            through, _, _ = rows.normalisation_gradient(grad, p, *statistics, None)
+            through, _ = rows.normalisation_gradient(grad, p, *statistics, None)
             assert through is not None
             grad = through
         grad = pooling.pool_gradient(grad, self.x, indices, shared.pool, shared.stride)
         self.of_x = grad if self.of_x is None else self.of_x.add_(grad)
-
-    def _sums(self) -> Tensor:
-        """The gradient's sums over all pixels, (e, c)."""
-        if self.sums is None:
-            self.sums = rows.channel_sum(rows.matrix(self.grad), self.grad.shape[1])
-        return self.sums.view(self.edges, self.channels)
 
 
 def _through_relu_(grad: Tensor, of: Tensor) -> Tensor:

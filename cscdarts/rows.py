@@ -52,12 +52,6 @@ def _across(values: Tensor, m: Tensor) -> Tensor:
     return values if fold == 1 else values.expand(fold, -1).reshape(-1)
 
 
-def channel_sum(m: Tensor, channels: int) -> Tensor:
-    """Sums of a matrix over all pixels, (channels,)."""
-    total = m.sum(0)
-    return total if total.shape[0] == channels else total.view(-1, channels).sum(0)
-
-
 def affine(x: Tensor, scale: Tensor, shift: Tensor, out: Tensor | None = None) -> Tensor:
     """x * scale + shift per channel, in `out` where it is given; maps (n, c, h, w), scale and shift: (c,)."""
     out = torch.empty_like(x) if out is None else out
@@ -80,12 +74,12 @@ def statistics(x: Tensor, norm: BatchNorm) -> tuple[Tensor, Tensor]:
     if not norm.training:
         return norm.running_mean, (norm.running_var + norm.eps).rsqrt_()
     c = x.shape[1]
-    m = matrix(x)
-    fold = m.shape[1] // c
-    if fold == 1 or c >= _WIDE_ENOUGH:
+    if c % _LANES == 0 or c >= _WIDE_ENOUGH:
         running_mean, running_var = (norm.running_mean, norm.running_var) if norm.track else (None, None)
         mean, var = torch.batch_norm_update_stats(x, running_mean, running_var, norm.momentum)
         return mean, var.add_(norm.eps).rsqrt_()
+    m = matrix(x)
+    fold = m.shape[1] // c
     means, variances = torch.batch_norm_update_stats(m.t()[None, :, :, None], None, None, norm.momentum)
     between, mean = torch.var_mean(means.view(fold, c), 0, correction=0)
     var = between.add_(variances.view(fold, c).mean(0))
@@ -98,7 +92,7 @@ def statistics(x: Tensor, norm: BatchNorm) -> tuple[Tensor, Tensor]:
 
 def normalisation_gradient(
     grad: Tensor, x: Tensor, mean: Tensor, inv_std: Tensor, weight: Tensor | None, wanted: bool = True
-) -> tuple[Tensor | None, Tensor, Tensor]:
+) -> tuple[Tensor | None, Tensor]:
     """Walk back through y = weight * x_hat, x_hat = (x - mean) * inv_std, with the batch's own statistics.
 
         g_x = weight * inv_std * (g - mean(g) - x_hat * mean(g * x_hat))
@@ -108,15 +102,14 @@ def normalisation_gradient(
         wanted: whether g_x is asked for.
 
     Returns:
-        g_x or None, which holds until the next call, and the sums over all pixels of g * x_hat, which is the gradient of
-        the weight, and of g, both (c,).
+        g_x or None, which holds until the next call, and the sum over all pixels of g * x_hat, (c,): the weight's gradient.
     """
     c = mean.shape[0]
     if c % _LANES == 0 and x.numel() < _LARGE:
-        of_x, dot, total = torch.ops.aten.native_batch_norm_backward(
+        of_x, dot, _ = torch.ops.aten.native_batch_norm_backward(
             grad, x, weight, None, None, mean, inv_std, True, 0.0, [wanted, True, True]
         )
-        return of_x if wanted else None, dot, total
+        return of_x if wanted else None, dot
     m, folded = matrix(x), (x, grad)
     fold = m.shape[1] // c
     if fold > 1:
@@ -127,10 +120,10 @@ def normalisation_gradient(
     if fold > 1:
         dot, total = dot.view(fold, c).sum(0), total.view(fold, c).sum(0)
     if not wanted:
-        return None, dot, total
+        return None, dot
     of_grad = inv_std if weight is None else inv_std * weight
     share = of_grad * (-c / x.numel())
     of_value = share * inv_std * dot
     out = affine(x, of_value, share * total - mean * of_value, scratch(x))
     add_scaled_(out, grad, of_grad)
-    return out, dot, total
+    return out, dot
