@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cscdarts import depthwise, pooling
+from cscdarts import depthwise, pooling, rows
 from cscdarts.fanout import FanOut
 from cscdarts.normalise import BatchNorm, frozen_statistics
 from cscdarts.spaces import DARTS, NASBENCH201, Space
@@ -57,6 +57,31 @@ def test_pooling(kind: str, stride: int, size: int) -> None:
     assert torch.allclose(found_x, of_x, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("channels", [4, 12, 16, 48])
+def test_normalisation_gradient(channels: int, large: bool, weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By one pass or by two, in rows of folded pixels or as the map lies."""
+    if large:
+        monkeypatch.setattr(rows, "_LARGE", 0)
+    x = channels_last(4, channels, 8, 8).add(1).requires_grad_()
+    weight = torch.rand(channels, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    weight = weight.requires_grad_() if weighted else torch.ones(channels, dtype=torch.float64, requires_grad=True)
+    mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
+    inv_std = (var + 1e-5).rsqrt()
+    y = (x - mean[:, None, None]) * (inv_std * weight)[:, None, None]
+    grad = channels_last(4, channels, 8, 8, seed=1).add(0.5)
+    of_x, of_weight = torch.autograd.grad(y, (x, weight), grad)
+    with torch.no_grad():
+        found, dot = rows.normalisation_gradient(grad, x, mean, inv_std, weight if weighted else None)
+        assert found is not None
+        assert torch.allclose(found, of_x, rtol=1e-10, atol=1e-10)
+        assert torch.allclose(dot, of_weight, rtol=1e-10, atol=1e-10)
+        found, dot = rows.normalisation_gradient(grad, x, mean, inv_std, None, wanted=False)
+    assert found is None
+    assert torch.allclose(dot, of_weight, rtol=1e-10, atol=1e-10)
+
+
 def test_batch_norm_with_an_expanded_weight() -> None:
     """torch on the CPU gives wrong values for a stride-0 weight on channels_last maps: ours makes it contiguous."""
     x = channels_last(2, 8, 4, 4).float()
@@ -78,6 +103,7 @@ CASES = [
     (DARTS, 4, 16, 1, 4),
     (NASBENCH201, 3, 6, 1, 8),
     (NASBENCH201, 1, 2, 1, 4),
+    (NASBENCH201, 1, 16, 1, 4),
 ]
 
 
