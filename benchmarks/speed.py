@@ -25,7 +25,7 @@ from cscdarts.losses import SupernetGradients, autocast
 from cscdarts.memory import PeakMemory, keep_freed_memory, saved_bytes
 from cscdarts.overrides import with_values
 from cscdarts.recompute import Level
-from cscdarts.running import sgd
+from cscdarts.running import compiled, sgd
 from cscdarts.supernet import Supernet
 
 STEPS = ("weight", "alpha-1st", "alpha-2nd")
@@ -108,9 +108,12 @@ class Pair:
             self.plain: torch.optim.SGD(self.plain.weights(), 0.025, 0.9, weight_decay=3e-4),
             self.ours: sgd(self.ours.weights(), SearchConfig()),
         }
-        forward: Callable[[Tensor], Tensor] = torch.compile(self.ours) if case.compile else self.ours
+        graphs = case.compile and self.device.type == "cuda"
+        forward: Callable[[Tensor], Tensor] = self.ours
+        if case.compile:
+            forward = compiled(self.ours, lambda model, images: model(images), print, graphs)
         precision = case.precision if case.precision in ("bf16", "fp16") else "none"
-        self.gradients = SupernetGradients(self.ours, forward, precision, 1, World())  # type: ignore[arg-type]
+        self.gradients = SupernetGradients(self.ours, forward, precision, 1, World(), graphs)  # type: ignore[arg-type]
         settings = SearchConfig(order=1), SearchConfig(order=2)
         self.first, self.second = (
             ArchitectureStep(self.ours, s, self.sgd[self.ours], self.gradients) for s in settings

@@ -37,6 +37,8 @@ class SupernetGradients:
 
     Args:
         forward: the supernet or its compiled form.
+        replayed: whether `forward` replays CUDA graphs. The next pass overwrites their gradients, and the second-order step
+            holds some over several passes, so they are copied.
         last: set after every call: the detached mean loss and number of wrong answers, on the device.
     """
 
@@ -47,8 +49,9 @@ class SupernetGradients:
         precision: Precision,
         accumulate: int,
         world: World,
+        replayed: bool = False,
     ) -> None:
-        self.supernet, self.forward, self.world = supernet, forward, world
+        self.supernet, self.forward, self.world, self.replayed = supernet, forward, world, replayed
         self.precision: Precision = precision
         self.accumulate = accumulate
         self.scale = 4096.0 if precision == "fp16" else 1.0
@@ -65,6 +68,8 @@ class SupernetGradients:
                     logits = self.forward(part)
                 loss = F.cross_entropy(full(logits), answers)
                 grads = torch.autograd.grad(loss * self.scale, parameters, allow_unused=True)
+                if self.replayed:
+                    grads = tuple(None if g is None else g.clone() for g in grads)
                 filled = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, grads, strict=True)]
                 sums = filled if sums is None else [total + g for total, g in zip(sums, filled, strict=True)]
                 losses.append(loss.detach())

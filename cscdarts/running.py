@@ -131,12 +131,21 @@ def _choose_kernels(deterministic: bool) -> None:
 
 
 def compiled(
-    model: torch.nn.Module, call: Callable[..., Any], report: Callable[[str], None]
+    model: torch.nn.Module, call: Callable[..., Any], report: Callable[[str], None], graphs: bool = False
 ) -> Callable[[Tensor], Any]:
-    """`call(model, images)` with the compiled model; if compiling fails, a line says so and the plain one goes on."""
-    state: dict[str, Any] = {"model": torch.compile(model)}
+    """`call(model, images)` with the compiled model; if compiling fails, a line says so and the plain one goes on.
+
+    Args:
+        graphs: whether passes, forward and backward, are recorded as CUDA graphs and replayed: batches have one shape, and
+            a supernet's many small kernels wait for their launches. What a pass gives lies in memory that the next one
+            overwrites; whoever keeps it copies it.
+    """
+    mode = "reduce-overhead" if graphs else None
+    state: dict[str, Any] = {"model": torch.compile(model, dynamic=False, mode=mode)}
 
     def forward(images: Tensor) -> Any:
+        if graphs:
+            torch.compiler.cudagraph_mark_step_begin()
         try:
             return call(state["model"], images)
         except Exception as error:

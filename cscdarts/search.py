@@ -115,8 +115,8 @@ class SearchRun(Running):
             self.architecture, settings.alpha_lr, settings.alpha_betas, weight_decay=settings.alpha_weight_decay
         )
         self.gradients = SupernetGradients(
-            self.supernet, self._forward(), settings.amp, settings.accumulate, world
-        )  # fmt: skip
+            self.supernet, self._forward(), settings.amp, settings.accumulate, world, replayed=self._graphs
+        )
         self.alpha_step = ArchitectureStep(self.supernet, settings, self.weight_optimizer, self.gradients)
         self.sums = self._zero_sums()
         self.mixing: Any = None
@@ -140,7 +140,11 @@ class SearchRun(Running):
 
         if not self.config.search.compile:
             return forward
-        return compiled(self.supernet, lambda model, images: model(images, self.mixing), self.report)
+        return compiled(self.supernet, lambda model, images: model(images, self.mixing), self.report, self._graphs)
+
+    @property
+    def _graphs(self) -> bool:
+        return self.config.search.compile and self.device.type == "cuda"
 
     def _zero_sums(self) -> _Sums:
         zero = torch.zeros((), device=self.device)

@@ -201,6 +201,28 @@ def test_mixed_precision_sees_perturbed_weights(precision: str) -> None:
     assert float(product.abs().max()) > 0
 
 
+def test_gradients_outlive_the_memory_of_replayed_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CUDA graph writes its gradients where it wrote those of the pass before; here `autograd.grad` does the same."""
+    train, valid = batches(torch.float64)
+    plain = torch.autograd.grad
+    memory: dict[tuple[int, ...], Tensor] = {}
+
+    def replay(loss: Tensor, parameters: list[torch.nn.Parameter], **options: object) -> tuple[Tensor, ...]:
+        found = plain(loss, parameters, **options)  # type: ignore[arg-type]
+        held = [memory.setdefault((i, *g.shape), torch.empty_like(g)) for i, g in enumerate(found)]
+        return tuple(place.copy_(g) for place, g in zip(held, found, strict=True))
+
+    results = []
+    for replayed in (None, True, False):
+        step = architecture_step(small_supernet("nasbench201").double(), order=2)
+        if replayed is not None:
+            monkeypatch.setattr(torch.autograd, "grad", replay)
+            step.gradients.replayed = replayed  # type: ignore[attr-defined]
+        results.append(flat(step.gradient(train, valid, lr=0.025)))
+    assert torch.equal(results[1], results[0])
+    assert not torch.equal(results[2], results[0]), "without copies the step would be wrong, and this test see it"
+
+
 def test_accumulation_averages_the_parts() -> None:
     train, _ = batches()
     supernet = small_supernet("nasbench201")

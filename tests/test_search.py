@@ -310,7 +310,7 @@ def test_metric_lines_survive_a_torn_end(tmp_path: Path) -> None:
 
 
 def test_compile_falls_back_with_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(model: torch.nn.Module) -> Callable[..., Any]:
+    def broken(model: torch.nn.Module, **_: Any) -> Callable[..., Any]:
         def fail(*_: Any) -> None:
             raise RuntimeError("no compiler")
 
