@@ -145,7 +145,7 @@ def compiled(
 
     def forward(images: Tensor) -> Any:
         if graphs:
-            torch.compiler.cudagraph_mark_step_begin()
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         try:
             return call(state["model"], images)
         except Exception as error:
