@@ -72,18 +72,19 @@ class FanOut(nn.Module):
         if not self.active:
             n, _, h, w = x.shape
             return x.new_zeros((n, self.edges * self.channels, h // self.stride, w // self.stride))
-        weights = weights.index_select(1, self.columns)
         operations = [
             kind.stages() if isinstance(kind, Convolutions) else Shared(pool, kind, self.stride)
             for pool, kind in self._plan
         ]
         if not self._may_fuse(x):
-            return self._plain(x, operations, weights)
+            return self._plain(x, operations, weights.index_select(1, self.columns))
+        columns = self.columns
         if not self.training:
             # A derived cell weighs most operations by 0.
-            used = [column for column, some in enumerate(weights.any(0).tolist()) if some] or [0]
-            operations, weights = [operations[column] for column in used], weights[:, used]
-        return mix(x, operations, weights)
+            some = weights.any(0).tolist()
+            used = [place for place, column in enumerate(columns.tolist()) if some[column]] or [0]
+            operations, columns = [operations[place] for place in used], columns[used]
+        return mix(x, operations, weights, columns)
 
     def _kind(self, op: str) -> "Convolutions | BatchNorm | None":
         kind = self.kinds[op] if op in self.kinds else None  # noqa: SIM401 (a ModuleDict has no get)

@@ -59,14 +59,15 @@ class Shared:
 Operation = Sequence[Stage] | Shared
 
 
-def mix(x: Tensor, operations: Sequence[Operation], weights: Tensor) -> Tensor:
+def mix(x: Tensor, operations: Sequence[Operation], weights: Tensor, columns: Tensor) -> Tensor:
     """sum_o w_o * o(x) of every edge.
 
     Args:
         x: (n, c, h, w), the node's output, before ReLU.
         operations: k operations, those with convolutions first, those without normalisation last; a ReLU precedes each
             `Stage`.
-        weights: (e, k) mixing weights.
+        weights: (e, m) mixing weights.
+        columns: (k,), the column of each operation in them.
 
     Returns:
         (n, e*c, h/s, w/s), the edges' sums side by side, in channels_last.
@@ -78,19 +79,21 @@ def mix(x: Tensor, operations: Sequence[Operation], weights: Tensor) -> Tensor:
         for stage in operation
         for tensor in (stage.depth, stage.point)
     ]
-    return _Mix.apply(tuple(operations), x, weights, *tensors)  # type: ignore[no-any-return]
+    return _Mix.apply(tuple(operations), columns, x, weights, *tensors)  # type: ignore[no-any-return]
 
 
 class _Mix(torch.autograd.Function):
     """See `mix`."""
 
     @staticmethod
-    def forward(ctx: Any, operations: tuple[Operation, ...], x: Tensor, weights: Tensor, *tensors: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, operations: tuple[Operation, ...], columns: Tensor, x: Tensor, weights: Tensor, *tensors: Tensor
+    ) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
         edges, channels = weights.shape[0], x.shape[1]
         inputs = _Inputs(x, edges)
         convolutional, shared = _sorted(operations)
-        learns_mixing, learns_weights = ctx.needs_input_grad[2], any(ctx.needs_input_grad[3:])
+        learns_mixing, learns_weights = ctx.needs_input_grad[3], any(ctx.needs_input_grad[4:])
         kept: list[Tensor] = []
         last: list[tuple[Tensor, Tensor, Tensor]] = []  # each convolutional operation's last map and its statistics
         for operation in convolutional:
@@ -116,7 +119,9 @@ class _Mix(torch.autograd.Function):
             again = source.norm is not None or learns_mixing
             kept += (p if again else p.new_empty(0), indices, *(s for s in statistics if s is not None))
 
-        scales, shift = _scales(weights, channels, last, pooled)
+        chosen = weights.t().index_select(0, columns)
+        wide, plain = _wide(chosen, channels), chosen.tolist()
+        scales, shift = _scales(wide, edges, last, pooled)
         total: Tensor | None = None
         for (p, _, _), scale in zip(last, scales, strict=False):
             if total is None:
@@ -128,7 +133,6 @@ class _Mix(torch.autograd.Function):
             total = x.new_zeros((n, edges * channels, h, w)).contiguous(memory_format=torch.channels_last)
             total.add_(shift[:, None, None])
         slices = rows.parts(total, edges)
-        plain = weights.t().tolist()
         for column, (p, mean, _) in enumerate(pooled, len(last)):
             (added,) = rows.parts(p, 1)
             for edge, target in enumerate(slices):
@@ -137,16 +141,17 @@ class _Mix(torch.autograd.Function):
                 else:
                     target.addcmul_(added, scales[column].view(edges, channels)[edge])
         ctx.operations, ctx.count, ctx.rectified = operations, len(tensors), rectified
-        ctx.save_for_backward(source_map, weights, *tensors, *kept)
+        ctx.factors, ctx.columns, ctx.like = plain, columns, weights.shape
+        ctx.save_for_backward(source_map, wide, *tensors, *kept)
         return total
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weights, *rest = ctx.saved_tensors
-        kept, needs = iter(rest[ctx.count :]), iter(ctx.needs_input_grad)
-        next(needs)
-        back = _Backward(grad, x, weights, ctx.rectified, needs_x=next(needs), needs_weights=next(needs))
+        x, wide, *rest = ctx.saved_tensors
+        kept, needs = iter(rest[ctx.count :]), iter(ctx.needs_input_grad[4:])
+        needs_x, needs_weights = ctx.needs_input_grad[2:4]
+        back = _Backward(grad, x, wide, ctx.factors, ctx.rectified, needs_x, needs_weights)
         convolutional, shared = _sorted(ctx.operations)
         outputs = [[(next(kept), next(kept), next(kept)) for _ in operation] for operation in convolutional]
         needed = [[(next(needs), next(needs)) for _ in operation] for operation in convolutional]
@@ -158,7 +163,10 @@ class _Mix(torch.autograd.Function):
             p, indices = next(kept), next(kept)
             statistics = None if source.norm is None else (next(kept), next(kept))
             back.pooling(column, source, p, indices, statistics)
-        return None, back.of_x, back.of_weights, *of_tensors
+        of_weights: Tensor | None = None
+        if needs_weights:
+            of_weights = grad.new_zeros(ctx.like).index_copy_(1, ctx.columns, torch.stack(back.of_weights, dim=1))
+        return None, None, back.of_x, of_weights, *of_tensors
 
 
 def _sorted(operations: tuple[Operation, ...]) -> tuple[list[Sequence[Stage]], list[Shared]]:
@@ -167,8 +175,8 @@ def _sorted(operations: tuple[Operation, ...]) -> tuple[list[Sequence[Stage]], l
 
 
 def _scales(
-    weights: Tensor,
-    channels: int,
+    wide: Tensor,
+    edges: int,
     last: list[tuple[Tensor, Tensor, Tensor]],
     pooled: list[tuple[Tensor, Tensor | None, Tensor | None]],
 ) -> tuple[Tensor, Tensor]:
@@ -177,20 +185,19 @@ def _scales(
     Returns:
         scales (normalised operations, e*c) and shift (e*c,).
     """
-    edges = weights.shape[0]
     means = [m for _, m, _ in last] + [m for _, m, _ in pooled if m is not None for _ in range(edges)]
     inv_stds = [s for _, _, s in last] + [s for _, _, s in pooled if s is not None for _ in range(edges)]
     if not means:
-        return weights, weights.new_zeros(edges * channels)
-    scales = torch.cat(inv_stds).view(-1, edges * channels)
-    scales = scales * _wide(weights[:, : len(scales)], channels)
+        return wide, wide.new_zeros(wide.shape[1])
+    scales = torch.cat(inv_stds).view(-1, wide.shape[1])
+    scales = scales * wide[: len(scales)]
     return scales, (scales * torch.cat(means).view_as(scales)).sum(0).neg_()
 
 
 def _wide(weights: Tensor, channels: int) -> Tensor:
-    """(e, k) -> (k, e*c): an edge's weight for each of its channels."""
+    """(k, e) -> (k, e*c): an edge's weight for each of its channels."""
     # Of one edge a reshape would be a view of stride 0, which torch's batch norm reads wrongly on channels_last maps.
-    return weights.t().unsqueeze(2).expand(-1, -1, channels).contiguous().view(weights.shape[1], -1)
+    return weights.unsqueeze(2).expand(-1, -1, channels).contiguous().view(weights.shape[0], -1)
 
 
 class _Inputs:
@@ -216,22 +223,31 @@ class _Backward:
 
     Args:
         x: the node's output, or relu of it if `rectified`.
+        wide, factors: the mixing weights (k, e*c), one for each channel, and as k lists of e numbers.
 
     Attributes:
         of_x: the gradient of x so far, or None.
-        of_weights: the gradient of the mixing weights (e, k), or None if nobody needs it.
+        of_weights: the gradients of the mixing weights so far, (e,) for each operation, if they are needed.
     """
 
     def __init__(
-        self, grad: Tensor, x: Tensor, weights: Tensor, rectified: bool, needs_x: bool, needs_weights: bool
+        self,
+        grad: Tensor,
+        x: Tensor,
+        wide: Tensor,
+        factors: list[list[float]],
+        rectified: bool,
+        needs_x: bool,
+        needs_weights: bool,
     ) -> None:
         self.grad = grad.contiguous(memory_format=torch.channels_last)
         self.x, self.needs_x = x, needs_x
-        self.edges, self.channels = weights.shape[0], x.shape[1]
-        self.wide, self.factors = _wide(weights, self.channels), weights.t().tolist()
+        self.wide, self.factors = wide, factors
+        self.edges, self.channels = len(factors[0]), x.shape[1]
         self.parts = rows.parts(self.grad, self.edges)
         self.inputs = _Inputs(x, self.edges, active=x if rectified else None)
-        self.of_weights = torch.zeros_like(weights) if needs_weights else None
+        self.needs_weights = needs_weights
+        self.of_weights: list[Tensor] = []
         self.of_x: Tensor | None = None
         self.of_active: Tensor | None = None  # of relu(x), through convolutions that read it directly
         self.of_copies: Tensor | None = None  # (n, e*c, h, w), through depthwise convolutions, for each edge by itself
@@ -262,8 +278,8 @@ class _Backward:
             grad, dot = rows.normalisation_gradient(
                 of_output, *outputs[number], self.wide[column] if last else None, wanted=deeper or any(need)
             )
-            if last and self.of_weights is not None:
-                self.of_weights[:, column] = dot.view(self.edges, self.channels).sum(1)
+            if last and self.needs_weights:
+                self.of_weights.append(dot.view(self.edges, self.channels).sum(1))
             if grad is None:
                 return [*[None] * (2 * number + 2), *grads]
             y: Tensor | None = None
@@ -300,14 +316,14 @@ class _Backward:
     ) -> None:
         """Walk back through a pooling or the identity; p: (n, c, h, w), its map before normalisation, if it is read."""
         parts, factors = self.parts, self.factors[column]
-        if self.of_weights is not None:
+        if self.needs_weights:
             if statistics is None:
                 (source,) = rows.parts(p, 1)
             else:
                 mean, inv_std = statistics
                 (source,) = rows.parts(rows.affine(p, inv_std, -mean * inv_std, rows.scratch(p)), 1)
             # Whole sums: with several threads torch is slow to sum a tall matrix over its rows.
-            self.of_weights[:, column] = torch.stack([(part * source).sum() for part in parts])
+            self.of_weights.append(torch.stack([(part * source).sum() for part in parts]))
         if not self.needs_x:
             return
         if shared.pool is None and statistics is None and self.of_x is not None:

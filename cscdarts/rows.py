@@ -33,17 +33,20 @@ def scratch(like: Tensor) -> Tensor:
 
 def matrix(x: Tensor) -> Tensor:
     """x: (n, c, h, w) in channels_last -> a view (n*h*w/f, f*c), f pixels a row."""
+    assert x.is_contiguous(memory_format=torch.channels_last)
     n, c, h, w = x.shape
     pixels, fold = n * h * w, 1
     while fold * c < _WIDTH and pixels % (2 * fold) == 0:
         fold *= 2
-    return x.permute(0, 2, 3, 1).view(pixels // fold, fold * c)
+    return x.as_strided((pixels // fold, fold * c), (fold * c, 1))
 
 
 def parts(x: Tensor, count: int) -> tuple[Tensor, ...]:
     """x: (n, count*c, h, w) in channels_last -> `count` views (n*h*w, c), a pixel a row, channel slices of x."""
+    assert x.is_contiguous(memory_format=torch.channels_last)
     n, c, h, w = x.shape
-    return x.permute(0, 2, 3, 1).view(n * h * w, count, c // count).unbind(1)
+    whole = x.as_strided((n * h * w, c), (c, 1))
+    return (whole,) if count == 1 else whole.chunk(count, dim=1)
 
 
 def _across(values: Tensor, m: Tensor) -> Tensor:

@@ -73,15 +73,13 @@ class SearchCell(nn.Module):
             else None
         )
 
-    def forward(
-        self, previous: tuple[Tensor, ...], mixing: Tensor, edge_factors: Tensor | None, scale: float
-    ) -> Tensor:
+    def forward(self, previous: tuple[Tensor, ...], mixing: list[tuple[Tensor, Tensor | None]], scale: float) -> Tensor:
         """Compute the cell.
 
         Args:
             previous: outputs of the two cells before (`darts`) or of the one before (`nasbench201`).
-            mixing: (edges, operations) weights of the operations.
-            edge_factors: (edges,) factors of edge normalisation, or None for 1.
+            mixing: for each node its outgoing edges' weights of the operations, (e, operations), and factors of edge
+                normalisation (e,), which the weights have in them, or None for 1.
             scale: the identity's scale; 0 is the same as no identity.
 
         Returns:
@@ -97,10 +95,7 @@ class SearchCell(nn.Module):
                 states.append(sums.take(len(rows) + 1))
             x = states[source]
             operated, bypass = self.splits[source](x)
-            weights, factors = mixing[rows], None
-            if edge_factors is not None:
-                factors = edge_factors[rows]
-                weights = weights * factors[:, None]
+            weights, factors = mixing[source]
             fanout = self.fanouts[source]
             mixed = recomputed(fanout, operated, weights) if self.recompute_nodes else fanout(operated, weights)
             sums.add_mixed(mixed, bypass, factors)
@@ -285,6 +280,17 @@ class Supernet(nn.Module):
             mixed[kind] = (alpha.softmax(-1), factors)
         return mixed
 
+    def _by_node(self, mixing: Tensor, factors: Tensor | None) -> list[tuple[Tensor, Tensor | None]]:
+        """What a `SearchCell` takes, once for all cells of a kind."""
+        found: list[tuple[Tensor, Tensor | None]] = []
+        for source in range(self.space.inputs + self.space.nodes - 1):
+            rows = outgoing(self.space, source)
+            if factors is None:
+                found.append((mixing[rows], None))
+            else:
+                found.append((mixing[rows] * factors[rows, None], factors[rows]))
+        return found
+
     def draw_channels(self, generator: torch.Generator) -> None:
         """With `split_pick=random`: draw, for every node, which channels go to the operations in the next passes."""
         for split in self.modules():
@@ -299,6 +305,7 @@ class Supernet(nn.Module):
             mixing: mixing weights in place of those of the architecture parameters (one-hot rows give a discrete cell).
         """
         mixing = self.mixing() if mixing is None else mixing
+        by_node = {kind: self._by_node(*both) for kind, both in mixing.items()}
         # All that follows keeps this layout, which is the faster one on CPUs and on tensor cores.
         x = x.contiguous(memory_format=torch.channels_last)
         if self.stem0 is None:
@@ -312,7 +319,7 @@ class Supernet(nn.Module):
                 continue
             one = self.space.inputs == 1
             kind = "cell" if one else "reduce" if cell.splits[0].stride == 2 else "normal"
-            arguments = ((second,) if one else (first, second), *mixing[kind], self.identity_scale)
+            arguments = ((second,) if one else (first, second), by_node[kind], self.identity_scale)
             output = recomputed(cell, *arguments) if self.recompute_cells else cell(*arguments)
             first, second = second, output
         out: Tensor = self.classifier(self.head(second).mean((2, 3)))
