@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cscdarts.fused import Operation, Shared, Stage, convolve, mix
+from cscdarts.fused import Operation, Shared, mix
 from cscdarts.normalise import BatchNorm
+from cscdarts.stage import Stage, convolve
 
 
 def conv_parameter(edges: int, outputs: int, inputs: int, kernel: int) -> nn.Parameter:
