@@ -17,6 +17,8 @@ _WIDE_ENOUGH = 32
 _LANES = 16
 #: Maps from this size on are better off with two passes in memory already at hand than with one in new memory.
 _LARGE = 2**19
+#: torch sums a column of a channels_last map value by value in single precision; longer columns are summed in parts.
+_LONG = 4096
 _kept = threading.local()
 
 
@@ -34,11 +36,18 @@ def scratch(like: Tensor) -> Tensor:
 def matrix(x: Tensor) -> Tensor:
     """x: (n, c, h, w) in channels_last -> a view (n*h*w/f, f*c), f pixels a row."""
     assert x.is_contiguous(memory_format=torch.channels_last)
-    n, c, h, w = x.shape
-    pixels, fold = n * h * w, 1
+    fold = _fold(x)
+    width = fold * x.shape[1]
+    return x.as_strided((x.numel() // width, width), (width, 1))
+
+
+def _fold(x: Tensor) -> int:
+    """How many pixels of x fill a row."""
+    c, fold = x.shape[1], 1
+    pixels = x.numel() // c
     while fold * c < _WIDTH and pixels % (2 * fold) == 0:
         fold *= 2
-    return x.as_strided((pixels // fold, fold * c), (fold * c, 1))
+    return fold
 
 
 def parts(x: Tensor, count: int) -> tuple[Tensor, ...]:
@@ -77,19 +86,21 @@ def statistics(x: Tensor, norm: BatchNorm) -> tuple[Tensor, Tensor]:
     if not norm.training:
         return norm.running_mean, (norm.running_var + norm.eps).rsqrt_()
     c = x.shape[1]
-    if c % _LANES == 0 or c >= _WIDE_ENOUGH:
+    fold = 1 if c % _LANES == 0 or c >= _WIDE_ENOUGH else _fold(x)
+    pixels = x.numel() // c
+    while pixels // fold > _LONG and pixels % (2 * fold) == 0:
+        fold *= 2
+    if fold == 1:
         running_mean, running_var = (norm.running_mean, norm.running_var) if norm.track else (None, None)
         mean, var = torch.batch_norm_update_stats(x, running_mean, running_var, norm.momentum)
         return mean, var.add_(norm.eps).rsqrt_()
-    m = matrix(x)
-    fold = m.shape[1] // c
+    m = x.as_strided((pixels // fold, fold * c), (fold * c, 1))
     means, variances = torch.batch_norm_update_stats(m.t()[None, :, :, None], None, None, norm.momentum)
     between, mean = torch.var_mean(means.view(fold, c), 0, correction=0)
     var = between.add_(variances.view(fold, c).mean(0))
     if norm.track:
-        count = m.shape[0] * fold
         norm.running_mean.lerp_(mean, norm.momentum)
-        norm.running_var.lerp_(var * (count / max(1, count - 1)), norm.momentum)
+        norm.running_var.lerp_(var * (pixels / max(1, pixels - 1)), norm.momentum)
     return mean, var.add_(norm.eps).rsqrt_()
 
 

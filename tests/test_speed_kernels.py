@@ -82,6 +82,22 @@ def test_normalisation_gradient(channels: int, large: bool, weighted: bool, monk
     assert torch.allclose(dot, of_weight, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("long", [4096, 16])
+@pytest.mark.parametrize("channels", [4, 12, 16, 48])
+def test_statistics(channels: int, long: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In parts or whole, of few channels or many: those of torch's batch norm, running ones included."""
+    monkeypatch.setattr(rows, "_LONG", long)
+    x = channels_last(4, channels, 8, 6).add(1)
+    ours, theirs = BatchNorm(channels, affine=False).double(), nn.BatchNorm2d(channels, affine=False).double()
+    mean, inv_std = rows.statistics(x, ours)
+    expected = theirs(x)
+    assert torch.allclose((x - mean[:, None, None]) * inv_std[:, None, None], expected, rtol=1e-10, atol=1e-10)
+    assert theirs.running_mean is not None
+    assert theirs.running_var is not None
+    assert torch.allclose(ours.running_mean, theirs.running_mean, rtol=1e-10, atol=1e-12)
+    assert torch.allclose(ours.running_var, theirs.running_var, rtol=1e-10, atol=1e-12)
+
+
 def test_batch_norm_with_an_expanded_weight() -> None:
     """torch on the CPU gives wrong values for a stride-0 weight on channels_last maps: ours makes it contiguous."""
     x = channels_last(2, 8, 4, 4).float()
