@@ -18,7 +18,7 @@ from cscdarts.fanout import FanOut
 from cscdarts.normalise import BatchNorm
 from cscdarts.spaces import SPACES, Space
 from cscdarts.splitting import shuffle_groups
-from cscdarts.supernet import SearchCell, Supernet, outgoing
+from cscdarts.supernet import SearchCell, Supernet
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
@@ -294,7 +294,7 @@ def copy_weights(oracle: OracleSupernet, supernet: Supernet) -> None:
         _copy_all(theirs.preprocess, ours.preprocess)
         for source, fanout in enumerate(ours.fanouts):
             assert isinstance(fanout, FanOut)
-            edges = [theirs.edges[row] for row in outgoing(ours.space, source)]
+            edges = [theirs.edges[row] for row in ours.space.outgoing[source]]
             for column, op in enumerate(fanout.ops):
                 if op not in fanout.kinds:
                     continue

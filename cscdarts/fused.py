@@ -110,8 +110,7 @@ class _Mix(torch.autograd.Function):
                 rows.add_scaled_(total, p, scale)
         if total is None:
             n, _, h, w = pooled[0][0].shape
-            total = x.new_zeros((n, edges * channels, h, w)).contiguous(memory_format=torch.channels_last)
-            total.add_(shift[:, None, None])
+            total = shift[:, None, None].expand(n, -1, h, w).clone(memory_format=torch.channels_last)
         slices = rows.parts(total, edges)
         for column, (p, mean, _) in enumerate(pooled, len(last)):
             (added,) = rows.parts(p, 1)

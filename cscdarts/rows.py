@@ -33,11 +33,10 @@ def scratch(like: Tensor) -> Tensor:
     return held[like.dtype].as_strided(like.shape, like.stride())
 
 
-def matrix(x: Tensor) -> Tensor:
-    """x: (n, c, h, w) in channels_last -> a view (n*h*w/f, f*c), f pixels a row."""
+def matrix(x: Tensor, fold: int | None = None) -> Tensor:
+    """x: (n, c, h, w) in channels_last -> a view (n*h*w/f, f*c), f pixels a row, by default as many as `_WIDTH` asks for."""
     assert x.is_contiguous(memory_format=torch.channels_last)
-    fold = _fold(x)
-    width = fold * x.shape[1]
+    width = (_fold(x) if fold is None else fold) * x.shape[1]
     return x.as_strided((x.numel() // width, width), (width, 1))
 
 
@@ -52,10 +51,12 @@ def _fold(x: Tensor) -> int:
 
 def parts(x: Tensor, count: int) -> tuple[Tensor, ...]:
     """x: (n, count*c, h, w) in channels_last -> `count` views (n*h*w, c), a pixel a row, channel slices of x."""
-    assert x.is_contiguous(memory_format=torch.channels_last)
-    n, c, h, w = x.shape
-    whole = x.as_strided((n * h * w, c), (c, 1))
-    return (whole,) if count == 1 else whole.chunk(count, dim=1)
+    return matrix(x, 1).chunk(count, dim=1)
+
+
+def _as_map(m: Tensor) -> Tensor:
+    """A matrix (rows, columns) as what torch's batch norm takes: a map of one image (1, columns, rows, 1)."""
+    return m.t()[None, :, :, None]
 
 
 def _across(values: Tensor, m: Tensor) -> Tensor:
@@ -94,8 +95,7 @@ def statistics(x: Tensor, norm: BatchNorm) -> tuple[Tensor, Tensor]:
         running_mean, running_var = (norm.running_mean, norm.running_var) if norm.track else (None, None)
         mean, var = torch.batch_norm_update_stats(x, running_mean, running_var, norm.momentum)
         return mean, var.add_(norm.eps).rsqrt_()
-    m = x.as_strided((pixels // fold, fold * c), (fold * c, 1))
-    means, variances = torch.batch_norm_update_stats(m.t()[None, :, :, None], None, None, norm.momentum)
+    means, variances = torch.batch_norm_update_stats(_as_map(matrix(x, fold)), None, None, norm.momentum)
     between, mean = torch.var_mean(means.view(fold, c), 0, correction=0)
     var = between.add_(variances.view(fold, c).mean(0))
     if norm.track:
@@ -124,15 +124,11 @@ def normalisation_gradient(
             grad, x, weight, None, None, mean, inv_std, True, 0.0, [wanted, True, True]
         )
         return of_x if wanted else None, dot
-    m, folded = matrix(x), (x, grad)
-    fold = m.shape[1] // c
-    if fold > 1:
-        folded = m.t()[None, :, :, None], matrix(grad).t()[None, :, :, None]
+    m, g = matrix(x), matrix(grad)
     _, dot, total = torch.ops.aten.native_batch_norm_backward(
-        folded[1], folded[0], None, None, None, _across(mean, m), _across(inv_std, m), True, 0.0, [False, True, True]
+        _as_map(g), _as_map(m), None, None, None, _across(mean, m), _across(inv_std, m), True, 0.0, [False, True, True]
     )
-    if fold > 1:
-        dot, total = dot.view(fold, c).sum(0), total.view(fold, c).sum(0)
+    dot, total = dot.view(-1, c).sum(0), total.view(-1, c).sum(0)
     if not wanted:
         return None, dot
     of_grad = inv_std if weight is None else inv_std * weight

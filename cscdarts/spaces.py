@@ -5,6 +5,7 @@ cells. `nasbench201` (Dong and Yang 2020): 5 operations, 4 nodes, 6 edges, one k
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 SpaceName = Literal["darts", "nasbench201"]
@@ -32,6 +33,12 @@ class Space:
     def edges(self) -> tuple[tuple[int, int], ...]:
         """All edges (source, target) by target, then source: the row order of the architecture parameters."""
         return tuple((i, self.inputs + j) for j in range(self.nodes) for i in range(self.inputs + j))
+
+    @cached_property
+    def outgoing(self) -> list[list[int]]:
+        """For each node but the last the rows of `edges` that leave it."""
+        nodes = range(self.inputs + self.nodes - 1)
+        return [[row for row, (source, _) in enumerate(self.edges) if source == node] for node in nodes]
 
 
 DARTS = Space(

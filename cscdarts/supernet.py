@@ -14,7 +14,7 @@ from cscdarts.identity import CellIdentity
 from cscdarts.normalise import BatchNorm
 from cscdarts.operations import FactorizedReduce, ReLUConvBN, ResidualReduction
 from cscdarts.recompute import Level, recomputed
-from cscdarts.spaces import SPACES, Space
+from cscdarts.spaces import SPACES
 from cscdarts.splitting import Split, join
 
 #: Mixing weights a cell kind: (edges, operations), and (edges,) factors of edge normalisation or None.
@@ -56,9 +56,8 @@ class SearchCell(nn.Module):
                 else ReLUConvBN(inputs[0], channels, 1, 1, affine=False)
             )
             self.preprocess.append(ReLUConvBN(inputs[1], channels, 1, 1, affine=False))
-        self.rows = [outgoing(space, source) for source in range(space.inputs + space.nodes - 1)]
         self.splits, self.fanouts, self.edge_identities = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        for source, rows in enumerate(self.rows):
+        for source, rows in enumerate(space.outgoing):
             stride = 2 if reduction and source < space.inputs else 1
             split = Split(config, channels, stride)
             self.splits.append(split)
@@ -90,13 +89,12 @@ class SearchCell(nn.Module):
         if self.preprocess:
             states = [layer(s) for layer, s in zip(self.preprocess, previous, strict=True)]
         sums = _NodeSums(config)
-        for source, rows in enumerate(self.rows):
+        for source, (weights, factors) in enumerate(mixing):
+            fanout = self.fanouts[source]
             if source >= space.inputs:
-                states.append(sums.take(len(rows) + 1))
+                states.append(sums.take(len(weights) + 1))
             x = states[source]
             operated, bypass = self.splits[source](x)
-            weights, factors = mixing[source]
-            fanout = self.fanouts[source]
             mixed = recomputed(fanout, operated, weights) if self.recompute_nodes else fanout(operated, weights)
             sums.add_mixed(mixed, bypass, factors)
             if self.identity == "edge" and scale != 0:
@@ -173,11 +171,6 @@ class _NodeSums:
             whole = joined if whole is None else whole + joined
         assert whole is not None
         return whole
-
-
-def outgoing(space: Space, source: int) -> list[int]:
-    """Rows of the architecture parameters whose edges leave a node."""
-    return [row for row, (begin, _) in enumerate(space.edges) if begin == source]
 
 
 class Supernet(nn.Module):
@@ -282,14 +275,10 @@ class Supernet(nn.Module):
 
     def _by_node(self, mixing: Tensor, factors: Tensor | None) -> list[tuple[Tensor, Tensor | None]]:
         """What a `SearchCell` takes, once for all cells of a kind."""
-        found: list[tuple[Tensor, Tensor | None]] = []
-        for source in range(self.space.inputs + self.space.nodes - 1):
-            rows = outgoing(self.space, source)
-            if factors is None:
-                found.append((mixing[rows], None))
-            else:
-                found.append((mixing[rows] * factors[rows, None], factors[rows]))
-        return found
+        if factors is None:
+            return [(mixing[rows], None) for rows in self.space.outgoing]
+        weighted = mixing * factors[:, None]
+        return [(weighted[rows], factors[rows]) for rows in self.space.outgoing]
 
     def draw_channels(self, generator: torch.Generator) -> None:
         """With `split_pick=random`: draw, for every node, which channels go to the operations in the next passes."""
