@@ -80,8 +80,8 @@ class FanOut(nn.Module):
         if not self._may_fuse(x):
             return self._plain(x, operations, weights.index_select(1, self.columns))
         columns = self.columns
-        if not self.training:
-            # A derived cell weighs most operations by 0.
+        if not torch.is_grad_enabled() and not (self.training and any(norm.track for norm in self._norms)):
+            # A discrete cell weighs most operations by 0, and nothing is to be learned from these here.
             some = weights.any(0).tolist()
             used = [place for place, column in enumerate(columns.tolist()) if some[column]] or [0]
             operations, columns = [operations[place] for place in used], columns[used]

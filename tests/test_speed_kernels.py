@@ -169,6 +169,14 @@ def test_fused_equals_plain_in_evaluation(
         assert torch.allclose(fused(x, weights), plain(x, weights), rtol=1e-9, atol=1e-9)
     assert all(torch.equal(value, before[name]) for name, value in fused.state_dict().items())
     assert torch.allclose(fused(x, weights), plain(x, weights), rtol=1e-9, atol=1e-9), "with gradients as well"
+    fused.train(), plain.train()
+    with torch.no_grad(), frozen_statistics(fused), frozen_statistics(plain):
+        assert torch.allclose(fused(x, weights), plain(x, weights), rtol=1e-9, atol=1e-9), "with the batch's statistics"
+    assert all(torch.equal(value, before[name]) for name, value in fused.state_dict().items())
+    with torch.no_grad():
+        fused(x, weights), plain(x, weights)
+    for name, value in plain.state_dict().items():
+        assert torch.allclose(fused.state_dict()[name], value), f"{name}: moves whatever its operation weighs"
 
 
 def test_the_fused_function_is_differentiated_once() -> None:
