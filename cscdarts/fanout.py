@@ -19,9 +19,13 @@ from cscdarts.stage import Stage, convolve
 
 
 def conv_parameter(edges: int, outputs: int, inputs: int, kernel: int) -> nn.Parameter:
-    """Stacked convolution weights (edges, outputs, inputs, k, k), initialised as torch initialises one convolution."""
+    """Stacked convolution weights (edges, outputs, inputs, k, k), initialised as torch initialises one convolution.
+
+    In memory the inputs come last, as in the maps: so the library takes them as they are, and gives their gradient.
+    """
     bound = 1 / math.sqrt(inputs * kernel * kernel)
-    return nn.Parameter(torch.empty(edges, outputs, inputs, kernel, kernel).uniform_(-bound, bound))
+    weight = torch.empty(edges, outputs, inputs, kernel, kernel).uniform_(-bound, bound)
+    return nn.Parameter(weight.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3))
 
 
 class FanOut(nn.Module):

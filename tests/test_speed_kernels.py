@@ -120,6 +120,7 @@ CASES = [
     (NASBENCH201, 3, 6, 1, 8),
     (NASBENCH201, 1, 2, 1, 4),
     (NASBENCH201, 1, 16, 1, 4),
+    (NASBENCH201, 3, 32, 1, 4),
 ]
 
 
