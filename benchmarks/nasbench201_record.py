@@ -107,9 +107,15 @@ def configs(scale: str, dataset: str, data_root: str, device: str) -> Iterator[t
 
 def run(config: RunConfig, folder: RunFolder) -> None:
     """Search and derive, unless done."""
+    import torch
+
     from cscdarts.derive import derive
+    from cscdarts.memory import keep_freed_memory
     from cscdarts.search import search
 
+    keep_freed_memory()
+    if config.runtime.threads:
+        torch.set_num_threads(config.runtime.threads)
     folder.create(config)
     if not folder.has("search"):
         search(config, folder, lambda: False, folder.log)

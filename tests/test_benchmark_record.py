@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks.csv_table import read_csv
-from benchmarks.nasbench201_record import CPU, SEEDS, SETTINGS, configs, summary
+from benchmarks.nasbench201_record import CPU, SEEDS, SETTINGS, configs, run, summary
 from benchmarks.space import official_archs
+from cscdarts.runfolder import RunFolder
 
 RECORD = Path(__file__).parents[1] / "benchmarks" / "records" / "nasbench201-cifar10-cpu.json"
 
@@ -34,6 +36,20 @@ def test_settings_are_the_methods_they_are_called() -> None:
     assert (str(ours.supernet.split_ratio), ours.supernet.identity, ours.search.order) == ("1/4", "cell", 2)
     assert (ours.supernet.channels, ours.supernet.cells, ours.search.epochs) == (16, 5, 50)
     assert by_name["pcdarts"].supernet.edge_norm
+
+
+def test_a_run_takes_the_threads_of_its_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs side by side on two cores, each with a thread a core, take many times as long."""
+    seen: list[int] = []
+    monkeypatch.setattr("cscdarts.search.search", lambda *_: seen.append(torch.get_num_threads()))
+    monkeypatch.setattr("cscdarts.derive.derive", lambda *_: None)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        run(next(configs("cpu", "image-folder", "data", "cpu"))[1], RunFolder(tmp_path / "run"))
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1]
 
 
 def test_summary_by_hand() -> None:
@@ -62,9 +78,9 @@ def test_the_shipped_record_is_what_the_table_says(shared: Path) -> None:
     assert record["data"] == "CIFAR-10 (JPEG copy)"
     assert record["departures"] == CPU
     assert record["summary"] == summary(record["runs"])
-    for run in record["runs"]:
-        assert official_archs()[run["index"]] == run["arch"]
-        for dataset, entry in run["datasets"].items():
-            assert entry["test_acc"] == table.accuracy(dataset, "test")[run["index"]]
-            assert entry["valid_acc"] == table.accuracy(dataset, "valid")[run["index"]]
+    for line in record["runs"]:
+        assert official_archs()[line["index"]] == line["arch"]
+        for dataset, entry in line["datasets"].items():
+            assert entry["test_acc"] == table.accuracy(dataset, "test")[line["index"]]
+            assert entry["valid_acc"] == table.accuracy(dataset, "valid")[line["index"]]
     assert not any(str(part).startswith("/") for part in record["command"].split())
