@@ -219,7 +219,7 @@ def _supernet_agreement(
         held = np.sort(numpy_generator(0, "one-shot cells", cells).choice(held, size=cells, replace=False))
     archs = [official_archs()[index] for index in held.tolist()]
     try:
-        scores = np.array(one_shot_scores(config, folder, [read_cell(arch) for arch in archs], images))
+        scores = np.array(one_shot_scores(config, folder, [read_cell(arch) for arch in archs], images, report))
     except (UserError, KeyError) as error:
         report(f"no one-shot scores: the supernet is not at hand ({error})")
         return {}

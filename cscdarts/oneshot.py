@@ -1,6 +1,7 @@
 """Discrete cells inside the trained supernet: one-hot mixing weights, scored with shared weights."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ from cscdarts.genotype import CellGenotype, Genotype, random_genotype
 from cscdarts.normalise import frozen_statistics
 from cscdarts.runfolder import RunFolder
 from cscdarts.supernet import Mixing, Supernet
+
+#: Seconds between two words on how far a long scoring is.
+_SAY_EVERY = 15
 
 
 def discrete_mixing(supernet: Supernet, genotype: Genotype) -> Mixing:
@@ -64,12 +68,17 @@ def error_pct(supernet: Supernet, source: Source, mixing: Mixing, limit: int | N
 
 
 def one_shot_scores(
-    config: RunConfig, folder: RunFolder, genotypes: Sequence[Genotype], limit: int | None = None
+    config: RunConfig,
+    folder: RunFolder,
+    genotypes: Sequence[Genotype],
+    limit: int | None = None,
+    report: Callable[[str], None] = lambda _: None,
 ) -> list[float]:
     """Validation accuracy in percent of discrete cells inside the run's trained supernet.
 
     Args:
         limit: at most this many validation images.
+        report: is told now and then how many cells are scored: all 15,625 of a space take minutes.
 
     Errors:
         UserError: the run has no supernet (its search is not done, or it sampled at random).
@@ -91,4 +100,10 @@ def one_shot_scores(
     supernet.identity_scale = identity_scale(config, config.search.epochs - 1)
     if config.supernet.split_pick == "random":
         supernet.draw_channels(torch.Generator().manual_seed(0))
-    return [100.0 - error_pct(supernet, valid, discrete_mixing(supernet, g), limit) for g in genotypes]
+    scores, said = [], time.monotonic()
+    for genotype in genotypes:
+        scores.append(100.0 - error_pct(supernet, valid, discrete_mixing(supernet, genotype), limit))
+        if time.monotonic() - said > _SAY_EVERY:
+            said = time.monotonic()
+            report(f"one-shot scores: {len(scores):,} of {len(genotypes):,} cells")
+    return scores

@@ -291,11 +291,14 @@ def test_best_epoch_is_a_switch(tmp_path: Path) -> None:
     assert written["text"] == str(genotype_of_line(config.supernet, folder.alphas()[best]))
 
 
-def test_one_shot_scores_are_reproducible_accuracies(tmp_path: Path) -> None:
+def test_one_shot_scores_are_reproducible_accuracies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = go(tiny(**{"evaluation.epochs": 0}), tmp_path)
     cells = [parse_genotype(f"|{op}~0|+|{op}~0|{op}~1|+|{op}~0|{op}~1|{op}~2|") for op in ("nor_conv_3x3", "none")]
     scores = one_shot_scores(folder.config(), folder, cells)
-    assert scores == one_shot_scores(folder.config(), folder, cells)
+    said: list[str] = []
+    monkeypatch.setattr("cscdarts.oneshot._SAY_EVERY", -1)
+    assert scores == one_shot_scores(folder.config(), folder, cells, report=said.append)
+    assert said[-1] == f"one-shot scores: {len(cells)} of {len(cells)} cells"
     assert all(0 <= score <= 100 for score in scores)
 
 
