@@ -45,6 +45,7 @@ class Setting:
     name: str
     preset: str
     values: tuple[tuple[str, str], ...] = ()
+    scale: str | None = None  # the only one at which it is another run than its neighbour
 
 
 def _csc(ratio: str, identity: str, order: str) -> Setting:
@@ -60,6 +61,11 @@ def _without_none(setting: Setting) -> Setting:
     return Setting(f"{setting.name} without none", setting.preset, setting.values + _WITHOUT_NONE)
 
 
+def _whole_images(setting: Setting) -> Setting:
+    """The reduced scale halves the images' sides; the paper's does not."""
+    return Setting(f"{setting.name}, whole images", setting.preset, (*setting.values, ("data.image_size", "32")), "cpu")
+
+
 #: In the order in which they are run: each group over all seeds before the next, the cheap first order first.
 GROUPS = (
     (Setting("darts1", "darts1"), _csc("1/2", "cell", "1")),
@@ -68,8 +74,14 @@ GROUPS = (
     (_without_none(_csc("1/2", "cell", "1")), _without_none(Setting("darts1", "darts1"))),
     (_csc("1/2", "cell", "2"), Setting("darts2", "darts2"), _csc("1/4", "cell", "2")),
     (_csc("1", "cell", "2"), _csc("1/2", "none", "2"), _csc("1/4", "none", "2")),
+    (_whole_images(_without_none(_csc("1/2", "cell", "1"))), _whole_images(_without_none(Setting("darts1", "darts1")))),
 )
 SETTINGS = tuple(setting for group in GROUPS for setting in group)
+
+
+def settings_of(scale: str) -> tuple[Setting, ...]:
+    """The settings that a scale runs."""
+    return tuple(setting for setting in SETTINGS if setting.scale in (None, scale))
 
 
 def configs(scale: str, dataset: str, data_root: str, device: str) -> Iterator[tuple[Setting, RunConfig]]:
@@ -90,7 +102,7 @@ def configs(scale: str, dataset: str, data_root: str, device: str) -> Iterator[t
         },
     )
     for group in GROUPS:
-        for seed, setting in product(SEEDS, group):
+        for seed, setting in product(SEEDS, (setting for setting in group if setting in settings_of(scale))):
             chosen = with_values(apply_preset(base, setting.preset), dict(setting.values))
             # The protocol sets the schedule for all; a preset's own batch size and rates would make other budgets.
             same: dict[str, Any] = {
@@ -224,7 +236,7 @@ def record(arguments: argparse.Namespace, runs: list[dict[str, Any]], table: Tab
         "environment": {key: here.get(key) for key in ("commit", "python", "torch", "platform", "cpu", "cores", "gpu")},
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "runs_planned": len(SEEDS) * len(SETTINGS),
+        "runs_planned": len(SEEDS) * len(settings_of(arguments.scale)),
         "summary": summary(runs),
         "runs": runs,
     }

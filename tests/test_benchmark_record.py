@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.csv_table import read_csv
-from benchmarks.nasbench201_record import CPU, SEEDS, SETTINGS, configs, run, summary
+from benchmarks.nasbench201_record import CPU, SEEDS, configs, run, settings_of, summary
 from benchmarks.space import official_archs
 from cscdarts.runfolder import RunFolder
 
@@ -18,7 +18,7 @@ RECORD = Path(__file__).parents[1] / "benchmarks" / "records" / "nasbench201-cif
 @pytest.mark.parametrize("scale", ["cpu", "paper"])
 def test_every_setting_is_another_run_on_one_budget(scale: str) -> None:
     found = list(configs(scale, "image-folder", "data", "cpu"))
-    assert len(found) == len(SEEDS) * len(SETTINGS)
+    assert len(found) == len(SEEDS) * len(settings_of(scale))
     assert len({config.hash for _, config in found}) == len(found)
     for key in ("epochs", "batch_size", "lr", "alpha_lr", "momentum", "weight_decay"):
         assert len({getattr(config.search, key) for _, config in found}) == 1
