@@ -61,6 +61,8 @@ def _text(found: dict[str, Any]) -> str:
         f"{entry['rank'] if entry['rank'] is not None else '–':>8}{_shown(entry['percentile']):>12}{_shown(entry['regret']):>9}"
         for name, entry in found["datasets"].items()
     ]
+    if found.get("identity_as_edge") is not None:
+        lines += ["", _with_identity(found["identity_as_edge"])]
     if found.get("kendall_tau") is not None:
         agreement = found["one_shot"]
         lines += [
@@ -75,6 +77,13 @@ def _text(found: dict[str, Any]) -> str:
             f"{baseline['queries'][-1]} queries; reaches this cell after {'–' if matched is None else matched}"
         )
     return "\n".join([*lines, "", found["limits"]])
+
+
+def _with_identity(found: dict[str, Any]) -> str:
+    """The look-up of the cell with its identity connection."""
+    numbers = ", ".join(f"{name} {_shown(entry['test_acc'])}" for name, entry in found["datasets"].items())
+    means = "the same network" if found["exact"] else f"the nearest cell, which lacks its {found['instead_of']}"
+    return f"with the identity as edge from input to output ({means}), cell {found['index']}: test % {numbers}"
 
 
 def _shown(value: float | None) -> str:

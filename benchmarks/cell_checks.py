@@ -6,13 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.space import SIZE, network_classes, official_archs, read_cell
+from benchmarks.space import SIZE, network_classes, official_archs, official_index, read_cell
 from benchmarks.table import Table, percentile, rank, regret
+from cscdarts.genotype import CellGenotype
+from cscdarts.spaces import NASBENCH201
 
 LIMITS = (
     "The benchmark trained these cells without identity connection and without channel split, so a look-up tests only "
     "what the search found, not the network that CSC-DARTS would retrain."
 )
+
+_INPUT_TO_OUTPUT = NASBENCH201.edges.index((0, 3))
 
 
 def describe_cell(table: Table, arch: str | int, epochs: int | None = None, trial: int | None = None) -> dict[str, Any]:
@@ -51,6 +55,37 @@ def dataset_entry(table: Table, dataset: str, index: int, epochs: int | None, tr
         "best_index": best,
         "best_test_acc": json_number(test[best]),
         "query_cost_s": json_number(cost),
+    }
+
+
+def identity_as_edge(table: Table, arch: str, epochs: int | None, trial: int | None) -> dict[str, Any] | None:
+    """What a table says of a cell whose input is added to its output, y = cell(x) + x, as CSC-DARTS retrains it.
+
+    In the table's cells that sum is `skip_connect` on the edge from the input to the output node, in place of that edge's own
+    operation. Without one (`none`), the table's cell is the very network, as long as the channels are not split in evaluation;
+    else it is the nearest that the table holds.
+
+    Returns:
+        `arch`, `index`, `instead_of` (the operation that gave way), `exact`, and `datasets` with `valid_acc`, `test_acc`, `rank`;
+        None where the table does not hold that cell.
+    """
+    ops = list(read_cell(arch).ops)
+    given_way, ops[_INPUT_TO_OUTPUT] = ops[_INPUT_TO_OUTPUT], "skip_connect"
+    index = official_index(CellGenotype(tuple(ops)))
+    if not table.held[index]:
+        return None
+    entries = {
+        dataset: dataset_entry(table, dataset, index, epochs, trial)
+        for dataset in table.datasets
+        if epochs is None or epochs in table.epochs(dataset)
+    }
+    kept = ("valid_acc", "test_acc", "rank")
+    return {
+        "arch": official_archs()[index],
+        "index": index,
+        "instead_of": given_way,
+        "exact": given_way == "none",
+        "datasets": {dataset: {key: entry[key] for key in kept} for dataset, entry in entries.items()},
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.baselines import random_search, regularised_evolution
-from benchmarks.cell_checks import arch_of, dataset_entry, describe_cell, json_number
+from benchmarks.cell_checks import arch_of, dataset_entry, describe_cell, identity_as_edge, json_number
 from benchmarks.sources import open_table
 from benchmarks.space import official_archs, read_cell
 from benchmarks.table import Floats, Table
@@ -101,7 +101,8 @@ def describe_run(
 
     Adds `primary` (the data set nearest to the run's), `trajectory` (the cell that each epoch's alpha would give),
     `kendall_tau` and `top_k_overlap_pct` between one-shot validation scores in the supernet and the table's validation accuracies
-    (`one_shot` holds both), and `baselines` on the same table.
+    (`one_shot` holds both), and `baselines` on the same table; where the retrained network adds each cell's input to its output,
+    `identity_as_edge` (see there).
     """
     config = folder.config()
     if config.supernet.space != "nasbench201":
@@ -126,7 +127,11 @@ def describe_run(
         "spearman_rho": None,
         "top_k_overlap_pct": None,
         "one_shot": None,
+        "identity_as_edge": None,
     }
+    whole = config.supernet.identity_scale == 1 and not config.evaluation.split_eval
+    if config.identity_in("eval") == "cell" and whole:
+        found["identity_as_edge"] = identity_as_edge(table, found["arch"], epochs, trial)
     if cells != 0 and config.search.strategy != "random":
         found |= _supernet_agreement(table, primary, config, folder, (cells, images), epochs, trial, report)
     return found

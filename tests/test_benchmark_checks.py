@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks import checks
 from benchmarks.agreement import agreement_of, kendall_tau, spearman_rho, top_k_overlap_pct
@@ -14,9 +15,11 @@ from benchmarks.checks import check, check_run, describe_run
 from benchmarks.index import write_index
 from benchmarks.space import POWERS, SIZE, index_of_code, official_archs, official_codes, read_cell
 from benchmarks.table import Table
-from cscdarts.config import RunConfig
+from cscdarts.config import EvaluationConfig, RunConfig
 from cscdarts.derive import derive
 from cscdarts.errors import UserError
+from cscdarts.genotype import parse_genotype
+from cscdarts.network import Network
 from cscdarts.overrides import build, with_values
 from cscdarts.runfolder import RunFolder, append_line, read_json, write_json
 from cscdarts.search import search
@@ -134,6 +137,48 @@ def test_a_benchmark_that_holds_a_part_answers_from_it(shared: Path) -> None:
     assert (trial["test_acc"], trial["trial"]) == (91.20, 999)
     with pytest.raises(UserError, match="3 of 15625"):
         check("12", name)
+
+
+FREE = "|nor_conv_3x3~0|+|nor_conv_1x1~0|nor_conv_3x3~1|+|none~0|avg_pool_3x3~1|nor_conv_3x3~2|"
+WITH_SKIP = FREE.replace("none~0", "skip_connect~0")
+
+
+def test_the_identity_is_the_edge_from_input_to_output() -> None:
+    """A cell without that edge and with the identity is the table's cell with `skip_connect` there: equal outputs."""
+    settings = EvaluationConfig(channels=4, cells=2)
+    with_identity, with_edge = (
+        Network(parse_genotype(arch), settings, tiny().supernet, identity, classes=10).double().eval()
+        for arch, identity in ((FREE, "cell"), (WITH_SKIP, "none"))
+    )
+    with_edge.load_state_dict(with_identity.state_dict())
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    assert torch.allclose(with_identity(x)[0], with_edge(x)[0], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("arch", "values", "expected"),
+    [
+        (FREE, {}, ("none", True, WITH_SKIP)),
+        (ALL_CONV, {}, ("nor_conv_3x3", False, ALL_CONV.replace("|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2", "|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2"))),
+        (FREE, {"supernet.identity_phases": "search"}, None),
+        (FREE, {"supernet.identity": "edge"}, None),
+        (FREE, {"supernet.identity_scale": 0.5}, None),
+        (FREE, {"evaluation.split_eval": True}, None),
+    ],
+)  # fmt: skip
+def test_a_run_is_looked_up_with_its_identity_as_well(
+    tmp_path: Path, arch: str, values: dict[str, Any], expected: tuple[str, bool, str] | None
+) -> None:
+    """Where the retrained network adds each whole cell's input to its output."""
+    found = describe_run(drawn(RunFolder(tmp_path / "run"), [arch], tiny(**values)), invented(), cells=0)
+    assert found["arch"] == arch
+    reading = found["identity_as_edge"]
+    if expected is None:
+        assert reading is None
+        return
+    assert (reading["instead_of"], reading["exact"], reading["arch"]) == expected
+    table = invented()
+    assert reading["datasets"]["digits"]["test_acc"] == table.accuracy("digits", "test")[table.index(expected[2])]
 
 
 def test_the_trajectory_follows_alpha(tmp_path: Path) -> None:
