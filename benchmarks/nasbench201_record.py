@@ -140,6 +140,7 @@ def entry(setting: Setting, folder: RunFolder, table: Table) -> dict[str, Any]:
     found = describe_run(folder, table, cells=50, images=500)
     search = read_json(folder.file("search.json"))
     kept = ("valid_acc", "test_acc", "rank", "percentile", "regret")
+    carried = found["identity_as_edge"]
     return {
         "setting": setting.name,
         "method": config.labels.method,
@@ -151,6 +152,11 @@ def entry(setting: Setting, folder: RunFolder, table: Table) -> dict[str, Any]:
         "arch": found["arch"],
         "index": found["index"],
         "datasets": {name: {key: values[key] for key in kept} for name, values in found["datasets"].items()},
+        "identity_as_edge": carried
+        and {
+            **{key: carried[key] for key in ("arch", "index", "instead_of", "exact")},
+            "test_acc": {name: values["test_acc"] for name, values in carried["datasets"].items()},
+        },
         "cifar10_test_acc_by_epoch": [line["test_acc"] for line in found["trajectory"]],
         "kendall_tau": found["kendall_tau"],
         "top_k_overlap_pct": found["top_k_overlap_pct"],
@@ -172,6 +178,9 @@ def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 values = [run["datasets"][name][key] for run in chosen]
                 line[f"{name}_{key}_mean"] = round(float(np.mean(values)), 3)
                 line[f"{name}_{key}_sd"] = round(float(np.std(values, ddof=1)), 3) if len(values) > 1 else None
+        carried = [run["identity_as_edge"]["test_acc"]["cifar10"] for run in chosen if run["identity_as_edge"]]
+        line["cifar10_identity_as_edge_mean"] = round(float(np.mean(carried)), 3) if carried else None
+        line["cifar10_identity_as_edge_sd"] = round(float(np.std(carried, ddof=1)), 3) if len(carried) > 1 else None
         taus = [run["kendall_tau"] for run in chosen if run["kendall_tau"] is not None]
         line["kendall_tau_mean"] = round(float(np.mean(taus)), 3) if taus else None
         line["search_time_s_mean"] = round(float(np.mean([run["search"]["search_time_s"] for run in chosen])), 1)

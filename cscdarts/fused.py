@@ -113,7 +113,7 @@ class _Mix(torch.autograd.Function):
             total = shift[:, None, None].expand(n, -1, h, w).clone(memory_format=torch.channels_last)
         slices = rows.parts(total, edges)
         for column, (p, mean, _) in enumerate(pooled, len(last)):
-            (added,) = rows.parts(p, 1)
+            added = rows.matrix(p, 1)
             for edge, target in enumerate(slices):
                 if mean is None:
                     target.add_(added, alpha=plain[column][edge])
@@ -297,22 +297,22 @@ class _Backward:
         parts, factors = self.parts, self.factors[column]
         if self.needs_weights:
             if statistics is None:
-                (source,) = rows.parts(p, 1)
+                source = rows.matrix(p, 1)
             else:
                 mean, inv_std = statistics
-                (source,) = rows.parts(rows.affine(p, inv_std, -mean * inv_std, rows.scratch(p)), 1)
+                source = rows.matrix(rows.affine(p, inv_std, -mean * inv_std, rows.scratch(p)), 1)
             # Whole sums: with several threads torch is slow to sum a tall matrix over its rows.
             self.of_weights.append(torch.stack([(part * source).sum() for part in parts]))
         if not self.needs_x:
             return
         if shared.pool is None and statistics is None and self.of_x is not None:
-            (target,) = rows.parts(self.of_x, 1)
+            target = rows.matrix(self.of_x, 1)
             for part, factor in zip(parts, factors, strict=True):
                 target.add_(part, alpha=factor)
             return
         n, _, h, w = self.grad.shape
         grad = self.grad.new_empty((n, h, w, self.channels)).permute(0, 3, 1, 2)
-        (target,) = rows.parts(grad, 1)
+        target = rows.matrix(grad, 1)
         torch.mul(parts[0], factors[0], out=target)
         for part, factor in zip(parts[1:], factors[1:], strict=True):
             target.add_(part, alpha=factor)

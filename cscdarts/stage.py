@@ -35,9 +35,9 @@ class Stage:
 
 def convolve(y: Tensor, stage: Stage, edges: int) -> Tensor:
     """The stage's convolutions; y: (n, c, h, w), with a depthwise one (n, e*c, h, w) -> (n, e*c, h/s, w/s)."""
-    point = stage.point.flatten(0, 1)
     if _is_product(stage):
-        return _product(y, point[:, :, 0, 0].t())
+        return _product(y, stage.point.view(-1, y.shape[1]).t())
+    point = stage.point.flatten(0, 1)
     if stage.depth is None:
         return F.conv2d(y, point, None, stage.stride, stage.padding)
     y = F.conv2d(y, stage.depth.flatten(0, 1), None, stage.stride, stage.padding, stage.dilation, y.shape[1])
@@ -65,14 +65,14 @@ def convolve_backward(
     x: (n, c, h, w), the node's output, for its shape and layout.
     """
     need_depth, need_point = need
-    point = stage.point.flatten(0, 1)
-    size = [stage.stride] * 2, [stage.padding] * 2, [1, 1], False, [0, 0], 1
     if _is_product(stage):
-        of_input = _product(grad, point[:, :, 0, 0]) if deeper else None
+        of_input = _product(grad, stage.point.view(-1, x.shape[1])) if deeper else None
         if not need_point:
             return of_input, None, None
         assert y is not None
         return of_input, None, (rows.matrix(grad, 1).t() @ rows.matrix(y, 1)).view_as(stage.point)
+    point = stage.point.flatten(0, 1)
+    size = [stage.stride] * 2, [stage.padding] * 2, [1, 1], False, [0, 0], 1
     if stage.depth is None:
         results = torch.ops.aten.convolution_backward(
             grad, x if y is None else y, point, None, *size, [deeper, need_point, False]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.cell_checks import identity_as_edge
 from benchmarks.csv_table import read_csv
 from benchmarks.nasbench201_record import CPU, SEEDS, configs, run, settings_of, summary
 from benchmarks.space import official_archs
@@ -59,6 +60,7 @@ def test_summary_by_hand() -> None:
             "setting": "darts1",
             "seed": seed,
             "datasets": dict.fromkeys(("cifar10", "cifar100", "imagenet16-120"), entry),
+            "identity_as_edge": {"test_acc": {"cifar10": accuracy + 1}} if tau else None,
             "kendall_tau": tau,
             "search": {"search_time_s": 10.0 * seed},
         }
@@ -67,6 +69,7 @@ def test_summary_by_hand() -> None:
     assert (found["setting"], found["n"]) == ("darts1", 2)
     assert (found["cifar10_test_acc_mean"], found["cifar10_test_acc_sd"]) == (92.0, 2.828)
     assert (found["kendall_tau_mean"], found["search_time_s_mean"]) == (0.5, 15.0)
+    assert (found["cifar10_identity_as_edge_mean"], found["cifar10_identity_as_edge_sd"]) == (91.0, None)
     (single,) = summary([line(1, 90.0, None)])
     assert single["cifar10_test_acc_sd"] is None
     assert single["kendall_tau_mean"] is None
@@ -83,4 +86,11 @@ def test_the_shipped_record_is_what_the_table_says(shared: Path) -> None:
         for dataset, entry in line["datasets"].items():
             assert entry["test_acc"] == table.accuracy(dataset, "test")[line["index"]]
             assert entry["valid_acc"] == table.accuracy(dataset, "valid")[line["index"]]
+        assert (line["identity_as_edge"] is not None) == (line["identity"] == "cell")
+        if line["identity_as_edge"] is not None:
+            expected = identity_as_edge(table, line["arch"], None, None)
+            assert expected is not None
+            found = expected.pop("datasets")
+            test_acc = {dataset: entry["test_acc"] for dataset, entry in found.items()}
+            assert line["identity_as_edge"] == {**expected, "test_acc": test_acc}
     assert not any(str(part).startswith("/") for part in record["command"].split())
