@@ -223,16 +223,11 @@ def _write_failure(folder: RunFolder, stage: str, kind: str, message: str, text:
 
 def _prepare(config: RunConfig, folder: RunFolder, threads: int | None) -> None:
     """Record the surroundings and set the number of threads."""
-    import torch
-
     from cscdarts.distributed import World, resolve_device
     from cscdarts.environment import describe
-    from cscdarts.memory import keep_freed_memory
+    from cscdarts.running import settle
 
-    keep_freed_memory()
-    threads = config.runtime.threads or threads
-    if threads:
-        torch.set_num_threads(threads)
+    settle(config, threads)
     if int(os.environ.get("RANK", "0")) == 0:
         device = resolve_device(config.runtime.device, World())
         now = describe(str(device))

@@ -74,18 +74,14 @@ def identity_as_edge(table: Table, arch: str, epochs: int | None, trial: int | N
     index = official_index(CellGenotype(tuple(ops)))
     if not table.held[index]:
         return None
-    entries = {
-        dataset: dataset_entry(table, dataset, index, epochs, trial)
-        for dataset in table.datasets
-        if epochs is None or epochs in table.epochs(dataset)
-    }
+    found = describe_cell(table, index, epochs, trial)
     kept = ("valid_acc", "test_acc", "rank")
     return {
-        "arch": official_archs()[index],
+        "arch": found["arch"],
         "index": index,
         "instead_of": given_way,
         "exact": given_way == "none",
-        "datasets": {dataset: {key: entry[key] for key in kept} for dataset, entry in entries.items()},
+        "datasets": {dataset: {key: entry[key] for key in kept} for dataset, entry in found["datasets"].items()},
     }
 
 

@@ -101,8 +101,9 @@ def configs(scale: str, dataset: str, data_root: str, device: str) -> Iterator[t
             **({"runtime.threads": 1, **CPU} if scale == "cpu" else {}),
         },
     )
+    chosen_settings = settings_of(scale)
     for group in GROUPS:
-        for seed, setting in product(SEEDS, (setting for setting in group if setting in settings_of(scale))):
+        for seed, setting in product(SEEDS, [setting for setting in group if setting in chosen_settings]):
             chosen = with_values(apply_preset(base, setting.preset), dict(setting.values))
             # The protocol sets the schedule for all; a preset's own batch size and rates would make other budgets.
             same: dict[str, Any] = {
@@ -119,15 +120,11 @@ def configs(scale: str, dataset: str, data_root: str, device: str) -> Iterator[t
 
 def run(config: RunConfig, folder: RunFolder) -> None:
     """Search and derive, unless done."""
-    import torch
-
     from cscdarts.derive import derive
-    from cscdarts.memory import keep_freed_memory
+    from cscdarts.running import settle
     from cscdarts.search import search
 
-    keep_freed_memory()
-    if config.runtime.threads:
-        torch.set_num_threads(config.runtime.threads)
+    settle(config)
     folder.create(config)
     if not folder.has("search"):
         search(config, folder, lambda: False, folder.log)
@@ -175,17 +172,22 @@ def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         line: dict[str, Any] = {"setting": setting.name, "n": len(chosen)}
         for name in ("cifar10", "cifar100", "imagenet16-120"):
             for key in ("valid_acc", "test_acc"):
-                values = [run["datasets"][name][key] for run in chosen]
-                line[f"{name}_{key}_mean"] = round(float(np.mean(values)), 3)
-                line[f"{name}_{key}_sd"] = round(float(np.std(values, ddof=1)), 3) if len(values) > 1 else None
+                line |= _spread(f"{name}_{key}", [run["datasets"][name][key] for run in chosen])
         carried = [run["identity_as_edge"]["test_acc"]["cifar10"] for run in chosen if run["identity_as_edge"]]
-        line["cifar10_identity_as_edge_mean"] = round(float(np.mean(carried)), 3) if carried else None
-        line["cifar10_identity_as_edge_sd"] = round(float(np.std(carried, ddof=1)), 3) if len(carried) > 1 else None
+        line |= _spread("cifar10_identity_as_edge", carried)
         taus = [run["kendall_tau"] for run in chosen if run["kendall_tau"] is not None]
         line["kendall_tau_mean"] = round(float(np.mean(taus)), 3) if taus else None
         line["search_time_s_mean"] = round(float(np.mean([run["search"]["search_time_s"] for run in chosen])), 1)
         lines.append(line)
     return lines
+
+
+def _spread(name: str, values: list[float]) -> dict[str, float | None]:
+    """Mean and standard deviation, None where there are too few values."""
+    return {
+        f"{name}_mean": round(float(np.mean(values)), 3) if values else None,
+        f"{name}_sd": round(float(np.std(values, ddof=1)), 3) if len(values) > 1 else None,
+    }
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from cscdarts.checkpoint import load_checkpoint, save_checkpoint
 from cscdarts.config import EvaluationConfig, RunConfig, SearchConfig
 from cscdarts.distributed import join_world, resolve_device, same_for_all
 from cscdarts.errors import NumericalError, Stopped
+from cscdarts.memory import keep_freed_memory
 from cscdarts.runfolder import RunFolder
 
 #: Several processes agree on stopping only every so many steps: agreement is a message.
@@ -27,6 +28,14 @@ def sgd(parameters: Sequence[nn.Parameter], settings: SearchConfig | EvaluationC
     return torch.optim.SGD(
         parameters, settings.lr, settings.momentum, weight_decay=settings.weight_decay, nesterov=settings.nesterov
     )
+
+
+def settle(config: RunConfig, threads: int | None = None) -> None:
+    """Set this process up for a run: its number of threads (`threads` where the configuration names none), its allocator."""
+    keep_freed_memory()
+    threads = config.runtime.threads or threads
+    if threads:
+        torch.set_num_threads(threads)
 
 
 class Running:
