@@ -164,7 +164,7 @@ def _trace(model: nn.Module, images: Tensor) -> dict[str, list[tuple[Conv, int]]
         assert isinstance(layer, nn.Linear)
         found["fixed"].append((Conv(layer.in_features, layer.out_features, 1, 1, 1, 1), 1))
 
-    def on_fanout(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def on_fanout(layer: nn.Module, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
         assert isinstance(layer, FanOut)
         height, width = inputs[0].shape[2:]
         for op in layer.ops:

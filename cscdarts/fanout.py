@@ -64,7 +64,7 @@ class FanOut(nn.Module):
         self._plan = [(op[:3] if "pool" in op else None, self._kind(op)) for op in self.active]
         self._norms = [layer for layer in self.modules() if isinstance(layer, BatchNorm)]
 
-    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+    def forward(self, x: Tensor, weights: Tensor) -> tuple[Tensor, ...]:
         """Apply the mixed operation of each edge.
 
         Args:
@@ -72,11 +72,11 @@ class FanOut(nn.Module):
             weights: (e, k) mixing weights, a row for each edge, a column for each operation.
 
         Returns:
-            (n, e*c, h/stride, w/stride), edge after edge.
+            for each edge (n, c, h/stride, w/stride).
         """
         if not self.active:
             n, _, h, w = x.shape
-            return x.new_zeros((n, self.edges * self.channels, h // self.stride, w // self.stride))
+            return (x.new_zeros((n, self.channels, h // self.stride, w // self.stride)),) * self.edges
         operations = [
             kind.stages() if isinstance(kind, Convolutions) else Shared(pool, kind, self.stride)
             for pool, kind in self._plan
@@ -114,7 +114,7 @@ class FanOut(nn.Module):
             and not any(norm.sync for norm in self._norms)
         )
 
-    def _plain(self, x: Tensor, operations: Sequence[Operation], weights: Tensor) -> Tensor:
+    def _plain(self, x: Tensor, operations: Sequence[Operation], weights: Tensor) -> tuple[Tensor, ...]:
         """The same by plain autograd."""
         active = F.relu(x)
         total: Tensor | None = None
@@ -136,7 +136,7 @@ class FanOut(nn.Module):
                 mixed = last.norm(convolve(y, last, self.edges), weight.repeat_interleave(self.channels))
             total = mixed if total is None else total + mixed
         assert total is not None
-        return total
+        return torch.split(total, self.channels, dim=1)
 
 
 class Convolutions(nn.Module):

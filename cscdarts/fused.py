@@ -39,7 +39,7 @@ class Shared:
 Operation = Sequence[Stage] | Shared
 
 
-def mix(x: Tensor, operations: Sequence[Operation], weights: Tensor, columns: Tensor) -> Tensor:
+def mix(x: Tensor, operations: Sequence[Operation], weights: Tensor, columns: Tensor) -> tuple[Tensor, ...]:
     """sum_o w_o * o(x) of every edge.
 
     Args:
@@ -50,7 +50,7 @@ def mix(x: Tensor, operations: Sequence[Operation], weights: Tensor, columns: Te
         columns: (k,), the column of each operation in them.
 
     Returns:
-        (n, e*c, h/s, w/s), the edges' sums side by side, in channels_last.
+        for each edge its sum (n, c, h/s, w/s) in channels_last, or a slice of channels of such a map.
     """
     tensors = [
         tensor
@@ -68,7 +68,7 @@ class _Mix(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, operations: tuple[Operation, ...], columns: Tensor, x: Tensor, weights: Tensor, *tensors: Tensor
-    ) -> Tensor:
+    ) -> tuple[Tensor, ...]:
         x = x.contiguous(memory_format=torch.channels_last)
         edges, channels = weights.shape[0], x.shape[1]
         inputs = _Inputs(x, edges)
@@ -111,26 +111,25 @@ class _Mix(torch.autograd.Function):
         if total is None:
             n, _, h, w = pooled[0][0].shape
             total = shift[:, None, None].expand(n, -1, h, w).clone(memory_format=torch.channels_last)
-        slices = rows.parts(total, edges)
+        mixed = total.chunk(edges, dim=1)
         for column, (p, mean, _) in enumerate(pooled, len(last)):
-            added = rows.matrix(p, 1)
-            for edge, target in enumerate(slices):
+            for edge, target in enumerate(mixed):
                 if mean is None:
-                    target.add_(added, alpha=plain[column][edge])
+                    target.add_(p, alpha=plain[column][edge])
                 else:
-                    target.addcmul_(added, scales[column].view(edges, channels)[edge])
+                    rows.add_scaled_(target, p, scales[column].view(edges, channels)[edge])
         ctx.operations, ctx.count, ctx.rectified = operations, len(tensors), rectified
         ctx.factors, ctx.columns, ctx.like = plain, columns, weights.shape
         ctx.save_for_backward(source_map, wide, *tensors, *kept)
-        return total
+        return mixed
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, wide, *rest = ctx.saved_tensors
         kept, needs = iter(rest[ctx.count :]), iter(ctx.needs_input_grad[4:])
         needs_x, needs_weights = ctx.needs_input_grad[2:4]
-        back = _Backward(grad, x, wide, ctx.factors, ctx.rectified, needs_x, needs_weights)
+        back = _Backward(grads, x, wide, ctx.factors, ctx.rectified, needs_x, needs_weights)
         convolutional, shared = _sorted(ctx.operations)
         outputs = [[(next(kept), next(kept), next(kept)) for _ in operation] for operation in convolutional]
         needed = [[(next(needs), next(needs)) for _ in operation] for operation in convolutional]
@@ -144,7 +143,7 @@ class _Mix(torch.autograd.Function):
             back.pooling(column, source, p, indices, statistics)
         of_weights: Tensor | None = None
         if needs_weights:
-            of_weights = grad.new_zeros(ctx.like).index_copy_(1, ctx.columns, torch.stack(back.of_weights, dim=1))
+            of_weights = wide.new_zeros(ctx.like).index_copy_(1, ctx.columns, torch.stack(back.of_weights, dim=1))
         return None, None, back.of_x, of_weights, *of_tensors
 
 
@@ -211,7 +210,7 @@ class _Backward:
 
     def __init__(
         self,
-        grad: Tensor,
+        grads: Sequence[Tensor],
         x: Tensor,
         wide: Tensor,
         factors: list[list[float]],
@@ -219,11 +218,12 @@ class _Backward:
         needs_x: bool,
         needs_weights: bool,
     ) -> None:
-        self.grad = grad.contiguous(memory_format=torch.channels_last)
+        # Edge by edge they lie in one piece each, which is what is read once for the sums over edges.
+        self.parts = [grad.contiguous(memory_format=torch.channels_last) for grad in grads]
+        self.grad = self.parts[0] if len(grads) == 1 else torch.cat(self.parts, dim=1)
         self.x, self.needs_x = x, needs_x
         self.wide, self.factors = wide, factors
         self.edges, self.channels = len(factors[0]), x.shape[1]
-        self.parts = rows.parts(self.grad, self.edges)
         self.inputs = _Inputs(x, self.edges, active=x if rectified else None)
         self.needs_weights = needs_weights
         self.of_weights: list[Tensor] = []
@@ -296,26 +296,21 @@ class _Backward:
         """Walk back through a pooling or the identity; p: (n, c, h, w), its map before normalisation, if it is read."""
         parts, factors = self.parts, self.factors[column]
         if self.needs_weights:
-            if statistics is None:
-                source = rows.matrix(p, 1)
-            else:
+            source = p
+            if statistics is not None:
                 mean, inv_std = statistics
-                source = rows.matrix(rows.affine(p, inv_std, -mean * inv_std, rows.scratch(p)), 1)
-            # Whole sums: with several threads torch is slow to sum a tall matrix over its rows.
-            self.of_weights.append(torch.stack([(part * source).sum() for part in parts]))
+                source = rows.affine(p, inv_std, -mean * inv_std, rows.scratch(p))
+            source = rows.flat(source)
+            self.of_weights.append(torch.stack([torch.dot(rows.flat(part), source) for part in parts]))
         if not self.needs_x:
             return
         if shared.pool is None and statistics is None and self.of_x is not None:
-            target = rows.matrix(self.of_x, 1)
             for part, factor in zip(parts, factors, strict=True):
-                target.add_(part, alpha=factor)
+                self.of_x.add_(part, alpha=factor)
             return
-        n, _, h, w = self.grad.shape
-        grad = self.grad.new_empty((n, h, w, self.channels)).permute(0, 3, 1, 2)
-        target = rows.matrix(grad, 1)
-        torch.mul(parts[0], factors[0], out=target)
+        grad = parts[0] * factors[0]
         for part, factor in zip(parts[1:], factors[1:], strict=True):
-            target.add_(part, alpha=factor)
+            grad.add_(part, alpha=factor)
         if statistics is not None:
             through, _ = rows.normalisation_gradient(grad, p, *statistics, None)
             assert through is not None

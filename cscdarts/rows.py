@@ -40,6 +40,11 @@ def matrix(x: Tensor, fold: int | None = None) -> Tensor:
     return x.as_strided((x.numel() // width, width), (width, 1))
 
 
+def flat(x: Tensor) -> Tensor:
+    """x: (n, c, h, w) in channels_last -> its values as they lie, a view (n*h*w*c,)."""
+    return x.as_strided((x.numel(),), (1,))
+
+
 def _fold(x: Tensor) -> int:
     """How many pixels of x fill a row."""
     c, fold = x.shape[1], 1
@@ -47,11 +52,6 @@ def _fold(x: Tensor) -> int:
     while fold * c < _WIDTH and pixels % (2 * fold) == 0:
         fold *= 2
     return fold
-
-
-def parts(x: Tensor, count: int) -> tuple[Tensor, ...]:
-    """x: (n, count*c, h, w) in channels_last -> `count` views (n*h*w, c), a pixel a row, channel slices of x."""
-    return matrix(x, 1).chunk(count, dim=1)
 
 
 def _as_map(m: Tensor) -> Tensor:
@@ -74,9 +74,12 @@ def affine(x: Tensor, scale: Tensor, shift: Tensor, out: Tensor | None = None) -
 
 
 def add_scaled_(total: Tensor, x: Tensor, scale: Tensor) -> None:
-    """total += x * scale per channel, in place; total and x: (n, c, h, w), scale: (c,)."""
-    target = matrix(total)
-    target.addcmul_(matrix(x), _across(scale, target))
+    """total += x * scale per channel, in place; maps (n, c, h, w), total may be a slice of channels; scale: (c,)."""
+    if total.is_contiguous(memory_format=torch.channels_last):
+        target = matrix(total)
+        target.addcmul_(matrix(x), _across(scale, target))
+    else:
+        total.permute(0, 2, 3, 1).addcmul_(x.permute(0, 2, 3, 1), scale)
 
 
 def statistics(x: Tensor, norm: BatchNorm) -> tuple[Tensor, Tensor]:

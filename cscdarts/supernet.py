@@ -5,6 +5,8 @@ one input and gives its last node. Architecture parameters: `alphas[kind]` of sh
 of `Space.edges`; with edge normalisation also `betas[kind]` of shape (edges,).
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -92,14 +94,14 @@ class SearchCell(nn.Module):
         for source, (weights, factors) in enumerate(mixing):
             fanout = self.fanouts[source]
             if source >= space.inputs:
-                states.append(sums.take(len(weights) + 1))
+                states.append(sums.take())
             x = states[source]
             operated, bypass = self.splits[source](x)
             mixed = recomputed(fanout, operated, weights) if self.recompute_nodes else fanout(operated, weights)
             sums.add_mixed(mixed, bypass, factors)
             if self.identity == "edge" and scale != 0:
                 self._add_edge_identity(sums, source, x, scale, factors)
-        states.append(sums.take(1))
+        states.append(sums.take())
         output = torch.cat(states[space.inputs :], dim=1) if space.inputs == 2 else states[-1]
         if self.cell_identity is not None and scale != 0:
             carried = self.cell_identity(previous[-1])
@@ -113,38 +115,41 @@ class SearchCell(nn.Module):
         layer = self.edge_identities[source]
         if isinstance(layer, FanOut):
             weights = x.new_full((layer.edges,), scale) if factors is None else scale * factors
-            sums.whole.add_stack(layer(x, weights[:, None]))
+            sums.whole.add_each(layer(x, weights[:, None]))
         else:
             sums.whole.add(x if scale == 1 else scale * x, factors)
 
 
 class _Pending:
-    """Sums of what has arrived at the nodes that are not complete: the same map for all, and a stack of a map for each."""
+    """Sums of what has arrived at the nodes that are not complete: the same map for all, and one for each."""
 
     def __init__(self) -> None:
         self.common: Tensor | None = None
-        self.stack: Tensor | None = None
+        self.parts: list[Tensor] = []
+        self.arrived = 0  # how many maps are in each of the parts
 
     def add(self, part: Tensor, factors: Tensor | None) -> None:
         """Add part: (n, c, h, w) to each node, times its factor if factors: (nodes,) are given."""
         if factors is not None:
-            self.add_stack(torch.cat([factor * part for factor in factors.unbind()], dim=1))
+            self.add_each([factor * part for factor in factors.unbind()])
         else:
             self.common = part if self.common is None else self.common + part
 
-    def add_stack(self, parts: Tensor) -> None:
-        """Add parts: (n, nodes*c, h, w), one after the other to each node; parts is overwritten."""
-        self.stack = parts if self.stack is None else parts.add_(self.stack)
+    def add_each(self, parts: Sequence[Tensor]) -> None:
+        """Add to each node its own map (n, c, h, w)."""
+        if self.arrived == 0:
+            self.parts = list(parts)
+        elif self.arrived == 1:
+            self.parts = [total + part for total, part in zip(self.parts, parts, strict=True)]
+        else:  # sums of our own
+            self.parts = [total.add_(part) for total, part in zip(self.parts, parts, strict=True)]
+        self.arrived += 1
 
-    def take(self, nodes: int) -> Tensor | None:
+    def take(self) -> Tensor | None:
         """The sum of the first of the nodes still pending, (n, c, h, w), which is complete now."""
-        if self.stack is None:
+        if not self.parts:
             return self.common
-        first, rest = self.stack, None
-        if nodes > 1:
-            c = self.stack.shape[1] // nodes
-            first, rest = torch.split_with_sizes(self.stack, [c, (nodes - 1) * c], dim=1)
-        self.stack = rest
+        first = self.parts.pop(0)
         return first if self.common is None else first + self.common
 
 
@@ -155,17 +160,17 @@ class _NodeSums:
         self.config = config
         self.mixed, self.bypass, self.whole = _Pending(), _Pending(), _Pending()
 
-    def add_mixed(self, mixed: Tensor, bypass: Tensor | None, factors: Tensor | None) -> None:
-        """Add a node's mixed operations (n, e*c1, h, w), factors included, and what bypasses them (n, c - c1, h, w)."""
+    def add_mixed(self, mixed: Sequence[Tensor], bypass: Tensor | None, factors: Tensor | None) -> None:
+        """Add a node's mixed operations (n, c1, h, w), factors included, and what bypasses them (n, c - c1, h, w)."""
         if bypass is None:
-            self.whole.add_stack(mixed)
+            self.whole.add_each(mixed)
         else:
-            self.mixed.add_stack(mixed)
+            self.mixed.add_each(mixed)
             self.bypass.add(bypass, factors)
 
-    def take(self, nodes: int) -> Tensor:
+    def take(self) -> Tensor:
         """The value (n, c, h, w) of the first of the pending nodes."""
-        whole, mixed, bypass = (pending.take(nodes) for pending in (self.whole, self.mixed, self.bypass))
+        whole, mixed, bypass = (pending.take() for pending in (self.whole, self.mixed, self.bypass))
         if mixed is not None:
             joined = join(mixed, bypass, self.config.split_ratio, self.config.shuffle)
             whole = joined if whole is None else whole + joined
