@@ -125,7 +125,7 @@ def _supernet(config: Any, classes: int, size: int, image_channels: int, batch: 
     if config.supernet.split_pick == "random":
         model.draw_channels(torch.Generator().manual_seed(0))
     images, labels = torch.randn(batch, image_channels, size, size), torch.zeros(batch, dtype=torch.long)
-    with only_gradients_of(model, model.weights()):
+    with only_gradients_of(list(model.parameters()), model.weights()):
         saved = saved_bytes(model, lambda: torch.nn.functional.cross_entropy(model(images), labels), (images, labels))
     return {
         "params_m": counted.params / 1e6,

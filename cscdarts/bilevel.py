@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from cscdarts.config import SearchConfig
 from cscdarts.data import Batch
 from cscdarts.fanout import FanOut
-from cscdarts.normalise import flag_set, frozen_statistics
+from cscdarts.normalise import batch_norms, flag_set
 from cscdarts.supernet import Supernet
 
 #: Gradients of the mean loss over a batch with respect to some parameters, averaged over all processes.
@@ -32,10 +32,9 @@ Gradients = Callable[[Batch, Sequence[nn.Parameter]], list[Tensor]]
 
 
 @contextmanager
-def only_gradients_of(supernet: Supernet, chosen: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Let only the chosen parameters require gradients, so that a pass keeps nothing for the others."""
+def only_gradients_of(parameters: Sequence[nn.Parameter], chosen: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Of a model's parameters let only the chosen ones require gradients, so that a pass keeps nothing for the others."""
     wanted = {id(parameter) for parameter in chosen}
-    parameters = list(supernet.parameters())
     before = [parameter.requires_grad for parameter in parameters]
     for parameter in parameters:
         parameter.requires_grad_(id(parameter) in wanted)
@@ -80,6 +79,8 @@ class ArchitectureStep:
     ) -> None:
         self.supernet, self.config, self.optimizer, self.gradients = supernet, config, optimizer, gradients
         self.weights, self.architecture = supernet.weights(), supernet.architecture()
+        self.parameters = [*self.weights, *self.architecture]
+        self.norms = batch_norms(supernet)  # to go through all modules takes as long as a node's operations
 
     def gradient(self, train: Batch, valid: Batch, lr: float) -> list[Tensor]:
         """The gradient, one tensor for each architecture parameter.
@@ -89,7 +90,7 @@ class ArchitectureStep:
             lr: the weights' present learning rate, which is xi when `xi=lr`.
         """
         xi = lr if self.config.xi == "lr" else float(self.config.xi)
-        with frozen_statistics(self.supernet):
+        with flag_set(self.norms, "track", False):
             if self.config.order == 1 or xi == 0:
                 return self.gradients(valid, self.architecture)
             with restored(self.weights):
@@ -109,7 +110,7 @@ class ArchitectureStep:
         with torch.no_grad():
             for weight, change in zip(self.weights, step, strict=True):
                 weight.sub_(change, alpha=xi)
-        both = self.gradients(valid, [*self.weights, *self.architecture])
+        both = self.gradients(valid, self.parameters)
         return both[: len(self.weights)], both[len(self.weights) :]
 
     def unrolled_step(self, train: Batch) -> list[Tensor]:
@@ -142,7 +143,7 @@ class ArchitectureStep:
 
     def exact_product(self, train: Batch, direction: list[Tensor]) -> list[Tensor]:
         """H v by differentiating twice; costs the graph of the gradient."""
-        with plain_autograd(self.supernet), only_gradients_of(self.supernet, [*self.weights, *self.architecture]):
+        with plain_autograd(self.supernet), only_gradients_of(self.parameters, self.parameters):
             loss = nn.functional.cross_entropy(self.supernet(train[0]), train[1])
             first = torch.autograd.grad(loss, self.weights, create_graph=True)
             inner = torch.stack([(g * v).sum() for g, v in zip(first, direction, strict=True)]).sum()
@@ -151,7 +152,7 @@ class ArchitectureStep:
 
     def product_cosine(self, train: Batch, valid: Batch, lr: float) -> float:
         """Cosine between the finite-difference and the exact H v at this point: how far eps can be trusted."""
-        with frozen_statistics(self.supernet):
+        with flag_set(self.norms, "track", False):
             with restored(self.weights):
                 direction, _ = self.look_ahead(train, valid, lr if self.config.xi == "lr" else float(self.config.xi))
             near = torch.cat([t.flatten() for t in self.finite_difference(train, direction)])
@@ -161,9 +162,9 @@ class ArchitectureStep:
     def hessian_eigenvalue(self, valid: Batch, iterations: int = 12) -> float:
         """Largest-magnitude eigenvalue of the Hessian of L_val in alpha by power iteration (Zela et al. 2020)."""
         with (
-            frozen_statistics(self.supernet),
+            flag_set(self.norms, "track", False),
             plain_autograd(self.supernet),
-            only_gradients_of(self.supernet, self.architecture),
+            only_gradients_of(self.parameters, self.architecture),
         ):
             loss = nn.functional.cross_entropy(self.supernet(valid[0]), valid[1])
             first = torch.autograd.grad(loss, self.architecture, create_graph=True)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cscdarts.fused import Operation, Shared, mix
+from cscdarts.mixing import EdgeWeights
 from cscdarts.normalise import BatchNorm
 from cscdarts.stage import Stage, convolve
 
@@ -59,17 +60,28 @@ class FanOut(nn.Module):
                 self.kinds[op] = BatchNorm(channels, affine=False)
         # In the order that `mix` wants; `none` costs nothing.
         self.active = sorted((op for op in ops if op != "none"), key=self._rank)
-        self.register_buffer("columns", torch.tensor([ops.index(op) for op in self.active]), persistent=False)
+        self.register_buffer(
+            "columns", torch.tensor([ops.index(op) for op in self.active], dtype=torch.long), persistent=False
+        )
         # Looked up once: a node's calls are counted in microseconds.
         self._plan = [(op[:3] if "pool" in op else None, self._kind(op)) for op in self.active]
         self._norms = [layer for layer in self.modules() if isinstance(layer, BatchNorm)]
 
-    def forward(self, x: Tensor, weights: Tensor) -> tuple[Tensor, ...]:
+    def weigh(self, weights: Tensor, factors: Tensor | None = None) -> EdgeWeights:
+        """Mixing weights as this node, and the same one of each cell of its kind, takes them.
+
+        Args:
+            weights: (e, m), a row for each edge, a column for each of `ops`.
+            factors: (e,) factors of edge normalisation, which the weights have in them, or None for 1.
+        """
+        return EdgeWeights(weights.t().index_select(0, self.columns), factors)
+
+    def forward(self, x: Tensor, weights: EdgeWeights) -> tuple[Tensor, ...]:
         """Apply the mixed operation of each edge.
 
         Args:
             x: (n, c, h, w), the node's output (its share for the operations).
-            weights: (e, k) mixing weights, a row for each edge, a column for each operation.
+            weights: mixing weights from `weigh`.
 
         Returns:
             for each edge (n, c, h/stride, w/stride).
@@ -82,14 +94,12 @@ class FanOut(nn.Module):
             for pool, kind in self._plan
         ]
         if not self._may_fuse(x):
-            return self._plain(x, operations, weights.index_select(1, self.columns))
-        columns = self.columns
+            return self._plain(x, operations, weights.chosen)
         if not torch.is_grad_enabled() and not (self.training and any(norm.track for norm in self._norms)):
             # A discrete cell weighs most operations by 0, and nothing is to be learned from these here.
-            some = weights.any(0).tolist()
-            used = [place for place, column in enumerate(columns.tolist()) if some[column]] or [0]
-            operations, columns = [operations[place] for place in used], columns[used]
-        return mix(x, operations, weights, columns)
+            used = [place for place, row in enumerate(weights.numbers) if any(row)] or [0]
+            operations, weights = [operations[place] for place in used], weights.only(used)
+        return mix(x, operations, weights)
 
     def _kind(self, op: str) -> "Convolutions | BatchNorm | None":
         kind = self.kinds[op] if op in self.kinds else None  # noqa: SIM401 (a ModuleDict has no get)
@@ -118,7 +128,7 @@ class FanOut(nn.Module):
         """The same by plain autograd."""
         active = F.relu(x)
         total: Tensor | None = None
-        for operation, weight in zip(operations, weights.unbind(1), strict=True):
+        for operation, weight in zip(operations, weights.unbind(0), strict=True):
             if isinstance(operation, Shared):
                 pooled = x
                 if operation.pool == "max":

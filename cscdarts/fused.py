@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cscdarts import pooling, rows
+from cscdarts import pointwise, pooling, rows
+from cscdarts.mixing import EdgeWeights
 from cscdarts.normalise import BatchNorm
 from cscdarts.stage import Stage, convolve, convolve_backward
 
@@ -39,15 +40,14 @@ class Shared:
 Operation = Sequence[Stage] | Shared
 
 
-def mix(x: Tensor, operations: Sequence[Operation], weights: Tensor, columns: Tensor) -> tuple[Tensor, ...]:
+def mix(x: Tensor, operations: Sequence[Operation], weights: EdgeWeights) -> tuple[Tensor, ...]:
     """sum_o w_o * o(x) of every edge.
 
     Args:
         x: (n, c, h, w), the node's output, before ReLU.
         operations: k operations, those with convolutions first, those without normalisation last; a ReLU precedes each
             `Stage`.
-        weights: (e, m) mixing weights.
-        columns: (k,), the column of each operation in them.
+        weights: mixing weights of e edges, a row for each operation.
 
     Returns:
         for each edge its sum (n, c, h/s, w/s) in channels_last, or a slice of channels of such a map.
@@ -59,7 +59,31 @@ def mix(x: Tensor, operations: Sequence[Operation], weights: Tensor, columns: Te
         for stage in operation
         for tensor in (stage.depth, stage.point)
     ]
-    return _Mix.apply(tuple(operations), columns, x, weights, *tensors)  # type: ignore[no-any-return]
+    return _Mix.apply(tuple(operations), weights, x, weights.chosen, *tensors)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class _Last:
+    """The last map of a convolutional operation and its statistics, or with `filters` what they convolve to it.
+
+    Attributes:
+        x: (n, e*c, h, w), or with filters: (e*c, c) their input (n, c, h, w).
+        mean, inv_std: (e*c,), of the operation's last map, before normalisation.
+    """
+
+    x: Tensor
+    mean: Tensor
+    inv_std: Tensor
+    filters: Tensor | None
+
+    def add(self, total: Tensor | None, scale: Tensor, shift: Tensor) -> Tensor:
+        """total + scale * map per channel, in place; without a total scale * map + shift."""
+        if self.filters is not None:
+            return pointwise.weighted(self.x, self.filters, scale, shift if total is None else rows.matrix(total, 1))
+        if total is None:
+            return rows.affine(self.x, scale, shift)
+        rows.add_scaled_(total, self.x, scale)
+        return total
 
 
 class _Mix(torch.autograd.Function):
@@ -67,25 +91,33 @@ class _Mix(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, operations: tuple[Operation, ...], columns: Tensor, x: Tensor, weights: Tensor, *tensors: Tensor
+        ctx: Any, operations: tuple[Operation, ...], weights: EdgeWeights, x: Tensor, chosen: Tensor, *tensors: Tensor
     ) -> tuple[Tensor, ...]:
         x = x.contiguous(memory_format=torch.channels_last)
-        edges, channels = weights.shape[0], x.shape[1]
+        edges, channels = chosen.shape[1], x.shape[1]
         inputs = _Inputs(x, edges)
         convolutional, shared = _sorted(operations)
         learns_mixing, learns_weights = ctx.needs_input_grad[3], any(ctx.needs_input_grad[4:])
         kept: list[Tensor] = []
-        last: list[tuple[Tensor, Tensor, Tensor]] = []  # each convolutional operation's last map and its statistics
+        last: list[_Last] = []
         for operation in convolutional:
             y = inputs.of(operation[0])
+            if pointwise.applies(operation[0]):
+                stage = operation[0]
+                filters = stage.point.view(-1, channels)
+                mean, inv_std, *moments = pointwise.statistics(y, filters, stage.norm)
+                last.append(_Last(y, mean, inv_std, filters))
+                kept += (*moments, inv_std)
+                continue
             for stage in operation[:-1]:
                 p = convolve(y, stage, edges)
                 mean, inv_std = rows.statistics(p, stage.norm)
                 y = rows.affine(p, inv_std, -mean * inv_std).relu_()
                 kept += (p, mean, inv_std)
             p = convolve(y, operation[-1], edges)
-            last.append((p, *rows.statistics(p, operation[-1].norm)))
-            kept += last[-1]
+            mean, inv_std = rows.statistics(p, operation[-1].norm)
+            last.append(_Last(p, mean, inv_std, None))
+            kept += (p, mean, inv_std)
         # Of the node's output only the signs are read again, unless the mixing weights learn: relu(x) has them too.
         rectified = learns_weights and not learns_mixing and inputs.active is not None
         source_map = inputs.active if rectified else x
@@ -99,15 +131,11 @@ class _Mix(torch.autograd.Function):
             again = source.norm is not None or learns_mixing
             kept += (p if again else p.new_empty(0), indices, *(s for s in statistics if s is not None))
 
-        chosen = weights.t().index_select(0, columns)
-        wide, plain = _wide(chosen, channels), chosen.tolist()
+        wide, plain = weights.wide(channels), weights.numbers
         scales, shift = _scales(wide, edges, last, pooled)
         total: Tensor | None = None
-        for (p, _, _), scale in zip(last, scales, strict=False):
-            if total is None:
-                total = rows.affine(p, scale, shift)
-            else:
-                rows.add_scaled_(total, p, scale)
+        for end, scale in zip(last, scales, strict=False):
+            total = end.add(total, scale, shift)
         if total is None:
             n, _, h, w = pooled[0][0].shape
             total = shift[:, None, None].expand(n, -1, h, w).clone(memory_format=torch.channels_last)
@@ -119,7 +147,7 @@ class _Mix(torch.autograd.Function):
                 else:
                     rows.add_scaled_(target, p, scales[column].view(edges, channels)[edge])
         ctx.operations, ctx.count, ctx.rectified = operations, len(tensors), rectified
-        ctx.factors, ctx.columns, ctx.like = plain, columns, weights.shape
+        ctx.factors = plain
         ctx.save_for_backward(source_map, wide, *tensors, *kept)
         return mixed
 
@@ -143,7 +171,7 @@ class _Mix(torch.autograd.Function):
             back.pooling(column, source, p, indices, statistics)
         of_weights: Tensor | None = None
         if needs_weights:
-            of_weights = wide.new_zeros(ctx.like).index_copy_(1, ctx.columns, torch.stack(back.of_weights, dim=1))
+            of_weights = back.of_chosen()
         return None, None, back.of_x, of_weights, *of_tensors
 
 
@@ -155,7 +183,7 @@ def _sorted(operations: tuple[Operation, ...]) -> tuple[list[Sequence[Stage]], l
 def _scales(
     wide: Tensor,
     edges: int,
-    last: list[tuple[Tensor, Tensor, Tensor]],
+    last: list[_Last],
     pooled: list[tuple[Tensor, Tensor | None, Tensor | None]],
 ) -> tuple[Tensor, Tensor]:
     """Normalisation and mixing weight in one: sum_o w_o * x_hat_o = sum_o scale_o * x_o + shift.
@@ -163,19 +191,13 @@ def _scales(
     Returns:
         scales (normalised operations, e*c) and shift (e*c,).
     """
-    means = [m for _, m, _ in last] + [m for _, m, _ in pooled if m is not None for _ in range(edges)]
-    inv_stds = [s for _, _, s in last] + [s for _, _, s in pooled if s is not None for _ in range(edges)]
+    means = [o.mean for o in last] + [m for _, m, _ in pooled if m is not None for _ in range(edges)]
+    inv_stds = [o.inv_std for o in last] + [s for _, _, s in pooled if s is not None for _ in range(edges)]
     if not means:
         return wide, wide.new_zeros(wide.shape[1])
     scales = torch.cat(inv_stds).view(-1, wide.shape[1])
     scales = scales * wide[: len(scales)]
     return scales, (scales * torch.cat(means).view_as(scales)).sum(0).neg_()
-
-
-def _wide(weights: Tensor, channels: int) -> Tensor:
-    """(k, e) -> (k, e*c): an edge's weight for each of its channels."""
-    # Of one edge a reshape would be a view of stride 0, which torch's batch norm reads wrongly on channels_last maps.
-    return weights.unsqueeze(2).expand(-1, -1, channels).contiguous().view(weights.shape[0], -1)
 
 
 class _Inputs:
@@ -205,7 +227,8 @@ class _Backward:
 
     Attributes:
         of_x: the gradient of x so far, or None.
-        of_weights: the gradients of the mixing weights so far, (e,) for each operation, if they are needed.
+        dots, sums: the gradients of the mixing weights so far, if they are needed: of operations with convolutions channel
+            by channel (e*c,), of the others edge by edge.
     """
 
     def __init__(
@@ -226,7 +249,8 @@ class _Backward:
         self.edges, self.channels = len(factors[0]), x.shape[1]
         self.inputs = _Inputs(x, self.edges, active=x if rectified else None)
         self.needs_weights = needs_weights
-        self.of_weights: list[Tensor] = []
+        self.dots: list[Tensor] = []
+        self.sums: list[Tensor] = []
         self.of_x: Tensor | None = None
         self.of_active: Tensor | None = None  # of relu(x), through convolutions that read it directly
         self.of_copies: Tensor | None = None  # (n, e*c, h, w), through depthwise convolutions, for each edge by itself
@@ -248,6 +272,8 @@ class _Backward:
         Returns:
             the gradients of the stages' weights, in the order of `needed`.
         """
+        if pointwise.applies(operation[0]):
+            return self.pointwise(column, operation[0], outputs[0], needed[0])
         grads: list[Tensor | None] = []
         of_output = self.grad
         for number in reversed(range(len(operation))):
@@ -258,7 +284,7 @@ class _Backward:
                 of_output, *outputs[number], self.wide[column] if last else None, wanted=deeper or any(need)
             )
             if last and self.needs_weights:
-                self.of_weights.append(dot.view(self.edges, self.channels).sum(1))
+                self.dots.append(dot)
             if grad is None:
                 return [*[None] * (2 * number + 2), *grads]
             y: Tensor | None = None
@@ -277,8 +303,26 @@ class _Backward:
             elif stage.depth is not None:
                 self.of_copies = of_input if self.of_copies is None else self.of_copies.add_(of_input)
             else:
-                self.of_active = of_input if self.of_active is None else self.of_active.add_(of_input)
+                self.add_to_active(of_input)
         return grads
+
+    def pointwise(
+        self, column: int, stage: Stage, kept: tuple[Tensor, Tensor, Tensor], need: tuple[bool, bool]
+    ) -> list[Tensor | None]:
+        """Walk back through a 1x1 convolution that left no map."""
+        of_active, of_filters, dot = pointwise.gradients(
+            self.grad, self.inputs.of(stage), stage.point.view(-1, self.channels), kept, self.wide[column],
+            (self.needs_x, need[1]),
+        )  # fmt: skip
+        if self.needs_weights:
+            self.dots.append(dot)
+        if of_active is not None:
+            self.add_to_active(of_active)
+        return [None, None if of_filters is None else of_filters.view_as(stage.point)]
+
+    def add_to_active(self, grad: Tensor) -> None:
+        """Add to the gradient of relu(x)."""
+        self.of_active = grad if self.of_active is None else self.of_active.add_(grad)
 
     def finish_active(self) -> None:
         """Sum over the edges what came through the convolutions and take it through the ReLU."""
@@ -301,7 +345,7 @@ class _Backward:
                 mean, inv_std = statistics
                 source = rows.affine(p, inv_std, -mean * inv_std, rows.scratch(p))
             source = rows.flat(source)
-            self.of_weights.append(torch.stack([torch.dot(rows.flat(part), source) for part in parts]))
+            self.sums += [torch.dot(rows.flat(part), source) for part in parts]
         if not self.needs_x:
             return
         if shared.pool is None and statistics is None and self.of_x is not None:
@@ -317,6 +361,13 @@ class _Backward:
             grad = through
         grad = pooling.pool_gradient(grad, self.x, indices, shared.pool, shared.stride)
         self.of_x = grad if self.of_x is None else self.of_x.add_(grad)
+
+    def of_chosen(self) -> Tensor:
+        """The gradients of the mixing weights, (k, e)."""
+        found = [torch.stack(self.dots).view(-1, self.edges, self.channels).sum(2)] if self.dots else []
+        if self.sums:
+            found.append(torch.stack(self.sums).view(-1, self.edges))
+        return torch.cat(found)
 
 
 def _through_relu_(grad: Tensor, of: Tensor) -> Tensor:

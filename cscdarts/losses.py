@@ -51,7 +51,8 @@ class SupernetGradients:
         world: World,
         replayed: bool = False,
     ) -> None:
-        self.supernet, self.forward, self.world, self.replayed = supernet, forward, world, replayed
+        self.forward, self.world, self.replayed = forward, world, replayed
+        self.parameters = list(supernet.parameters())
         self.precision: Precision = precision
         self.accumulate = accumulate
         self.scale = 4096.0 if precision == "fp16" else 1.0
@@ -62,7 +63,7 @@ class SupernetGradients:
         images, labels = batch
         sums: list[Tensor] | None = None
         losses, wrong = [], []
-        with only_gradients_of(self.supernet, parameters):
+        with only_gradients_of(self.parameters, parameters):
             for part, answers in zip(images.chunk(self.accumulate), labels.chunk(self.accumulate), strict=True):
                 with autocast(part.device, self.precision):
                     logits = self.forward(part)

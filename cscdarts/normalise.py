@@ -49,6 +49,12 @@ class BatchNorm(nn.Module):
             mean, var = mean.clone(), var.clone()
         return F.batch_norm(x, mean, var, weight, self.bias, self.training, self.momentum, self.eps)
 
+    def track_batch(self, mean: Tensor, var: Tensor, count: int) -> None:
+        """Move the running statistics, if they are tracked, towards a batch's mean and biased variance of `count` values."""
+        if self.track:
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var * (count / max(1, count - 1)), self.momentum)
+
 
 @contextmanager
 def frozen_statistics(model: nn.Module) -> Iterator[None]:
@@ -57,8 +63,13 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
     For passes at perturbed weights: the look-ahead passes of the second-order step would otherwise move the running
     statistics towards weights that are never kept.
     """
-    with flag_set((layer for layer in model.modules() if isinstance(layer, BatchNorm)), "track", False):
+    with flag_set(batch_norms(model), "track", False):
         yield
+
+
+def batch_norms(model: nn.Module) -> list[BatchNorm]:
+    """All normalisations of a model."""
+    return [layer for layer in model.modules() if isinstance(layer, BatchNorm)]
 
 
 @contextmanager
@@ -95,11 +106,7 @@ def _synchronised(layer: BatchNorm, x: Tensor, weight: Tensor | None) -> Tensor:
     shared: Tensor = _SumOverProcesses.apply(local)
     mean, square = shared / torch.distributed.get_world_size()
     var = (square - mean * mean).clamp_min(0)
-    if layer.track:
-        count = x.numel() // x.shape[1] * torch.distributed.get_world_size()
-        with torch.no_grad():
-            layer.running_mean.lerp_(mean.detach(), layer.momentum)
-            layer.running_var.lerp_(var.detach() * (count / max(1, count - 1)), layer.momentum)
+    layer.track_batch(mean.detach(), var.detach(), x.numel() // x.shape[1] * torch.distributed.get_world_size())
     factor = (var + layer.eps).rsqrt() if weight is None else (var + layer.eps).rsqrt() * weight
     shift = -mean * factor if layer.bias is None else layer.bias - mean * factor
     out: Tensor = x * factor[None, :, None, None] + shift[None, :, None, None]

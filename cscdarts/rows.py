@@ -40,6 +40,12 @@ def matrix(x: Tensor, fold: int | None = None) -> Tensor:
     return x.as_strided((x.numel() // width, width), (width, 1))
 
 
+def as_map(m: Tensor, like: Tensor) -> Tensor:
+    """m: (n*h*w, d), a pixel of `like`: (n, c, h, w) a row -> (n, d, h, w) in channels_last."""
+    n, _, h, w = like.shape
+    return m.view(n, h, w, m.shape[1]).permute(0, 3, 1, 2)
+
+
 def flat(x: Tensor) -> Tensor:
     """x: (n, c, h, w) in channels_last -> its values as they lie, a view (n*h*w*c,)."""
     return x.as_strided((x.numel(),), (1,))
@@ -54,7 +60,7 @@ def _fold(x: Tensor) -> int:
     return fold
 
 
-def _as_map(m: Tensor) -> Tensor:
+def _as_one_map(m: Tensor) -> Tensor:
     """A matrix (rows, columns) as what torch's batch norm takes: a map of one image (1, columns, rows, 1)."""
     return m.t()[None, :, :, None]
 
@@ -98,12 +104,10 @@ def statistics(x: Tensor, norm: BatchNorm) -> tuple[Tensor, Tensor]:
         running_mean, running_var = (norm.running_mean, norm.running_var) if norm.track else (None, None)
         mean, var = torch.batch_norm_update_stats(x, running_mean, running_var, norm.momentum)
         return mean, var.add_(norm.eps).rsqrt_()
-    means, variances = torch.batch_norm_update_stats(_as_map(matrix(x, fold)), None, None, norm.momentum)
+    means, variances = torch.batch_norm_update_stats(_as_one_map(matrix(x, fold)), None, None, norm.momentum)
     between, mean = torch.var_mean(means.view(fold, c), 0, correction=0)
     var = between.add_(variances.view(fold, c).mean(0))
-    if norm.track:
-        norm.running_mean.lerp_(mean, norm.momentum)
-        norm.running_var.lerp_(var * (pixels / max(1, pixels - 1)), norm.momentum)
+    norm.track_batch(mean, var, pixels)
     return mean, var.add_(norm.eps).rsqrt_()
 
 
@@ -129,7 +133,16 @@ def normalisation_gradient(
         return of_x if wanted else None, dot
     m, g = matrix(x), matrix(grad)
     _, dot, total = torch.ops.aten.native_batch_norm_backward(
-        _as_map(g), _as_map(m), None, None, None, _across(mean, m), _across(inv_std, m), True, 0.0, [False, True, True]
+        _as_one_map(g),
+        _as_one_map(m),
+        None,
+        None,
+        None,
+        _across(mean, m),
+        _across(inv_std, m),
+        True,
+        0.0,
+        [False, True, True],
     )
     dot, total = dot.view(-1, c).sum(0), total.view(-1, c).sum(0)
     if not wanted:

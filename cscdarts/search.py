@@ -331,7 +331,7 @@ class SearchRun(Running):
     def _saved_bytes(self) -> int:
         """Bytes kept for the backward pass of a weight step on this run's batch."""
         batch = next(self.train.batches(0))
-        with only_gradients_of(self.supernet, self.weights), frozen_statistics(self.supernet):
+        with only_gradients_of(list(self.supernet.parameters()), self.weights), frozen_statistics(self.supernet):
             return saved_bytes(
                 self.supernet, lambda: torch.nn.functional.cross_entropy(self.supernet(batch[0]), batch[1]), batch
             )

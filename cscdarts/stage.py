@@ -32,10 +32,16 @@ class Stage:
     padding: int
     dilation: int = 1
 
+    @property
+    def is_product(self) -> bool:
+        """Whether it is a 1x1 convolution alone, on a CPU: a product of matrices."""
+        plain = self.depth is None and self.point.shape[3] == 1 and self.stride == 1
+        return plain and self.point.device.type == "cpu"
+
 
 def convolve(y: Tensor, stage: Stage, edges: int) -> Tensor:
     """The stage's convolutions; y: (n, c, h, w), with a depthwise one (n, e*c, h, w) -> (n, e*c, h/s, w/s)."""
-    if _is_product(stage):
+    if _as_product(stage):
         return _product(y, stage.point.view(-1, y.shape[1]).t())
     point = stage.point.flatten(0, 1)
     if stage.depth is None:
@@ -44,11 +50,8 @@ def convolve(y: Tensor, stage: Stage, edges: int) -> Tensor:
     return F.conv2d(y, point, groups=edges)
 
 
-def _is_product(stage: Stage) -> bool:
-    """Whether a convolution is quicker as a matrix product: on a CPU, 1x1 on channels enough to fill registers."""
-    _, _, channels, kernel, _ = stage.point.shape
-    plain = stage.depth is None and kernel == 1 and stage.stride == 1
-    return plain and channels >= _PRODUCT_CHANNELS and stage.point.device.type == "cpu"
+def _as_product(stage: Stage) -> bool:
+    return stage.is_product and stage.point.shape[2] >= _PRODUCT_CHANNELS
 
 
 def _product(x: Tensor, factors: Tensor) -> Tensor:
@@ -65,7 +68,7 @@ def convolve_backward(
     x: (n, c, h, w), the node's output, for its shape and layout.
     """
     need_depth, need_point = need
-    if _is_product(stage):
+    if _as_product(stage):
         of_input = _product(grad, stage.point.view(-1, x.shape[1])) if deeper else None
         if not need_point:
             return of_input, None, None

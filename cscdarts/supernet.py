@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cscdarts.config import SupernetConfig
 from cscdarts.fanout import FanOut
 from cscdarts.identity import CellIdentity
+from cscdarts.mixing import EdgeWeights
 from cscdarts.normalise import BatchNorm
 from cscdarts.operations import FactorizedReduce, ReLUConvBN, ResidualReduction
 from cscdarts.recompute import Level, recomputed
@@ -74,13 +75,25 @@ class SearchCell(nn.Module):
             else None
         )
 
-    def forward(self, previous: tuple[Tensor, ...], mixing: list[tuple[Tensor, Tensor | None]], scale: float) -> Tensor:
+    def weigh(self, mixing: Tensor, factors: Tensor | None) -> list[EdgeWeights]:
+        """Mixing weights node by node, as this cell and all others of its kind take them.
+
+        Args:
+            mixing: (edges, operations); factors: (edges,) of edge normalisation, or None for 1.
+        """
+        if factors is not None:
+            mixing = mixing * factors[:, None]
+        return [
+            fanout.weigh(mixing[rows], None if factors is None else factors[rows])  # type: ignore[operator]
+            for fanout, rows in zip(self.fanouts, self.space.outgoing, strict=True)
+        ]
+
+    def forward(self, previous: tuple[Tensor, ...], mixing: list[EdgeWeights], scale: float) -> Tensor:
         """Compute the cell.
 
         Args:
             previous: outputs of the two cells before (`darts`) or of the one before (`nasbench201`).
-            mixing: for each node its outgoing edges' weights of the operations, (e, operations), and factors of edge
-                normalisation (e,), which the weights have in them, or None for 1.
+            mixing: each node's mixing weights, from `weigh`.
             scale: the identity's scale; 0 is the same as no identity.
 
         Returns:
@@ -91,16 +104,16 @@ class SearchCell(nn.Module):
         if self.preprocess:
             states = [layer(s) for layer, s in zip(self.preprocess, previous, strict=True)]
         sums = _NodeSums(config)
-        for source, (weights, factors) in enumerate(mixing):
+        for source, weights in enumerate(mixing):
             fanout = self.fanouts[source]
             if source >= space.inputs:
                 states.append(sums.take())
             x = states[source]
             operated, bypass = self.splits[source](x)
             mixed = recomputed(fanout, operated, weights) if self.recompute_nodes else fanout(operated, weights)
-            sums.add_mixed(mixed, bypass, factors)
+            sums.add_mixed(mixed, bypass, weights.factors)
             if self.identity == "edge" and scale != 0:
-                self._add_edge_identity(sums, source, x, scale, factors)
+                self._add_edge_identity(sums, source, x, scale, weights.factors)
         states.append(sums.take())
         output = torch.cat(states[space.inputs :], dim=1) if space.inputs == 2 else states[-1]
         if self.cell_identity is not None and scale != 0:
@@ -115,7 +128,7 @@ class SearchCell(nn.Module):
         layer = self.edge_identities[source]
         if isinstance(layer, FanOut):
             weights = x.new_full((layer.edges,), scale) if factors is None else scale * factors
-            sums.whole.add_each(layer(x, weights[:, None]))
+            sums.whole.add_each(layer(x, layer.weigh(weights[:, None])))
         else:
             sums.whole.add(x if scale == 1 else scale * x, factors)
 
@@ -278,13 +291,6 @@ class Supernet(nn.Module):
             mixed[kind] = (alpha.softmax(-1), factors)
         return mixed
 
-    def _by_node(self, mixing: Tensor, factors: Tensor | None) -> list[tuple[Tensor, Tensor | None]]:
-        """What a `SearchCell` takes, once for all cells of a kind."""
-        if factors is None:
-            return [(mixing[rows], None) for rows in self.space.outgoing]
-        weighted = mixing * factors[:, None]
-        return [(weighted[rows], factors[rows]) for rows in self.space.outgoing]
-
     def draw_channels(self, generator: torch.Generator) -> None:
         """With `split_pick=random`: draw, for every node, which channels go to the operations in the next passes."""
         for split in self.modules():
@@ -299,7 +305,7 @@ class Supernet(nn.Module):
             mixing: mixing weights in place of those of the architecture parameters (one-hot rows give a discrete cell).
         """
         mixing = self.mixing() if mixing is None else mixing
-        by_node = {kind: self._by_node(*both) for kind, both in mixing.items()}
+        weights: dict[str, list[EdgeWeights]] = {}
         # All that follows keeps this layout, which is the faster one on CPUs and on tensor cores.
         x = x.contiguous(memory_format=torch.channels_last)
         if self.stem0 is None:
@@ -312,8 +318,11 @@ class Supernet(nn.Module):
                 second = cell(second)
                 continue
             one = self.space.inputs == 1
+            # Once for all cells of a kind, and outside of what is computed again.
             kind = "cell" if one else "reduce" if cell.splits[0].stride == 2 else "normal"
-            arguments = ((second,) if one else (first, second), by_node[kind], self.identity_scale)
+            if kind not in weights:
+                weights[kind] = cell.weigh(*mixing[kind])
+            arguments = ((second,) if one else (first, second), weights[kind], self.identity_scale)
             output = recomputed(cell, *arguments) if self.recompute_cells else cell(*arguments)
             first, second = second, output
         out: Tensor = self.classifier(self.head(second).mean((2, 3)))

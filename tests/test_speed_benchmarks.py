@@ -32,7 +32,7 @@ def test_fan_out(
     x = torch.randn(batch, channels, size, size).contiguous(memory_format=torch.channels_last).requires_grad_()
     weights = torch.full((edges, len(layer.ops)), 1 / len(layer.ops), requires_grad=step == "alpha")
     wanted = [x, *layer.parameters()] if step == "weight" else [x, weights]
-    grads = benchmark(lambda: torch.autograd.grad(torch.stack(layer(x, weights)).sum(), wanted))
+    grads = benchmark(lambda: torch.autograd.grad(torch.stack(layer(x, layer.weigh(weights))).sum(), wanted))
     assert all(grad.isfinite().all() for grad in grads)
 
 

@@ -124,7 +124,9 @@ CASES = [
     (NASBENCH201, 3, 6, 1, 8),
     (NASBENCH201, 1, 2, 1, 4),
     (NASBENCH201, 1, 16, 1, 4),
+    (NASBENCH201, 3, 16, 1, 8),
     (NASBENCH201, 3, 32, 1, 4),
+    (NASBENCH201, 2, 48, 1, 4),
 ]
 
 
@@ -145,7 +147,7 @@ def test_fused_equals_plain(space: Space, edges: int, channels: int, stride: int
         }  # fmt: skip
         for tensor in (x, weights, *own):
             tensor.requires_grad_(any(tensor is w for w in wanted[needed]))
-        y = torch.cat(layer(x, weights), dim=1)
+        y = torch.cat(layer(x, layer.weigh(weights)), dim=1)
         grad = torch.ones_like(y).cumsum(1) / y.shape[1] - 0.3
         found.append([y, *torch.autograd.grad(y * y, wanted[needed], grad), *layer.buffers()])
     assert all_close(*found)
@@ -160,7 +162,7 @@ def test_fused_equals_plain_in_evaluation(
     fused = fan_out(space, edges, channels, stride)
     x = channels_last(4, channels, size, size)
     weights = torch.randn(edges, len(space.ops), dtype=torch.float64).softmax(1)
-    fused(x, weights)  # running statistics of its own
+    fused(x, fused.weigh(weights))  # running statistics of its own
     fused.eval()
     plain = copy.deepcopy(fused)
     plain.plain = True
@@ -170,15 +172,15 @@ def test_fused_equals_plain_in_evaluation(
         weights = F.one_hot(torch.full((edges,), space.ops.index("none")), len(space.ops)).double()
     before = {name: value.clone() for name, value in fused.state_dict().items()}
     with torch.no_grad():
-        assert all_close(fused(x, weights), plain(x, weights))
+        assert all_close(fused(x, fused.weigh(weights)), plain(x, plain.weigh(weights)))
     assert all(torch.equal(value, before[name]) for name, value in fused.state_dict().items())
-    assert all_close(fused(x, weights), plain(x, weights)), "with gradients as well"
+    assert all_close(fused(x, fused.weigh(weights)), plain(x, plain.weigh(weights))), "with gradients as well"
     fused.train(), plain.train()
     with torch.no_grad(), frozen_statistics(fused), frozen_statistics(plain):
-        assert all_close(fused(x, weights), plain(x, weights)), "with the batch's statistics"
+        assert all_close(fused(x, fused.weigh(weights)), plain(x, plain.weigh(weights))), "with the batch's statistics"
     assert all(torch.equal(value, before[name]) for name, value in fused.state_dict().items())
     with torch.no_grad():
-        fused(x, weights), plain(x, weights)
+        fused(x, fused.weigh(weights)), plain(x, plain.weigh(weights))
     for name, value in plain.state_dict().items():
         assert torch.allclose(fused.state_dict()[name], value), f"{name}: moves whatever its operation weighs"
 
@@ -189,7 +191,7 @@ def test_the_fused_function_is_differentiated_once() -> None:
     weights = torch.full((2, 8), 0.125, dtype=torch.float64, requires_grad=True)
     for plain in (False, True):
         layer.plain = plain
-        loss = torch.stack(layer(x, weights)).square().sum()
+        loss = torch.stack(layer(x, layer.weigh(weights))).square().sum()
         (first,) = torch.autograd.grad(loss, weights, create_graph=True)
         if plain:
             assert torch.autograd.grad(first.sum(), weights)[0].isfinite().all()
@@ -207,10 +209,12 @@ def test_the_architecture_step_computes_no_weight_gradient(monkeypatch: pytest.M
 
     monkeypatch.setattr(depthwise, "weight_gradient", refuse)
     x = channels_last(2, 4, 4, 4).requires_grad_()
-    assert all(g.isfinite().all() for g in torch.autograd.grad(torch.stack(layer(x, weights)).sum(), (x, weights)))
+    assert all(
+        g.isfinite().all() for g in torch.autograd.grad(torch.stack(layer(x, layer.weigh(weights))).sum(), (x, weights))
+    )
     layer.requires_grad_(True)
     with pytest.raises(AssertionError, match="a weight gradient"):
-        torch.autograd.grad(torch.stack(layer(x, weights)).sum(), list(layer.parameters()))
+        torch.autograd.grad(torch.stack(layer(x, layer.weigh(weights))).sum(), list(layer.parameters()))
 
 
 def test_frozen_statistics_stay() -> None:
@@ -219,14 +223,14 @@ def test_frozen_statistics_stay() -> None:
     before = [buffer.clone() for buffer in running]
     weights = torch.full((2, 8), 0.125, dtype=torch.float64)
     with frozen_statistics(layer):
-        layer[0](channels_last(2, 4, 4, 4), weights)
+        layer[0](channels_last(2, 4, 4, 4), layer[0].weigh(weights))
     assert all(torch.equal(a, b) for a, b in zip(before, running, strict=True))
-    layer[0](channels_last(2, 4, 4, 4), weights)
+    layer[0](channels_last(2, 4, 4, 4), layer[0].weigh(weights))
     assert not any(torch.equal(a, b) for a, b in zip(before, running, strict=True))
 
 
 def test_none_alone_gives_zeros() -> None:
     layer = FanOut(("none",), 2, 4, 2)
-    found = layer(torch.randn(2, 4, 8, 8), torch.ones(2, 1))
+    found = layer(torch.randn(2, 4, 8, 8), layer.weigh(torch.ones(2, 1)))
     assert [y.shape for y in found] == [(2, 4, 4, 4)] * 2
     assert not any(y.any() for y in found)

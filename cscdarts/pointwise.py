@@ -1,0 +1,103 @@
+"""A 1x1 convolution and its normalisation without the map between them.
+
+All edges that leave a node convolve the same map. With its N pixels as rows of a: (N, c) and the d = e*c filters as rows of
+W: (d, c), mean m and covariance K = a^T a / N - m m^T of a give those of p = a W^T, and so the normalised map is a product:
+
+    mean(p) = W m,   var(p) = diag(W K W^T),   w * p_hat = a (s W)^T - s W m,   s = w / sqrt(var(p) + eps)
+
+Backwards, with the gradient g: (N, d), t = sum(g) over pixels, G = g^T a - t m^T and r = 1 / sqrt(var(p) + eps):
+
+    k = sum(g * p_hat) = r * diag(W G^T)
+    g_W = s * (G - r * k * W K)
+    g_a = g (s W) - (a - m) M - (s * t / N) W,   M = W^T diag(r * s * k / N) W
+
+p is neither kept nor read: four products in place of two and six passes over d channels, and half of what is kept. A
+covariance in single precision has about the rounding error that summing squares value by value has, and less than torch's
+batch norm on as many pixels.
+"""
+
+import torch
+from torch import Tensor
+
+from cscdarts import rows
+from cscdarts.normalise import BatchNorm
+from cscdarts.stage import Stage
+
+#: With fewer channels the calls cost more than the passes they replace, with more the c^2 products do.
+_CHANNELS = range(16, 33)
+
+
+def applies(stage: Stage) -> bool:
+    """Whether a stage is better computed so: a 1x1 convolution alone, on channels neither too few nor too many."""
+    return stage.is_product and stage.point.shape[2] in _CHANNELS
+
+
+def statistics(a: Tensor, filters: Tensor, norm: BatchNorm) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Statistics of the convolution's output from those of its input; moves the running statistics if they are tracked.
+
+    Args:
+        a: (n, c, h, w) in channels_last; filters: (d, c).
+
+    Returns:
+        mean (d,) and 1/sqrt(var + eps) (d,) of the output, m (c,), and W K (d, c), the last two empty in evaluation.
+    """
+    if not norm.training:
+        none = a.new_empty(0)
+        return norm.running_mean, (norm.running_var + norm.eps).rsqrt_(), none, none
+    pixels = rows.matrix(a, 1)
+    count = len(pixels)
+    centre = _sums(pixels).div_(count)
+    covariance = torch.mm(pixels.t(), pixels).div_(count).addr_(centre, centre, alpha=-1)
+    spread = torch.mm(filters, covariance)
+    mean, var = torch.mv(filters, centre), (spread * filters).sum(1).clamp_min_(0)
+    norm.track_batch(mean, var, count)
+    return mean, var.add_(norm.eps).rsqrt_(), centre, spread
+
+
+def weighted(a: Tensor, filters: Tensor, scale: Tensor, added: Tensor) -> Tensor:
+    """The output times scale: (d,) plus what is added, (d,) or (n*h*w, d); a: (n, c, h, w) -> (n, d, h, w) in channels_last."""
+    return rows.as_map(torch.addmm(added, rows.matrix(a, 1), (filters * scale[:, None]).t()), a)
+
+
+def gradients(
+    grad: Tensor,
+    a: Tensor,
+    filters: Tensor,
+    kept: tuple[Tensor, Tensor, Tensor],
+    weight: Tensor,
+    need: tuple[bool, bool],
+) -> tuple[Tensor | None, Tensor | None, Tensor]:
+    """Walk back through convolution, normalisation with the batch's statistics, and mixing weight.
+
+    Args:
+        grad: (n, d, h, w); a: (n, c, h, w), both in channels_last.
+        kept: m, W K and r of `statistics`.
+        weight: (d,) mixing weights w.
+        need: whether the gradients of a and of the filters are asked for.
+
+    Returns:
+        g_a (n, c, h, w) and g_W (d, c), or None, and k, (d,): the mixing weights' gradient, channel by channel.
+    """
+    centre, spread, inv_std = kept
+    pixels, g = rows.matrix(a, 1), rows.matrix(grad, 1)
+    total = _sums(g)
+    products = torch.mm(g.t(), pixels).addr_(total, centre, alpha=-1)
+    dot = (filters * products).sum(1).mul_(inv_std)
+    if not any(need):
+        return None, None, dot
+    scale = inv_std * weight
+    reach = inv_std * dot
+    of_filters = (products - spread * reach[:, None]).mul_(scale[:, None]) if need[1] else None
+    if not need[0]:
+        return None, of_filters, dot
+    share = -1 / len(pixels)
+    scaled = filters * scale[:, None]
+    back = torch.mm((scaled * (reach * share)[:, None]).t(), filters)
+    shift = torch.mv(scaled.t(), total).mul_(share).sub_(torch.mv(back, centre))
+    of_input = torch.addmm(shift, pixels, back).addmm_(g, scaled)
+    return rows.as_map(of_input, a), of_filters, dot
+
+
+def _sums(m: Tensor) -> Tensor:
+    """Sums of a matrix's columns: by far the quickest way is a product with ones."""
+    return torch.mv(m.t(), m.new_ones(len(m)))
