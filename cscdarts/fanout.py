@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cscdarts.fused import Operation, Shared, mix
+from cscdarts.fused import Operation, mix
 from cscdarts.mixing import EdgeWeights
 from cscdarts.normalise import BatchNorm
+from cscdarts.pooling import Shared
 from cscdarts.stage import Stage, convolve
 
 

@@ -1,10 +1,28 @@
-"""3x3 pooling with padding 1 and its gradient, by the routes that are fast on a CPU."""
+"""Maps without weights that all edges of a node share: 3x3 pooling with padding 1 and its gradient, fast on a CPU."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from cscdarts.normalise import BatchNorm
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A map without weights that all edges share.
+
+    Attributes:
+        pool: `max`, `avg`, or None for the node's output itself.
+        norm: normalisation of (n, c, h, w) after the pooling, or None.
+        stride: of the pooling.
+    """
+
+    pool: str | None
+    norm: BatchNorm | None
+    stride: int
 
 
 def pool(x: Tensor, kind: str | None, stride: int) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cscdarts import depthwise, pooling, rows
+from cscdarts import depthwise, pointwise, pooling, rows
 from cscdarts.fanout import FanOut
 from cscdarts.normalise import BatchNorm, frozen_statistics
 from cscdarts.spaces import DARTS, NASBENCH201, Space
@@ -105,6 +105,33 @@ def test_batch_norm_with_an_expanded_weight() -> None:
     weight = torch.tensor(0.3)
     expected = F.batch_norm(x.contiguous(), None, None, training=True) * 0.3
     assert torch.allclose(layer(x, weight.expand(8)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("edges", [1, 3])
+def test_statistics_of_a_product_without_its_map(edges: int) -> None:
+    """Those of the map itself, in single precision to 1e-6, with the running ones; in evaluation the running ones."""
+    a = channels_last(8, 16, 16, 8).relu()
+    filters = torch.randn(16 * edges, 16, dtype=torch.float64)
+    ours, theirs = BatchNorm(16 * edges, affine=False), BatchNorm(16 * edges, affine=False).double()
+    mean, inv_std, *_ = pointwise.statistics(a.float(), filters.float(), ours)
+    p = F.conv2d(a, filters[:, :, None, None])
+    expected_mean, expected = rows.statistics(p.contiguous(memory_format=torch.channels_last), theirs)
+    assert torch.allclose(inv_std.double(), expected, rtol=1e-6, atol=0)
+    assert torch.allclose(mean * inv_std, (expected_mean * expected).float(), rtol=0, atol=1e-6)
+    assert torch.allclose(ours.running_mean.double(), theirs.running_mean, atol=1e-6)
+    assert torch.allclose(ours.running_var.double(), theirs.running_var, rtol=1e-6)
+    mean, inv_std, *_ = pointwise.statistics(a.float(), filters.float(), ours.eval())
+    assert mean is ours.running_mean
+    assert torch.allclose(inv_std, (ours.running_var + ours.eps).rsqrt())
+
+
+def test_a_product_of_constant_maps() -> None:
+    """Rounding must not take the root of a negative variance; an odd number of pixels is summed in one part."""
+    a = torch.full((3, 16, 3, 3), 7.3).contiguous(memory_format=torch.channels_last)
+    filters = torch.randn(32, 16)
+    mean, inv_std, *_ = pointwise.statistics(a, filters, BatchNorm(32, affine=False))
+    assert torch.allclose(mean, 7.3 * filters.sum(1), rtol=1e-4, atol=1e-4)
+    assert torch.allclose(inv_std, torch.full((32,), 1e-5).rsqrt(), rtol=0.1)
 
 
 def fan_out(space: Space, edges: int, channels: int, stride: int) -> FanOut:
