@@ -154,9 +154,7 @@ class _Mix(torch.autograd.Function):
             p, indices = next(kept), next(kept)
             statistics = None if source.norm is None else (next(kept), next(kept))
             back.pooling(column, source, p, indices, statistics)
-        of_weights: Tensor | None = None
-        if needs_weights:
-            of_weights = back.of_chosen()
+        of_weights = back.of_chosen() if needs_weights else None
         return None, None, back.of_x, of_weights, *of_tensors
 
 

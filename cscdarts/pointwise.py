@@ -47,11 +47,11 @@ def statistics(a: Tensor, filters: Tensor, norm: BatchNorm) -> tuple[Tensor, Ten
     """
     if not norm.training:
         none = a.new_empty(0)
-        return norm.running_mean, (norm.running_var + norm.eps).rsqrt_(), none, none
+        return *rows.statistics(a, norm), none, none
     pixels = rows.matrix(a, 1)
     count = len(pixels)
     centre = _sums(pixels).div_(count)
-    parts = pixels.view(_parts(count), -1, a.shape[1])
+    parts = pixels.view(rows.halved(count, _PART), -1, a.shape[1])
     moments = torch.bmm(parts.transpose(1, 2), parts).sum(0, dtype=torch.float64)
     covariance = moments.div_(count).addr_(centre, centre, alpha=-1)
     exact = filters.double()
@@ -107,14 +107,6 @@ def gradients(
 
 def _sums(m: Tensor) -> Tensor:
     """Sums of a matrix's columns in double precision; by far the quickest way is a product with ones."""
-    parts, columns = _parts(len(m)), m.shape[1]
+    parts, columns = rows.halved(len(m), _PART), m.shape[1]
     sums = torch.mv(m.view(-1, parts * columns).t(), m.new_ones(len(m) // parts))
     return sums.view(parts, columns).sum(0, dtype=torch.float64)
-
-
-def _parts(count: int) -> int:
-    """Into how many equal parts of at most `_PART` pixels, where the number allows, a sum over pixels is divided."""
-    parts = 1
-    while count // parts > _PART and count % (2 * parts) == 0:
-        parts *= 2
-    return parts

@@ -40,6 +40,16 @@ def matrix(x: Tensor, fold: int | None = None) -> Tensor:
     return x.as_strided((x.numel() // width, width), (width, 1))
 
 
+def halved(count: int, longest: int, parts: int = 1) -> int:
+    """Into how many equal parts, twice as many time and again, to divide `count` so that none has more than `longest`.
+
+    Fewer where the count cannot be halved so often.
+    """
+    while count // parts > longest and count % (2 * parts) == 0:
+        parts *= 2
+    return parts
+
+
 def as_map(m: Tensor, like: Tensor) -> Tensor:
     """m: (n*h*w, d), a pixel of `like`: (n, c, h, w) a row -> (n, d, h, w) in channels_last."""
     n, _, h, w = like.shape
@@ -98,8 +108,7 @@ def statistics(x: Tensor, norm: BatchNorm) -> tuple[Tensor, Tensor]:
     c = x.shape[1]
     fold = 1 if c % _LANES == 0 or c >= _WIDE_ENOUGH else _fold(x)
     pixels = x.numel() // c
-    while pixels // fold > _LONG and pixels % (2 * fold) == 0:
-        fold *= 2
+    fold = halved(pixels, _LONG, fold)
     if fold == 1:
         running_mean, running_var = (norm.running_mean, norm.running_var) if norm.track else (None, None)
         mean, var = torch.batch_norm_update_stats(x, running_mean, running_var, norm.momentum)
