@@ -108,9 +108,11 @@ class FanOut(nn.Module):
         return kind
 
     def _rank(self, op: str) -> int:
-        """Convolutions first, maps without normalisation last."""
+        """Convolutions first, 1x1 the last of them, which is added in place to what others gave; unnormalised maps last."""
         kind = self._kind(op)
-        return 2 if kind is None else 1 if isinstance(kind, BatchNorm) else 0
+        if isinstance(kind, PlainConvs):
+            return 0 if kind.padding else 1
+        return 3 if kind is None else 2 if isinstance(kind, BatchNorm) else 0
 
     def _may_fuse(self, x: Tensor) -> bool:
         """The fused function takes the batch's own statistics or, where nothing is differentiated, the running ones.

@@ -64,7 +64,7 @@ class _Last:
     def add(self, total: Tensor | None, scale: Tensor, shift: Tensor) -> Tensor:
         """total + scale * map per channel, in place; without a total scale * map + shift."""
         if self.filters is not None:
-            return pointwise.weighted(self.x, self.filters, scale, shift if total is None else rows.matrix(total, 1))
+            return pointwise.weighted(self.x, self.filters, scale, shift, total)
         if total is None:
             return rows.affine(self.x, scale, shift)
         rows.add_scaled_(total, self.x, scale)

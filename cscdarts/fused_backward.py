@@ -122,12 +122,12 @@ class Backward:
         """Walk back through a 1x1 convolution that left no map."""
         of_active, of_filters, dot = pointwise.gradients(
             self.grad, self.inputs.of(stage), stage.point.view(-1, self.channels), kept, self.wide[column],
-            (self.needs_x, need[1]),
+            self.of_active, (self.needs_x, need[1]),
         )  # fmt: skip
         if self.needs_weights:
             self.dots.append(dot)
         if of_active is not None:
-            self.add_to_active(of_active)
+            self.of_active = of_active
         return [None, None if of_filters is None else of_filters.view_as(stage.point)]
 
     def add_to_active(self, grad: Tensor) -> None:

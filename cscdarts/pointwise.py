@@ -61,9 +61,16 @@ def statistics(a: Tensor, filters: Tensor, norm: BatchNorm) -> tuple[Tensor, Ten
     return mean, var.add_(norm.eps).rsqrt_().to(a.dtype), centre.to(a.dtype), spread.to(a.dtype)
 
 
-def weighted(a: Tensor, filters: Tensor, scale: Tensor, added: Tensor) -> Tensor:
-    """The output times scale: (d,) plus what is added, (d,) or (n*h*w, d); a: (n, c, h, w) -> (n, d, h, w) in channels_last."""
-    return rows.as_map(torch.addmm(added, rows.matrix(a, 1), (filters * scale[:, None]).t()), a)
+def weighted(a: Tensor, filters: Tensor, scale: Tensor, shift: Tensor, total: Tensor | None) -> Tensor:
+    """total + scale * output per channel, in place; without a total scale * output + shift.
+
+    a: (n, c, h, w), total: (n, d, h, w), both in channels_last; scale, shift: (d,).
+    """
+    factors = (filters * scale[:, None]).t()
+    if total is None:
+        return rows.as_map(torch.addmm(shift, rows.matrix(a, 1), factors), a)
+    rows.matrix(total, 1).addmm_(rows.matrix(a, 1), factors)
+    return total
 
 
 def gradients(
@@ -72,6 +79,7 @@ def gradients(
     filters: Tensor,
     kept: tuple[Tensor, Tensor, Tensor],
     weight: Tensor,
+    added: Tensor | None,
     need: tuple[bool, bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor]:
     """Walk back through convolution, normalisation with the batch's statistics, and mixing weight.
@@ -80,15 +88,16 @@ def gradients(
         grad: (n, d, h, w); a: (n, c, h, w), both in channels_last.
         kept: m, W K and r of `statistics`.
         weight: (d,) mixing weights w.
+        added: (n, c, h, w) in channels_last, to which g_a is added in place, or None.
         need: whether the gradients of a and of the filters are asked for.
 
     Returns:
-        g_a (n, c, h, w) and g_W (d, c), or None, and k, (d,): the mixing weights' gradient, channel by channel.
+        added + g_a (n, c, h, w) and g_W (d, c), or None, and k, (d,): the mixing weights' gradient, channel by channel.
     """
     centre, spread, inv_std = kept
     pixels, g = rows.matrix(a, 1), rows.matrix(grad, 1)
     total = _sums(g).to(g.dtype)
-    products = torch.mm(g.t(), pixels).addr_(total, centre, alpha=-1)
+    products = _across_pixels(g, pixels).addr_(total, centre, alpha=-1)
     dot = (filters * products).sum(1).mul_(inv_std)
     if not any(need):
         return None, None, dot
@@ -101,8 +110,20 @@ def gradients(
     scaled = filters * scale[:, None]
     back = torch.mm((scaled * (reach * share)[:, None]).t(), filters)
     shift = torch.mv(scaled.t(), total).mul_(share).sub_(torch.mv(back, centre))
-    of_input = torch.addmm(shift, pixels, back).addmm_(g, scaled)
-    return rows.as_map(of_input, a), of_filters, dot
+    if added is None:
+        of_input = torch.addmm(shift, pixels, back)
+    else:
+        rows.add_(added, shift)
+        of_input = rows.matrix(added, 1).addmm_(pixels, back)
+    return rows.as_map(of_input.addmm_(g, scaled), a), of_filters, dot
+
+
+def _across_pixels(g: Tensor, a: Tensor) -> Tensor:
+    """g^T a, g: (N, d), a: (N, c) -> (d, c); the library would leave all but one thread idle, so each gets a part."""
+    parts = rows.halved(len(g), len(g) // torch.get_num_threads())
+    if parts == 1:
+        return torch.mm(g.t(), a)
+    return torch.bmm(g.view(parts, -1, g.shape[1]).transpose(1, 2), a.view(parts, -1, a.shape[1])).sum(0)
 
 
 def _sums(m: Tensor) -> Tensor:

@@ -1,4 +1,9 @@
-"""Maps without weights that all edges of a node share: 3x3 pooling with padding 1 and its gradient, fast on a CPU."""
+"""Maps without weights that all edges of a node share: 3x3 pooling with padding 1 and its gradient, fast on a CPU.
+
+Average pooling is linear and separable: with x an image's h x w pixels of one channel it gives A_h x A_w^T, where row i of
+A_h (h/stride, h) has 1 / (pixels in the window) at the up to three pixels that output i averages. Its gradient takes the
+transposed matrices. On small images these are the quickest way, on larger ones a depthwise convolution with ones.
+"""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,6 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cscdarts.normalise import BatchNorm
+
+
+#: Images with no more rows and columns are averaged by products of matrices.
+_SMALL = 16
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,9 @@ def pool(x: Tensor, kind: str | None, stride: int) -> tuple[Tensor, Tensor]:
         return pooled, indices.to(torch.int16 if x.shape[2] * x.shape[3] < 2**15 else torch.int32)
     if x.device.type != "cpu":
         return F.avg_pool2d(x, 3, stride, 1, count_include_pad=False), none
-    ones, shares = _average(x.shape[1], x.shape[2], x.shape[3], stride, x.dtype)
+    if max(x.shape[2:]) <= _SMALL:
+        return _products(x, _average(x.shape[2], stride, x.dtype), _average(x.shape[3], stride, x.dtype)), none
+    ones, shares = _window(x.shape[1], x.shape[2], x.shape[3], stride, x.dtype)
     return F.conv2d(x, ones, None, stride, 1, 1, x.shape[1]).mul_(shares), none
 
 
@@ -57,14 +68,33 @@ def pool_gradient(grad: Tensor, x: Tensor, indices: Tensor, kind: str | None, st
         return torch.ops.aten.max_pool2d_with_indices_backward(  # type: ignore[no-any-return]
             grad, x, *size, [1, 1], False, indices.long()
         )
+    if x.device.type == "cpu" and max(x.shape[2:]) <= _SMALL:
+        return _products(grad, _average(x.shape[2], stride, x.dtype).t(), _average(x.shape[3], stride, x.dtype).t())
     if x.device.type != "cpu" or stride != 1:
         return torch.ops.aten.avg_pool2d_backward(grad, x, *size, False, False, None)  # type: ignore[no-any-return]
-    ones, shares = _average(x.shape[1], x.shape[2], x.shape[3], 1, x.dtype)
+    ones, shares = _window(x.shape[1], x.shape[2], x.shape[3], 1, x.dtype)
     return F.conv2d(grad.mul_(shares), ones, None, 1, 1, 1, x.shape[1])
 
 
+def _products(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """rows @ x @ columns^T of each channel; x: (n, c, h, w), rows: (p, h), columns: (q, w) -> (n, c, p, q) in channels_last."""
+    n, c, h, w = x.shape
+    p, q = rows.shape[0], columns.shape[0]
+    y = torch.bmm(rows.expand(n, p, h), x.permute(0, 2, 3, 1).reshape(n, h, w * c))
+    y = torch.bmm(columns.expand(n * p, q, w), y.view(n * p, w, c))
+    return y.view(n, p, q, c).permute(0, 3, 1, 2)
+
+
 @lru_cache(maxsize=64)
-def _average(c: int, h: int, w: int, stride: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _average(length: int, stride: int, dtype: torch.dtype) -> Tensor:
+    """The matrix (length/stride, length) that averages up to three neighbours along one axis."""
+    distance = torch.arange(length) - stride * torch.arange(-(-length // stride))[:, None]
+    near = (distance.abs() <= 1).to(dtype)
+    return near / near.sum(1, keepdim=True)
+
+
+@lru_cache(maxsize=64)
+def _window(c: int, h: int, w: int, stride: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Average pooling as a depthwise convolution with ones (c, 1, 3, 3), times 1 / pixels in the window (1, c, h/s, w/s)."""
     pixels = F.avg_pool2d(torch.ones((1, 1, h, w), dtype=dtype), 3, stride, 1, divisor_override=1)
     shares = pixels.reciprocal().expand(-1, c, -1, -1).contiguous(memory_format=torch.channels_last)

@@ -11,6 +11,8 @@ from torch import Tensor
 from cscdarts.normalise import BatchNorm
 
 _WIDTH = 48
+#: Threads share sums over the pixels of maps with at least so many values well in rows of at least so many, one does not gain.
+_MANY, _SHARED_WIDTH = 2**18, 512
 #: From so many channels on, statistics are quick as the map lies.
 _WIDE_ENOUGH = 32
 #: Values a vector register holds; torch's batch norm is slow on a number of channels that it does not divide.
@@ -61,13 +63,18 @@ def flat(x: Tensor) -> Tensor:
     return x.as_strided((x.numel(),), (1,))
 
 
-def _fold(x: Tensor) -> int:
-    """How many pixels of x fill a row."""
+def _fold(x: Tensor, width: int = _WIDTH) -> int:
+    """How many pixels of x fill a row of `width` values."""
     c, fold = x.shape[1], 1
     pixels = x.numel() // c
-    while fold * c < _WIDTH and pixels % (2 * fold) == 0:
+    while fold * c < width and pixels % (2 * fold) == 0:
         fold *= 2
     return fold
+
+
+def _is_shared(x: Tensor) -> bool:
+    """Whether more than one thread takes part in a sum over x, and gains by it."""
+    return x.numel() >= _MANY and torch.get_num_threads() > 1
 
 
 def _as_one_map(m: Tensor) -> Tensor:
@@ -89,6 +96,12 @@ def affine(x: Tensor, scale: Tensor, shift: Tensor, out: Tensor | None = None) -
     return out
 
 
+def add_(x: Tensor, shift: Tensor) -> None:
+    """x += shift per channel, in place; x: (n, c, h, w) in channels_last, shift: (c,)."""
+    target = matrix(x)
+    target.add_(_across(shift, target))
+
+
 def add_scaled_(total: Tensor, x: Tensor, scale: Tensor) -> None:
     """total += x * scale per channel, in place; maps (n, c, h, w), total may be a slice of channels; scale: (c,)."""
     if total.is_contiguous(memory_format=torch.channels_last):
@@ -106,7 +119,10 @@ def statistics(x: Tensor, norm: BatchNorm) -> tuple[Tensor, Tensor]:
     if not norm.training:
         return norm.running_mean, (norm.running_var + norm.eps).rsqrt_()
     c = x.shape[1]
-    fold = 1 if c % _LANES == 0 or c >= _WIDE_ENOUGH else _fold(x)
+    if _is_shared(x):
+        fold = _fold(x, _SHARED_WIDTH)
+    else:
+        fold = 1 if c % _LANES == 0 or c >= _WIDE_ENOUGH else _fold(x)
     pixels = x.numel() // c
     fold = halved(pixels, _LONG, fold)
     if fold == 1:
@@ -140,7 +156,8 @@ def normalisation_gradient(
             grad, x, weight, None, None, mean, inv_std, True, 0.0, [wanted, True, True]
         )
         return of_x if wanted else None, dot
-    m, g = matrix(x), matrix(grad)
+    fold = _fold(x, _SHARED_WIDTH if _is_shared(x) else _WIDTH)
+    m, g = matrix(x, fold), matrix(grad, fold)
     _, dot, total = torch.ops.aten.native_batch_norm_backward(
         _as_one_map(g),
         _as_one_map(m),
