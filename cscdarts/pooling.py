@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from cscdarts.normalise import BatchNorm
 
-
 #: Images with no more rows and columns are averaged by products of matrices.
 _SMALL = 16
 

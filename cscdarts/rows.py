@@ -77,6 +77,11 @@ def _is_shared(x: Tensor) -> bool:
     return x.numel() >= _MANY and torch.get_num_threads() > 1
 
 
+def _fold_of_sums(x: Tensor) -> int:
+    """How many pixels of x fill a row where columns are summed."""
+    return _fold(x, _SHARED_WIDTH if _is_shared(x) else _WIDTH)
+
+
 def _as_one_map(m: Tensor) -> Tensor:
     """A matrix (rows, columns) as what torch's batch norm takes: a map of one image (1, columns, rows, 1)."""
     return m.t()[None, :, :, None]
@@ -119,10 +124,8 @@ def statistics(x: Tensor, norm: BatchNorm) -> tuple[Tensor, Tensor]:
     if not norm.training:
         return norm.running_mean, (norm.running_var + norm.eps).rsqrt_()
     c = x.shape[1]
-    if _is_shared(x):
-        fold = _fold(x, _SHARED_WIDTH)
-    else:
-        fold = 1 if c % _LANES == 0 or c >= _WIDE_ENOUGH else _fold(x)
+    as_it_lies = (c % _LANES == 0 or c >= _WIDE_ENOUGH) and not _is_shared(x)
+    fold = 1 if as_it_lies else _fold_of_sums(x)
     pixels = x.numel() // c
     fold = halved(pixels, _LONG, fold)
     if fold == 1:
@@ -156,7 +159,7 @@ def normalisation_gradient(
             grad, x, weight, None, None, mean, inv_std, True, 0.0, [wanted, True, True]
         )
         return of_x if wanted else None, dot
-    fold = _fold(x, _SHARED_WIDTH if _is_shared(x) else _WIDTH)
+    fold = _fold_of_sums(x)
     m, g = matrix(x, fold), matrix(grad, fold)
     _, dot, total = torch.ops.aten.native_batch_norm_backward(
         _as_one_map(g),

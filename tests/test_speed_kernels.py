@@ -1,7 +1,8 @@
 """The fast routes give what torch's own give: depthwise gradients, pooling, the fused mixed operations."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,6 +18,16 @@ from cscdarts.spaces import DARTS, NASBENCH201, Space
 def channels_last(*shape: int, seed: int = 0) -> Tensor:
     x = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return x.contiguous(memory_format=torch.channels_last)
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One thread, or two that share what they would share of large maps only."""
+    monkeypatch.setattr(rows, "_MANY", 0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("kernel", [3, 5])
@@ -40,10 +51,10 @@ def test_depthwise_gradients(kernel: int, stride: int, dilation: int, height: in
 
 @pytest.mark.parametrize("kind", ["max", "avg"])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("size", [8, 5, 2, 1])
-def test_pooling(kind: str, stride: int, size: int) -> None:
-    """Ties included: the gradient goes where torch's goes."""
-    x = channels_last(2, 4, size, size).mul(2).round().requires_grad_()
+@pytest.mark.parametrize(("height", "width"), [(18, 18), (4, 17), (8, 8), (6, 3), (5, 5), (2, 2), (1, 1)])
+def test_pooling(kind: str, stride: int, height: int, width: int) -> None:
+    """Images large and small, ties included: the gradient goes where torch's goes."""
+    x = channels_last(2, 4, height, width).mul(2).round().requires_grad_()
     if kind == "max":
         expected = F.max_pool2d(x, 3, stride, 1)
     else:
@@ -57,6 +68,7 @@ def test_pooling(kind: str, stride: int, size: int) -> None:
     assert torch.allclose(found_x, of_x, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize("channels", [4, 12, 16, 48])
@@ -82,6 +94,7 @@ def test_normalisation_gradient(channels: int, large: bool, weighted: bool, monk
     assert torch.allclose(dot, of_weight, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("long", [4096, 16])
 @pytest.mark.parametrize("channels", [4, 12, 16, 48])
 def test_statistics(channels: int, long: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,9 +168,11 @@ CASES = [
     (NASBENCH201, 3, 32, 1, 4),
     (NASBENCH201, 2, 48, 1, 4),
 ]
+PRODUCT_ALONE = (replace(NASBENCH201, ops=("nor_conv_1x1", "skip_connect")), 2, 16, 1, 4)
 
 
-@pytest.mark.parametrize(("space", "edges", "channels", "stride", "size"), CASES)
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize(("space", "edges", "channels", "stride", "size"), [*CASES, PRODUCT_ALONE])
 @pytest.mark.parametrize("needed", ["all", "x", "alpha", "weights", "one weight"])
 def test_fused_equals_plain(space: Space, edges: int, channels: int, stride: int, size: int, needed: str) -> None:
     """Outputs, gradients of whatever is needed, and running statistics."""
