@@ -119,7 +119,7 @@ def gradients(
 
 
 def _across_pixels(g: Tensor, a: Tensor) -> Tensor:
-    """g^T a, g: (N, d), a: (N, c) -> (d, c); the library would leave all but one thread idle, so each gets a part."""
+    """g^T a, g: (N, d), a: (N, c) -> (d, c); a part for each thread, as the library shares tall products badly."""
     parts = rows.halved(len(g), len(g) // torch.get_num_threads())
     if parts == 1:
         return torch.mm(g.t(), a)

@@ -53,7 +53,7 @@ def pool(x: Tensor, kind: str | None, stride: int) -> tuple[Tensor, Tensor]:
     if x.device.type != "cpu":
         return F.avg_pool2d(x, 3, stride, 1, count_include_pad=False), none
     if max(x.shape[2:]) <= _SMALL:
-        return _products(x, _average(x.shape[2], stride, x.dtype), _average(x.shape[3], stride, x.dtype)), none
+        return _products(x, *_averages(x, stride)), none
     ones, shares = _window(x.shape[1], x.shape[2], x.shape[3], stride, x.dtype)
     return F.conv2d(x, ones, None, stride, 1, 1, x.shape[1]).mul_(shares), none
 
@@ -68,11 +68,11 @@ def pool_gradient(grad: Tensor, x: Tensor, indices: Tensor, kind: str | None, st
             grad, x, *size, [1, 1], False, indices.long()
         )
     if x.device.type == "cpu" and max(x.shape[2:]) <= _SMALL:
-        return _products(grad, _average(x.shape[2], stride, x.dtype).t(), _average(x.shape[3], stride, x.dtype).t())
-    if x.device.type != "cpu" or stride != 1:
-        return torch.ops.aten.avg_pool2d_backward(grad, x, *size, False, False, None)  # type: ignore[no-any-return]
-    ones, shares = _window(x.shape[1], x.shape[2], x.shape[3], 1, x.dtype)
-    return F.conv2d(grad.mul_(shares), ones, None, 1, 1, 1, x.shape[1])
+        return _products(grad, *(matrix.t() for matrix in _averages(x, stride)))
+    if x.device.type == "cpu" and stride == 1:
+        ones, shares = _window(x.shape[1], x.shape[2], x.shape[3], 1, x.dtype)
+        return F.conv2d(grad.mul_(shares), ones, None, 1, 1, 1, x.shape[1])
+    return torch.ops.aten.avg_pool2d_backward(grad, x, *size, False, False, None)  # type: ignore[no-any-return]
 
 
 def _products(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -82,6 +82,11 @@ def _products(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     y = torch.bmm(rows.expand(n, p, h), x.permute(0, 2, 3, 1).reshape(n, h, w * c))
     y = torch.bmm(columns.expand(n * p, q, w), y.view(n * p, w, c))
     return y.view(n, p, q, c).permute(0, 3, 1, 2)
+
+
+def _averages(x: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    """A_h and A_w of the module's text for x: (n, c, h, w)."""
+    return _average(x.shape[2], stride, x.dtype), _average(x.shape[3], stride, x.dtype)
 
 
 @lru_cache(maxsize=64)

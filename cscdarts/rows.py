@@ -11,7 +11,7 @@ from torch import Tensor
 from cscdarts.normalise import BatchNorm
 
 _WIDTH = 48
-#: Threads share sums over the pixels of maps with at least so many values well in rows of at least so many, one does not gain.
+#: Several threads share sums over the pixels of maps with so many values well only in rows of so many; one gains nothing.
 _MANY, _SHARED_WIDTH = 2**18, 512
 #: From so many channels on, statistics are quick as the map lies.
 _WIDE_ENOUGH = 32
@@ -65,11 +65,7 @@ def flat(x: Tensor) -> Tensor:
 
 def _fold(x: Tensor, width: int = _WIDTH) -> int:
     """How many pixels of x fill a row of `width` values."""
-    c, fold = x.shape[1], 1
-    pixels = x.numel() // c
-    while fold * c < width and pixels % (2 * fold) == 0:
-        fold *= 2
-    return fold
+    return halved(x.numel() // x.shape[1], x.numel() // width)
 
 
 def _is_shared(x: Tensor) -> bool:
