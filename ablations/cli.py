@@ -13,16 +13,22 @@ from slurm.errors import ClusterError
 
 #: Command -> (where it lives, one line of help). Nothing here is imported to print the help.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "ablate": ("ablations.cmd_ablate:ablate", "Plan, run, watch and repair an ablation grid, here or on a cluster."),
-    "report": ("ablations.cmd_report:report", "Write tables, figures and the HTML page of some grids."),
-    "reproduce": ("ablations.cmd_reproduce:reproduce", "Run what a table of the paper needs and print that table."),
-    "check": ("ablations.cmd_check:check", "Hold a genotype or a run against NAS-Bench-201 or NATS-Bench."),
-    "benchmark": ("ablations.cmd_benchmark:benchmark", "Make, inspect and compare architecture benchmarks."),
-    "cost": ("ablations.cmd_cost:cost", "Parameters, MACs and memory of a genotype or a supernet."),
-    "config": ("ablations.cmd_config:config", "List the settings, their defaults and the evidence for each."),
-    "search": ("ablations.cmd_search:search", "One search and retraining, without a grid."),
-    "mlflow": ("ablations.cmd_mlflow:mlflow", "Open the MLflow page on the recorded runs."),
-    "bench": ("ablations.cmd_bench:bench", "Measure the engine's speed and memory on this machine."),
+    "ablate": (
+        "ablations.commands.ablate:ablate",
+        "Plan, run, watch and repair an ablation grid, here or on a cluster.",
+    ),
+    "report": ("ablations.commands.report:report", "Write tables, figures and the HTML page of some grids."),
+    "reproduce": (
+        "ablations.commands.reproduce:reproduce",
+        "Run what a table of the paper needs and print that table.",
+    ),
+    "check": ("ablations.commands.check:check", "Hold a genotype or a run against NAS-Bench-201 or NATS-Bench."),
+    "benchmark": ("ablations.commands.benchmark:benchmark", "Make, inspect and compare architecture benchmarks."),
+    "cost": ("ablations.commands.cost:cost", "Parameters, MACs and memory of a genotype or a supernet."),
+    "config": ("ablations.commands.config:config", "List the settings, their defaults and the evidence for each."),
+    "search": ("ablations.commands.search:search", "One search and retraining, without a grid."),
+    "mlflow": ("ablations.commands.mlflow:mlflow", "Open the MLflow page on the recorded runs."),
+    "bench": ("ablations.commands.bench:bench", "Measure the engine's speed and memory on this machine."),
 }
 
 

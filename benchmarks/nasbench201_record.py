@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.checks import describe_run
-from benchmarks.index import read_index
-from benchmarks.table import Table
-from cscdarts.config import RunConfig
-from cscdarts.overrides import with_values
-from cscdarts.presets import apply_preset
-from cscdarts.protocols import protocol
-from cscdarts.runfolder import RunFolder, read_json, write_json
+from benchmarks.checks.run import describe_run
+from benchmarks.tabular.index import read_index
+from benchmarks.tabular.table import Table
+from cscdarts.records.run_folder import RunFolder, read_json, write_json
+from cscdarts.settings.config import RunConfig
+from cscdarts.settings.methods import apply_preset
+from cscdarts.settings.overrides import with_values
+from cscdarts.settings.protocols import protocol
 
 SEEDS = (0, 1, 2, 3)
 #: What the reduced scale changes against the paper's protocol.
@@ -120,9 +120,9 @@ def configs(scale: str, dataset: str, data_root: str, device: str) -> Iterator[t
 
 def run(config: RunConfig, folder: RunFolder) -> None:
     """Search and derive, unless done."""
-    from cscdarts.derive import derive
-    from cscdarts.running import settle
-    from cscdarts.search import search
+    from cscdarts.training.derivation import derive
+    from cscdarts.training.resumable import settle
+    from cscdarts.training.search import search
 
     settle(config)
     folder.create(config)
@@ -232,7 +232,7 @@ def record(arguments: argparse.Namespace, runs: list[dict[str, Any]], table: Tab
     """The record: what was run on what, looked up where, with which command."""
     import torch
 
-    from cscdarts.environment import describe
+    from cscdarts.records.environment import describe
 
     here = describe(arguments.device)
     return {

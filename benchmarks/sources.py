@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.official import OfficialBenchmark
-from benchmarks.table import Table
+from benchmarks.official.api import OfficialBenchmark
+from benchmarks.tabular.table import Table
 from cscdarts.errors import UserError
 
 FORMS = "embedded, index:FILE, csv:FILE, nats:DIR, nats:FILE or nasbench201:FILE"
@@ -24,20 +24,20 @@ def open_table(name: str, report: Callable[[str], None] = lambda line: None) -> 
     """
     form, separator, place = name.partition(":")
     if name == "embedded":
-        from benchmarks.embedded import embedded_table
+        from benchmarks.embedded.table import embedded_table
 
         return embedded_table()
     if not separator or not place:
         raise UserError("--benchmark", name, FORMS, "Name one of these.")
     if form == "index" and not place.endswith((".csv", ".csv.gz")):
-        from benchmarks.index import read_index
+        from benchmarks.tabular.index import read_index
 
         return read_index(Path(place))
     if form in ("index", "csv"):
-        from benchmarks.csv_table import read_csv
+        from benchmarks.tabular.csv_table import read_csv
 
         return read_csv(Path(place))
-    from benchmarks.official_table import table_of
+    from benchmarks.official.table import table_of
 
     return table_of(open_official(name), report)
 
@@ -50,11 +50,11 @@ def open_official(name: str) -> OfficialBenchmark:
     """
     form, _, place = name.partition(":")
     if form == "nats" and place:
-        from benchmarks.nats import NatsBench
+        from benchmarks.official.nats import NatsBench
 
         return NatsBench(Path(place))
     if form == "nasbench201" and place:
-        from benchmarks.nasbench201 import NasBench201
+        from benchmarks.official.nasbench201 import NasBench201
 
         return NasBench201(Path(place))
     raise UserError("--benchmark", name, FORMS, "Name one of these.")

@@ -9,24 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from cscdarts.errors import UserError
-from reports import csvfile, html, latex, markdown
-from reports.checklist import checklist_table
-from reports.curves import CurveBook
 from reports.diff import SNAPSHOT, snapshot_json
-from reports.figure_style import Drawing, pdf, png, svg
-from reports.figures_curves import EPOCH_FIGURES, alpha_figures, epoch_figure
-from reports.figures_forest import cells_figure, forest_figure
-from reports.figures_scatter import error_memory_figure, rank_figure
-from reports.run_page import moment, run_page
-from reports.settings import Study, studies
-from reports.soundness import Finding, findings
-from reports.store import Store, load
-from reports.table import Table
-from reports.tables_ablation import ablation_table, variance_table
-from reports.tables_benchmark import CheckBook, benchmark_table, check_table
-from reports.tables_cost import cost_table
-from reports.tables_provenance import missing_table, runs_table, settings_table
-from reports.tables_published import cifar_table, imagenet_table
+from reports.figures.curves import EPOCH_FIGURES, alpha_figures, epoch_figure
+from reports.figures.forest import cells_figure, forest_figure
+from reports.figures.scatter import error_memory_figure, rank_figure
+from reports.figures.style import Drawing, pdf, png, svg
+from reports.read.caveats import Finding, findings
+from reports.read.curves import CurveBook
+from reports.read.settings import Study, studies
+from reports.read.store import Store, load
+from reports.render import csv as csvfile
+from reports.render import html, latex, markdown
+from reports.render.run_page import moment, run_page
+from reports.tables.ablation import ablation_table, variance_table
+from reports.tables.benchmark import CheckBook, benchmark_table, check_table
+from reports.tables.checklist import checklist_table
+from reports.tables.cost import cost_table
+from reports.tables.provenance import missing_table, runs_table, settings_table
+from reports.tables.published import cifar_table, imagenet_table
+from reports.tables.table import Table
 
 FORMATS = ("csv", "tex", "html", "md", "pdf", "png")
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from cscdarts.errors import UserError
-from cscdarts.metrics import METRICS, format_value
-from cscdarts.runfolder import read_json
+from cscdarts.records.run_folder import read_json
+from cscdarts.settings.metrics import METRICS, format_value
 from reports import statistics
-from reports.settings import FACTORS, Study, code, number, studies
-from reports.store import load
-from reports.table import DASH, Block, Cell, Column, Row, Table, text_cell
-from reports.tables_ablation import MACHINE_BOUND, signed
+from reports.read.comparison import MACHINE_BOUND, signed
+from reports.read.settings import FACTORS, Study, code, number, studies
+from reports.read.store import load
+from reports.tables.table import DASH, Block, Cell, Column, Row, Table, text_cell
 
 #: The machine-readable part of a report.
 SNAPSHOT = "report.json"

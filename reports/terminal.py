@@ -7,12 +7,12 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table as Grid
 from rich.text import Text
 
-from cscdarts.metrics import format_value
+from cscdarts.settings.metrics import format_value
 from reports import statistics
 from reports.build import Report
-from reports.settings import FACTORS, METHODS, Setting, Study, method_rank
-from reports.table import DASH, Table
-from reports.tables_ablation import ERROR, MACHINE_BOUND, differences, signed
+from reports.read.comparison import ERROR, MACHINE_BOUND, differences, signed
+from reports.read.settings import FACTORS, METHODS, Setting, Study, method_rank
+from reports.tables.table import DASH, Table
 
 #: (metric, heading) of the ablation's last columns.
 _COSTS = (

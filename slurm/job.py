@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from slurm.control import Control, Stopping
-from slurm.distributed import Rank, export_rank
 from slurm.lock import Lock
+from slurm.ranks import Rank, export_rank
 
 #: Name of the lock in a task's folder; its modification time is the sign of life of the process at work.
 CLAIM = "claim"

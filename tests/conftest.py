@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from slurm_site import Site
+
+from tests.support.slurm_site import Site
 
 # One thread a worker, and for the processes it starts: with more, workers wait for each other's cores and spin, and the
 # supernets' tests take eight times as long. A test of threads sets them itself.
@@ -43,12 +44,12 @@ def slurm() -> None:
 
 @pytest.fixture
 def fake_engine(monkeypatch: pytest.MonkeyPatch) -> "object":
-    """`ablations.driver.Functions` that call the tiny engine of `harness_engine`, importable by workers and jobs."""
-    from ablations.driver import Functions
+    """`ablations.drive.driver.Functions` that call the tiny engine of `engine`, importable by workers and jobs."""
+    from ablations.drive.driver import Functions
 
-    folders = [str(Path(__file__).parents[1]), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    folders = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", ":".join(part for part in folders if part))
-    return Functions("harness_engine:run_task")
+    return Functions("tests.support.engine:run_task")
 
 
 @pytest.fixture

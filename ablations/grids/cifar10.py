@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from cscdarts.config import RunConfig
-from cscdarts.overrides import with_values
-from cscdarts.presets import apply_preset
-from cscdarts.protocols import protocol
+from cscdarts.settings.config import RunConfig
+from cscdarts.settings.methods import apply_preset
+from cscdarts.settings.overrides import with_values
+from cscdarts.settings.protocols import protocol
 
 SEEDS = (0, 1, 2)
 METHODS = ("csc", "darts1", "darts2", "pcdarts", "dartsminus", "random")

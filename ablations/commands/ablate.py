@@ -1,0 +1,326 @@
+"""`cscdarts ablate`: plan, run, status, watch, logs, cancel, retry and prune of a grid."""
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from ablations.drive.cluster import Cluster, best_states, cluster_here, dry_run, queue_of, read_place
+from ablations.drive.driver import Driver, chosen_for_retry
+from ablations.drive.loop import Options, finish, mirroring, run_grid, untouched
+from ablations.drive.show import following, label, status_table, tally
+from ablations.grid.estimate import estimate, measured, sentence
+from ablations.grid.load import DEFAULT_SCALE, SCALES, Grid, grid_names, load_grid, recorded_choice
+from ablations.run.state import RunState
+from cscdarts.data.folders import require_data
+from cscdarts.errors import UserError
+from slurm.job import CLAIM
+from slurm.lock import Lock
+
+Command = Callable[..., Any]
+
+
+@click.group()
+def ablate() -> None:
+    """Plan, run, watch and repair an ablation grid, here or on a cluster.
+
+    GRID is a grid's name (see `cscdarts ablate list`) or the path of your own grid file.
+    """
+
+
+def _grid_options(function: Command) -> Command:
+    scale_help = f"Size of the runs: {DEFAULT_SCALE} for run and plan, the last used one for the others."
+    for option in reversed(
+        (
+            click.argument("source", metavar="GRID"),
+            click.option("--scale", type=click.Choice(SCALES), help=scale_help),
+            click.option(
+                "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a setting of all runs."
+            ),
+            click.option(
+                "--data-root", type=click.Path(path_type=Path), help="Where data sets lie or are downloaded to."
+            ),
+            click.option(
+                "--runs",
+                type=click.Path(path_type=Path),
+                default=Path("runs"),
+                show_default=True,
+                help="Folder of run folders.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def _place_options(function: Command) -> Command:
+    for option in reversed(
+        (
+            click.option(
+                "--on",
+                "place",
+                default="local",
+                show_default=True,
+                metavar="local|slurm:PROFILE",
+                help="Where the runs go.",
+            ),
+            click.option(
+                "--slurm", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the profile."
+            ),
+            click.option("--parallel", type=click.IntRange(min=1), help="At most so many runs at once."),
+            click.option(
+                "--wait/--no-wait", default=True, help="On a cluster: stay and mirror until the jobs have ended."
+            ),
+            click.option(
+                "--allow-dirty", is_flag=True, help="On a cluster: submit uncommitted code, storing the difference."
+            ),
+            click.option("--snapshot", is_flag=True, help="On a cluster: run jobs from a copy of the code."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def _grid(
+    source: str, scale: str | None, assignments: Sequence[str], data_root: Path | None, runs: Path, recall: bool
+) -> Grid:
+    """The grid; with `recall`, scale and overrides default to those it was last run with."""
+    if data_root is not None:
+        assignments = [*assignments, f"runtime.data_root={data_root.absolute()}"]
+    if recall and scale is None and not assignments:
+        recorded = recorded_choice(source, runs)
+        if recorded is not None:
+            return load_grid(source, *recorded)
+    return load_grid(source, scale or DEFAULT_SCALE, assignments)
+
+
+@ablate.command("list")
+def list_grids() -> None:
+    """List the grids that come with the distribution."""
+    for name in grid_names():
+        click.echo(name)
+
+
+@ablate.command()
+@_grid_options
+@_place_options
+@click.option("--script/--no-script", default=True, help="Print the sbatch scripts of a dry run.")
+def plan(
+    source: str, scale: str | None, assignments: Sequence[str], data_root: Path | None, runs: Path, place: str, overrides: Sequence[str],
+    parallel: int | None, wait: bool, allow_dirty: bool, snapshot: bool, script: bool,
+) -> None:  # fmt: skip
+    """Show what would run and what it would cost; nothing is submitted or written."""
+    where = read_place(place, overrides)
+    driver = Driver(_grid(source, scale, assignments, data_root, runs, recall=False), runs)
+    states, caveat = best_states(driver)
+    wanted = set(untouched(states))
+    console = Console()
+    for point in driver.grid.points:
+        if point.hash in wanted:
+            click.echo(f"{point.hash} {label(point)}")
+    expected = estimate([point for point in driver.grid.points if point.hash in wanted], measured(runs))
+    console.print(f"{driver.grid.name} ({driver.grid.scale}): {tally(states)}", highlight=False, soft_wrap=True)
+    console.print(f"would run {len(wanted)}; {sentence(driver.grid, expected)}", highlight=False, soft_wrap=True)
+    if caveat:
+        click.echo(caveat, err=True)
+    if where.profile is not None and script:
+        for text in dry_run(driver, where, states, parallel):
+            click.echo(f"\n{text}", nl=False)
+
+
+@ablate.command()
+@_grid_options
+@_place_options
+def run(
+    source: str, scale: str | None, assignments: Sequence[str], data_root: Path | None, runs: Path, place: str, overrides: Sequence[str],
+    parallel: int | None, wait: bool, allow_dirty: bool, snapshot: bool,
+) -> int:  # fmt: skip
+    """Run what has not been run; a second call runs nothing again."""
+    where = read_place(place, overrides)
+    driver = Driver(_grid(source, scale, assignments, data_root, runs, recall=False), runs)
+    for point in driver.grid.points:
+        require_data(point.config)
+    return run_grid(driver, where, Options(parallel, wait, allow_dirty, snapshot), Console())
+
+
+@ablate.command()
+@_grid_options
+@_place_options
+@click.option("--failed", is_flag=True, help="All that failed (the default).")
+@click.option("--lost", is_flag=True, help="Those that vanished or were cancelled.")
+@click.option("--timeout", is_flag=True, help="Those that ran out of time or hung.")
+def retry(
+    source: str, scale: str | None, assignments: Sequence[str], data_root: Path | None, runs: Path, place: str, overrides: Sequence[str],
+    parallel: int | None, wait: bool, allow_dirty: bool, snapshot: bool, failed: bool, lost: bool, timeout: bool,
+) -> int:  # fmt: skip
+    """Run again what failed, and nothing else; each goes on from its last checkpoint."""
+    where = read_place(place, overrides)
+    driver = Driver(_grid(source, scale, assignments, data_root, runs, recall=True), runs)
+    which = (failed or not (lost or timeout), lost, timeout)
+
+    def choose(states: Sequence[RunState]) -> list[str]:
+        return chosen_for_retry(states, *which)
+
+    return run_grid(driver, where, Options(parallel, wait, allow_dirty, snapshot), Console(), choose)
+
+
+@ablate.command()
+@_grid_options
+@click.option("--brief", is_flag=True, help="Only the counts.")
+@click.option("--watch", "live", is_flag=True, help="Stay, and show the table anew until no run is in hand.")
+def status(
+    source: str,
+    scale: str | None,
+    assignments: Sequence[str],
+    data_root: Path | None,
+    runs: Path,
+    brief: bool,
+    live: bool,
+) -> None:
+    """Show what has become of each run."""
+    driver = Driver(_grid(source, scale, assignments, data_root, runs, recall=True), runs)
+    console = Console()
+    if live:
+        with following(driver.grid, console) as progress:
+            while True:
+                states, _ = best_states(driver)
+                progress(states)
+                if not any(state.status in ("pending", "running", "preempted") for state in states):
+                    break
+                time.sleep(3)
+    states, caveat = best_states(driver)
+    if not brief:
+        # Wide where nobody's terminal wraps it: `status | grep` must find whole lines.
+        wide = console if console.is_terminal else Console(width=240)
+        wide.print(status_table(driver.grid, states, limit=10_000))
+    console.print(f"{driver.grid.name} ({driver.grid.scale}): {tally(states)}", highlight=False, soft_wrap=True)
+    if caveat:
+        click.echo(caveat, err=True)
+
+
+@ablate.command()
+@_grid_options
+@click.option("--once", is_flag=True, help="Mirror what is there and leave.")
+def watch(
+    source: str, scale: str | None, assignments: Sequence[str], data_root: Path | None, runs: Path, once: bool
+) -> int:
+    """Mirror a grid into MLflow until no run is in hand; it can start late, stop and start again."""
+    driver = Driver(_grid(source, scale, assignments, data_root, runs, recall=True), runs)
+    if not (driver.folder / "grid.json").exists():
+        raise UserError("GRID", source, "a grid that was run", f"cscdarts ablate run {source}")
+    with following(driver.grid, Console()) as progress, mirroring(driver, progress.say) as mirror:
+        mirror.mirror.open()
+        mirror.ready = True
+        while True:
+            states, _ = best_states(driver)
+            progress(states)
+            if once or not any(state.status in ("pending", "running", "preempted") for state in states):
+                mirror.mirror.sync(states)
+                return finish(driver, states, progress)
+            mirror(states)
+            time.sleep(3)
+
+
+@ablate.command()
+@_grid_options
+@click.argument("key", metavar="HASH")
+@click.option("--lines", default=40, show_default=True, type=click.IntRange(min=1), help="How many of the last lines.")
+@click.option("--follow", "-f", is_flag=True, help="Go on as the log grows.")
+def logs(
+    source: str,
+    scale: str | None,
+    assignments: Sequence[str],
+    data_root: Path | None,
+    runs: Path,
+    key: str,
+    lines: int,
+    follow: bool,
+) -> None:
+    """Show a run's log, its failure if there is one, and what its last job wrote to standard error."""
+    driver = Driver(_grid(source, scale, assignments, data_root, runs, recall=True), runs)
+    matches = [point for point in driver.grid.points if point.hash.startswith(key)]
+    if len(matches) != 1:
+        raise UserError("HASH", key, "the beginning of one run's hash", f"cscdarts ablate status {source} lists them.")
+    folder = driver.path(matches[0])
+    for name in ("log.txt", "failure.json"):
+        if (folder / name).exists():
+            click.echo(f"== {folder / name}")
+            click.echo("\n".join((folder / name).read_text(errors="replace").splitlines()[-lines:]))
+    if cluster_here():
+        seen = queue_of(driver.folder, driver.grid.name).see({matches[0].hash})
+        for one in seen[-2:]:
+            if one.stderr.exists():
+                click.echo(f"== {one.stderr} ({one.state.state if one.state else 'unknown'})")
+                click.echo("\n".join(one.stderr.read_text(errors="replace").splitlines()[-lines:]))
+    if not folder.exists():
+        click.echo(f"{matches[0].hash} has not begun")
+    elif follow:
+        _follow(folder / "log.txt")
+
+
+def _follow(path: Path) -> None:
+    with path.open(errors="replace") as file:
+        file.seek(0, 2)
+        while True:
+            line = file.readline()
+            if line:
+                click.echo(line, nl=False)
+            else:
+                time.sleep(0.5)
+
+
+@ablate.command()
+@_grid_options
+@click.argument("keys", metavar="[HASH]...", nargs=-1)
+def cancel(
+    source: str, scale: str | None, assignments: Sequence[str], data_root: Path | None, runs: Path, keys: Sequence[str]
+) -> None:
+    """Cancel a grid's jobs on the cluster, or only those of the runs named; `run` submits them again."""
+    driver = Driver(_grid(source, scale, assignments, data_root, runs, recall=True), runs)
+    if not cluster_here():
+        raise UserError("cancel", source, "a machine with SLURM", "End a local driver with Ctrl-C instead.")
+    chosen = None if not keys else {p.hash for p in driver.grid.points if any(p.hash.startswith(key) for key in keys)}
+    if chosen is not None and not chosen:
+        raise UserError("HASH", " ".join(keys), "the beginnings of runs' hashes", f"cscdarts ablate status {source}")
+    number = Cluster(driver, queue_of(driver.folder, driver.grid.name)).queue.cancel(chosen)
+    click.echo(f"{number} jobs cancelled")
+
+
+@ablate.command()
+@_grid_options
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def prune(
+    source: str, scale: str | None, assignments: Sequence[str], data_root: Path | None, runs: Path, yes: bool
+) -> int:
+    """Delete the folders of runs that the grid no longer names, after confirmation."""
+    driver = Driver(_grid(source, scale, assignments, data_root, runs, recall=True), runs)
+    named = {point.hash for point in driver.grid.points}
+    found = sorted(
+        path for path in driver.folder.glob("*") if (path / "config.json").exists() and path.name not in named
+    )
+    for path in found:
+        click.echo(f"{path} {'done' if (path / 'result.json').exists() else 'not finished'}")
+    if not found:
+        click.echo(f"{driver.grid.name} ({driver.grid.scale}): every run folder is named by the grid")
+        return 0
+    busy = [path for path in found if Lock(path / CLAIM).holder() is not None]
+    if busy:
+        raise UserError("prune", str(busy[0]), "runs that nobody works on", "Wait, or cancel it first.")
+    if not yes and not click.confirm(f"Delete these {len(found)} folders for good?", default=False):
+        return 1
+    driver.take()
+    try:
+        with mirroring(driver, lambda line: click.echo(line, err=True)) as mirror:
+            mirror.mirror.open()
+            mirror.ready = True
+            for path in found:
+                shutil.rmtree(path)
+                mirror.mirror.forget(path.name)
+    finally:
+        driver.lock.release()
+    click.echo(f"{len(found)} deleted")
+    return 0

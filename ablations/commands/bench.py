@@ -1,0 +1,139 @@
+"""`cscdarts bench`: the engine's speed and memory on this machine, against an edge-by-edge supernet."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cscdarts.errors import UserError
+
+if TYPE_CHECKING:
+    from cscdarts.models.activation_checkpointing import Level
+
+_PARTS = ("steps", "growth", "data", "search", "retraining", "look-ups")
+
+
+@click.command()
+@click.option("--part", "parts", multiple=True, type=click.Choice(_PARTS), help="What to measure [all but growth].")
+@click.option("--space", "spaces", multiple=True, type=click.Choice(("darts", "nasbench201")), help="[both]")
+@click.option("--split-ratio", "ratios", multiple=True, metavar="R", help="[1 and, for darts, 1/4]")
+@click.option("--step", "steps", multiple=True, type=click.Choice(("weight", "alpha-1st", "alpha-2nd")), help="[all]")
+@click.option("--threads", multiple=True, type=click.IntRange(1), help="[1]")
+@click.option(
+    "--rounds", type=click.IntRange(1), default=6, show_default=True, help="Turns of which the median counts."
+)
+@click.option("--batch", type=click.IntRange(2), default=16, show_default=True)
+@click.option("--channels", type=click.IntRange(4), default=16, show_default=True)
+@click.option("--cells", type=click.IntRange(3), help="[darts 8, nasbench201 5 a stage]")
+@click.option("--image-size", type=click.IntRange(8), default=32, show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@click.option("--precision", type=click.Choice(("none", "bf16", "fp16")), default="none", show_default=True)
+@click.option("--compile", "compiled", is_flag=True, help="Ours through torch.compile.")
+@click.option(
+    "--checkpointing", type=click.Choice(("none", "node", "cell")), default="none", show_default=True,
+    help="Ours computing maps again in the backward pass.",
+)  # fmt: skip
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write everything measured here.")
+@click.option("--figure", type=click.Path(path_type=Path), help="Draw what `growth` measured here (PNG or PDF).")
+def bench(
+    parts: tuple[str, ...], spaces: tuple[str, ...], ratios: tuple[str, ...], steps: tuple[str, ...],
+    threads: tuple[int, ...], rounds: int, batch: int, channels: int, cells: int | None, image_size: int, device: str,
+    precision: str, compiled: bool, checkpointing: "Level", json_path: Path | None, figure: Path | None,
+) -> None:  # fmt: skip
+    """Measure steps of the search, data, retraining and look-ups; ratios above 1 say how often ours is faster."""
+    import torch
+
+    from benchmarks.speed import steps as speed
+    from cscdarts.records.environment import describe
+
+    if image_size % 4:
+        raise UserError("--image-size", image_size, "a multiple of 4", "Maps are halved twice.")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError("--device", device, "cpu", "torch sees no GPU here.")
+    if figure is not None and "growth" not in parts:
+        raise UserError("--figure", str(figure), "together with --part growth", "Add --part growth.")
+    wanted = parts or tuple(part for part in _PARTS if part != "growth")
+    found: dict[str, Any] = {"environment": describe(device), "steps": [], "growth": []}
+    for count in threads or (1,):
+        for space in spaces or ("darts", "nasbench201"):
+            for ratio in ratios or (("1", "1/4") if space == "darts" else ("1",)):
+                number = cells or (8 if space == "darts" else 5)
+                case = speed.Case(
+                    space, ratio, channels, number, batch, image_size, count, device, precision, compiled, checkpointing
+                )  # fmt: skip
+                if "steps" in wanted:
+                    found["steps"].append(speed.measure(case, rounds, steps or speed.STEPS))
+                    _print_case(found["steps"][-1])
+                if "growth" in wanted:
+                    for point in speed.growth(case, rounds):
+                        found["growth"].append(point)
+                        click.echo(_growth_line(point))
+    for line in speed.against_plain_darts(found["steps"]):
+        click.echo(line)
+    count = (threads or (1,))[0]
+    if "data" in wanted:
+        found["data"] = speed.data_pipeline(batch, rounds, device, count)
+        click.echo(
+            f"data: {found['data']['images_per_s']:.0f} augmented images/s, {found['data']['batch_s'] * 1e3:.2f} ms a batch"
+        )
+    if "search" in wanted:
+        from benchmarks.speed.search import search_share
+
+        found["search"] = search_share(count, device)
+        click.echo(
+            "search (NAS-Bench-201 space, digits at 32 pixels, 2 epochs): {share_pct:.1f} % of {wall_s:.1f} s in steps and "
+            "validation, {share_of_steps_pct:.1f} % of the training loop in steps".format(**found["search"])
+        )
+    if "retraining" in wanted:
+        found["retraining"] = speed.retraining(batch, rounds, count)
+        click.echo(
+            "retraining DARTS_V2 (C={channels}, {cells} cells, batch {batch}): {step_s:.3f} s a step".format(
+                **found["retraining"]
+            )
+        )
+    if "look-ups" in wanted:
+        found["look_ups"] = speed.look_ups(rounds)
+        click.echo(
+            "embedded benchmark: opened in {open_s:.2f} s, {look_up_s:.1e} s a look-up".format(**found["look_ups"])
+        )
+    if json_path is not None:
+        json_path.parent.mkdir(parents=True, exist_ok=True)
+        json_path.write_text(json.dumps(found, indent=1))
+    if figure is not None:
+        speed.draw_growth(found["growth"], figure)
+
+
+def _print_case(found: dict[str, Any]) -> None:
+    from benchmarks.speed.steps import BARS, PEAK_BAR
+
+    case, saved = found["case"], found["saved"]
+    bars = BARS.get((case["space"], case["split_ratio"]), {})
+    click.echo(
+        f"{case['space']}, ratio {case['split_ratio']}, C={case['channels']}, {case['cells']} cells, batch {case['batch']}, "
+        f"{case['threads']} threads, {case['device']}; outputs differ by {found['difference']:.1e}"
+    )
+    click.echo(f"    {'':14s} {'plain':>9s} {'ours':>9s} {'ratio':>7s} {'bar':>7s}  processor")
+    for step, t in found["steps"].items():
+        bar = f"{bars[step]:.1f}x" if step in bars else ""
+        click.echo(
+            f"    {step:14s} {t['plain_s']:8.3f}s {t['ours_s']:8.3f}s {t['speedup']:6.2f}x {bar:>7s}  {t['speedup_cpu']:.2f}x"
+        )
+    for which in ("weight", "alpha"):
+        bar = f"{bars[f'saved {which}']:.2f}" if bars else ""
+        click.echo(
+            f"    {'saved ' + which:14s} {saved['plain_mb']:7.0f}MB {saved[which + '_mb']:7.0f}MB {saved['saved ' + which]:7.3f} {bar:>7s}"
+        )
+    if "second_order_peak" in found:
+        peak = found["second_order_peak"]
+        click.echo(
+            f"    {'peak, 2nd':14s} {peak['plain_mib']:6.0f}MiB {peak['ours_mib']:6.0f}MiB {peak['peak']:7.3f} {PEAK_BAR:7.2f}"
+        )
+
+
+def _growth_line(point: dict[str, Any]) -> str:
+    step, saved = point["steps"]["weight"], point["saved"]
+    return (
+        f"{point['case']['space']} {point['grown']}={point['value']}: plain {step['plain_s']:.3f} s, ours {step['ours_s']:.3f} s "
+        f"({step['speedup']:.2f}x), saved {saved['saved weight']:.3f}"
+    )

@@ -1,0 +1,160 @@
+"""`cscdarts benchmark`: index the official archives, verify the index, build and export the embedded benchmark."""
+
+from pathlib import Path
+
+import click
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+@click.group()
+def benchmark() -> None:
+    """Make, inspect and compare architecture benchmarks."""
+
+
+@benchmark.command()
+@click.option(
+    "--nats", type=click.Path(path_type=Path), help="NATS-tss-*-simple folder or NATS-tss-*.pickle.pbz2 file."
+)
+@click.option("--nasbench201", type=click.Path(path_type=Path), help="NAS-Bench-201-v1_1-096897.pth")
+@click.option(
+    "--csv", "table", type=click.Path(path_type=Path), help="CSV (.gz or not) with columns like cifar10_test_acc_200."
+)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("nasbench201.parquet"), show_default=True)
+def index(nats: Path | None, nasbench201: Path | None, table: Path | None, out: Path) -> None:
+    """Turn one source into one small Parquet file; ask it with `cscdarts check ARCH --benchmark index:FILE`."""
+    from benchmarks.sources import open_table
+    from benchmarks.tabular.index import write_index
+    from cscdarts.errors import UserError
+
+    given = [
+        f"{form}:{path}"
+        for form, path in (("nats", nats), ("nasbench201", nasbench201), ("csv", table))
+        if path is not None
+    ]
+    if len(given) != 1:
+        raise UserError(
+            "source",
+            " and ".join(given) or "none",
+            "one of --nats, --nasbench201 and --csv",
+            "Give exactly one of them.",
+        )
+    found = open_table(given[0], _say)
+    write_index(found, out)
+    click.echo(f"{out}: {found.holds:,} architectures, {', '.join(found.datasets)}, {out.stat().st_size / 1e6:.2f} MB")
+
+
+@benchmark.command()
+@click.argument("index_file", type=click.Path(path_type=Path))
+@click.option("--against", required=True, metavar="NAME", help="nats:DIR, nats:FILE or nasbench201:FILE.")
+@click.option("--sample", type=click.IntRange(min=1), default=100, show_default=True, help="Architectures to compare.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+def verify(index_file: Path, against: str, sample: int, seed: int) -> None:
+    """Compare a random sample of an index with the official answers."""
+    from benchmarks.official.table import compare
+    from benchmarks.sources import open_official
+    from benchmarks.tabular.index import read_index
+
+    compared = compare(read_index(index_file), open_official(against), sample, seed, _say)
+    click.echo(f"{compared} numbers agree")
+
+
+@benchmark.command()
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path),
+    default=Path("embedded-build"),
+    show_default=True,
+    help="Where trained chunks are kept.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("embedded-benchmark"),
+    show_default=True,
+    help="Where the finished files go.",
+)
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes, of one thread each.")
+@click.option("--seeds", default="777,888,999", show_default=True, help="Training seeds, in this order.")
+@click.option("--assemble-only", is_flag=True, help="Train nothing; pack the seeds that are complete.")
+def build(work: Path, out: Path, jobs: int, seeds: str, assemble_only: bool) -> None:
+    """Train every cell of the space on digits and pack the embedded benchmark.
+
+    Can be stopped and run again: what is trained is not trained twice. All seeds take about an hour of one core. The package's own
+    copy is `benchmarks/embedded/`.
+    """
+    from benchmarks.embedded.build import assemble
+    from benchmarks.embedded.protocol import Protocol
+    from cscdarts.errors import UserError
+
+    parts = seeds.split(",")
+    if not all(part.strip().isdigit() for part in parts) or len(set(parts)) != len(parts):
+        raise UserError("--seeds", seeds, "different whole numbers with commas between", "For example: --seeds 777,888")
+    if not assemble_only:
+        from benchmarks.embedded.trainer import train_all
+
+        train_all(work, Protocol(seeds=tuple(int(part) for part in parts)), jobs, _say)
+    made = assemble(work, out)
+    size = sum(path.stat().st_size for path in out.iterdir())
+    click.echo(f"{out}: {made['architectures']:,} architectures, seeds {made['seeds']}, {size / 1e6:.2f} MB")
+
+
+@benchmark.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write to.")
+@click.option("--form", type=click.Choice(["folder", "file"]), default="file", show_default=True)
+def export(out: Path, form: str) -> None:
+    """Write the embedded benchmark in the official NATS-Bench form, for `nats_bench.create`."""
+    from benchmarks.embedded.nats_form import export as write
+
+    written = write(out, "folder" if form == "folder" else "file", _say)
+    click.echo(f"nats_bench.create({str(written)!r}, 'tss', fast_mode={form == 'folder'}, verbose=False)")
+
+
+@benchmark.command()
+@click.argument("name", metavar="BENCHMARK", default="embedded")
+@click.option("--top", type=click.IntRange(min=1, max=100), default=5, show_default=True, help="Best cells to list.")
+def show(name: str, top: int) -> None:
+    """What a benchmark holds, where it comes from, and its best cells."""
+    import numpy as np
+
+    from benchmarks.sources import open_table
+    from benchmarks.tabular.space import SIZE, official_archs
+
+    table = open_table(name, _say)
+    for key, value in table.provenance.items():
+        click.echo(f"{key:14}{value}")
+    click.echo(f"{'holds':14}{table.holds:,} of {SIZE:,} cells")
+    for dataset in table.datasets:
+        for epochs in table.epochs(dataset):
+            valid, test = table.accuracy(dataset, "valid", epochs), table.accuracy(dataset, "test", epochs)
+            click.echo(f"\n{dataset}, {epochs} epochs, trials {list(table.trials(dataset, epochs)) or 'only means'}")
+            for place in np.argsort(-np.nan_to_num(test, nan=-1.0), kind="stable")[: min(top, table.holds)].tolist():
+                click.echo(f"  {place:6d}  {official_archs()[place]}  valid {valid[place]:.2f}  test {test[place]:.2f}")
+
+
+@benchmark.command()
+@click.argument("first", metavar="BENCHMARK")
+@click.argument("second", metavar="BENCHMARK")
+@click.option("--split", type=click.Choice(["valid", "test"]), default="test", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def compare(first: str, second: str, split: str, as_json: bool) -> None:
+    """How alike two benchmarks rank the cells that both hold, for each pair of their data sets."""
+    import json
+
+    from benchmarks.sources import open_table
+    from benchmarks.tabular.agreement import agreement_of
+
+    rows = agreement_of(open_table(first, _say), open_table(second, _say), "valid" if split == "valid" else "test")
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    click.echo(f"{'first':18}{'second':18}{'cells':>7}{'Spearman':>10}{'Kendall':>9}{'top 1 %':>9}{'top 10 %':>9}")
+    for row in rows:
+        numbers = [row[key] for key in ("spearman", "kendall", "top_1_overlap_pct", "top_10_overlap_pct")]
+        shown = ["–" if value is None else f"{value:.3f}" for value in numbers[:2]]
+        shown += ["–" if value is None else f"{value:.1f}" for value in numbers[2:]]
+        click.echo(
+            f"{row['first']:18}{row['second']:18}{row['cells']:>7}{shown[0]:>10}{shown[1]:>9}{shown[2]:>9}{shown[3]:>9}"
+        )

@@ -1,0 +1,90 @@
+"""`cscdarts check`: hold an architecture or a run against a benchmark."""
+
+import json
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("what", metavar="RUN|ARCH")
+@click.option(
+    "--benchmark",
+    default="embedded",
+    show_default=True,
+    metavar="NAME",
+    help="embedded, index:FILE, csv:FILE, nats:DIR, nats:FILE or nasbench201:FILE.",
+)
+@click.option("--epochs", type=click.IntRange(min=1), help="The benchmark's training length (default: its longest).")
+@click.option("--trial", type=click.IntRange(min=0), help="Seed of one trial (default: the mean over trials).")
+@click.option(
+    "--cells",
+    default="100",
+    show_default=True,
+    help="Of a run: how many cells to score in its supernet, `all` or 0.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check(what: str, benchmark: str, epochs: int | None, trial: int | None, cells: str, as_json: bool) -> None:
+    """Look RUN's derived cell, or the cell ARCH, up in a benchmark.
+
+    ARCH is a string such as '|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...', an official index, or a file with the string; RUN is
+    a run folder of the nasbench201 space. Rank, percentile and regret are by test accuracy over all cells that the
+    benchmark holds: rank 1 and percentile 100 are the best. Nothing is written.
+    """
+    from benchmarks.checks.run import check as look_up
+    from cscdarts.errors import UserError
+
+    if cells != "all" and not cells.isdigit():
+        raise UserError("--cells", cells, "a number of cells, or all", "For example: --cells 100")
+
+    def report(line: str) -> None:
+        click.echo(line, err=True)
+
+    found = look_up(
+        what, benchmark, epochs=epochs, trial=trial, cells=None if cells == "all" else int(cells), report=report
+    )
+    click.echo(json.dumps(found, indent=1, ensure_ascii=False) if as_json else _text(found))
+
+
+def _text(found: dict[str, Any]) -> str:
+    """The look-up for people."""
+    source = found["benchmark"]
+    lines = [
+        f"cell       {found['arch']}",
+        f"index      {found['index']}",
+        f"benchmark  {source.get('name', source['source'])}, holds {source['holds']:,} of {source['of']:,} cells",
+        "",
+        f"{'data':16}{'epochs':>7}{'valid %':>9}{'test %':>9}{'rank':>8}{'percentile':>12}{'regret':>9}",
+    ]
+    lines += [
+        f"{name:16}{entry['epochs']:>7}{_shown(entry['valid_acc']):>9}{_shown(entry['test_acc']):>9}"
+        f"{entry['rank'] if entry['rank'] is not None else '–':>8}{_shown(entry['percentile']):>12}{_shown(entry['regret']):>9}"
+        for name, entry in found["datasets"].items()
+    ]
+    if found.get("identity_as_edge") is not None:
+        lines += ["", _with_identity(found["identity_as_edge"])]
+    if found.get("kendall_tau") is not None:
+        agreement = found["one_shot"]
+        lines += [
+            "",
+            f"supernet against benchmark over {agreement['cells']} cells: Kendall tau {found['kendall_tau']:.3f}, "
+            f"top-{agreement['k']} overlap {found['top_k_overlap_pct']:.0f} %",
+        ]
+    for name, baseline in found.get("baselines", {}).items():
+        matched = baseline["queries_to_match"]
+        lines.append(
+            f"{name.replace('_', ' ')} ({baseline['repeats']} repeats): mean test {baseline['test_acc_mean'][-1]:.2f} % after "
+            f"{baseline['queries'][-1]} queries; reaches this cell after {'–' if matched is None else matched}"
+        )
+    return "\n".join([*lines, "", found["limits"]])
+
+
+def _with_identity(found: dict[str, Any]) -> str:
+    """The look-up of the cell with its identity connection."""
+    numbers = ", ".join(f"{name} {_shown(entry['test_acc'])}" for name, entry in found["datasets"].items())
+    means = "the same network" if found["exact"] else f"the nearest cell, which lacks its {found['instead_of']}"
+    return f"with the identity as edge from input to output ({means}), cell {found['index']}: test % {numbers}"
+
+
+def _shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"

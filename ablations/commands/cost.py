@@ -1,0 +1,164 @@
+"""`cscdarts cost`: parameters, MACs and memory of a genotype's network or of a supernet."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cscdarts.errors import UserError
+
+
+@click.command()
+@click.option("--genotype", help="A known name, a run folder, a file, or the text itself; without it: a supernet.")
+@click.option("--space", default="darts", show_default=True, help="Supernet: darts or nasbench201.")
+@click.option("--split-ratio", default="1/2", show_default=True, help="Supernet: share sent to the operations.")
+@click.option("--identity", default="none", show_default=True, help="cell, edge or none.")
+@click.option("--channels", type=int, help="Channels of the first cell [genotype: 36 or 16; supernet: 16].")
+@click.option("--cells", type=int, help="Cells (nasbench201: in each stage) [genotype: 20 or 5; supernet: 8 or 5].")
+@click.option("--classes", type=int, default=10, show_default=True)
+@click.option(
+    "--image-size", type=int, default=32, show_default=True, help="Pixels of a side; 96 and more: ImageNet stem."
+)
+@click.option("--image-channels", type=int, default=3, show_default=True)
+@click.option("--batch", type=int, default=16, show_default=True, help="Batch whose memory is counted.")
+@click.option("--fit-macs", type=float, metavar="M", help="Genotype: the largest width within this many million MACs.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Change any other setting.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def cost(
+    genotype: str | None,
+    space: str,
+    split_ratio: str,
+    identity: str,
+    channels: int | None,
+    cells: int | None,
+    classes: int,
+    image_size: int,
+    image_channels: int,
+    batch: int,
+    fit_macs: float | None,
+    assignments: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Count what a network costs. MACs are multiply-accumulates of one image, in millions."""
+    from cscdarts.settings.config import RunConfig
+    from cscdarts.settings.overrides import parse_assignments, with_values
+
+    _positive(classes=classes, image_size=image_size, image_channels=image_channels, batch=batch)
+    step = 32 if image_size >= 96 else 4
+    if image_size % step:
+        raise UserError("--image-size", image_size, f"a multiple of {step}", "Maps are halved.")
+    values: dict[str, Any] = {"supernet.split_ratio": split_ratio, "supernet.identity": identity}
+    if genotype is None:
+        tabular = space == "nasbench201"
+        values |= {
+            "supernet.space": space,
+            "supernet.channels": channels or 16,
+            "supernet.cells": cells or (5 if tabular else 8),
+        }
+        config = with_values(RunConfig(), values | parse_assignments(assignments))
+        found = _supernet(config, classes, image_size, image_channels, batch)
+    else:
+        cell = read_genotype(genotype)
+        tabular = cell.space == "nasbench201"
+        values |= {
+            "supernet.space": cell.space,
+            "evaluation.channels": channels or (16 if tabular else 36),
+            "evaluation.cells": cells or (5 if tabular else 20),
+        }
+        config = with_values(RunConfig(), values | parse_assignments(assignments))
+        found = _network(cell, config, classes, image_size, image_channels, batch, fit_macs)
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+        return
+    for key, value in found.items():
+        if isinstance(value, dict):
+            click.echo(f"{key}:")
+            for name, part in value.items():
+                click.echo(f"    {name:14s} {part:.3f}")
+        else:
+            click.echo(f"{key} = {value if isinstance(value, int | str) else round(value, 6)}")
+
+
+def read_genotype(text: str) -> Any:
+    """A genotype from a known name, a run folder, a file, or its text.
+
+    Errors:
+        UserError: it is none of these.
+    """
+    from cscdarts.records.run_folder import read_json
+    from cscdarts.spaces.genotype import parse_genotype
+
+    path = Path(text)
+    try:
+        exists = path.exists()
+    except OSError:  # the text of a genotype is too long for a file name
+        exists = False
+    if not exists:
+        return parse_genotype(text)
+    if path.is_dir():
+        found = read_json(path / "genotype.json")
+        if found is None:
+            raise UserError("--genotype", text, "a run folder with genotype.json", "Its search has not finished.")
+        return parse_genotype(str(found["text"]))
+    if path.suffix == ".json":
+        found = read_json(path)
+        content = str(found.get("text", "")) if isinstance(found, dict) else ""
+    else:
+        content = path.read_text(encoding="utf-8", errors="replace")
+    return parse_genotype(content)
+
+
+def _supernet(config: Any, classes: int, size: int, image_channels: int, batch: int) -> dict[str, Any]:
+    import torch
+
+    from cscdarts.models.cost import supernet_cost
+    from cscdarts.models.supernet import Supernet
+    from cscdarts.training.bilevel import only_gradients_of
+    from cscdarts.training.memory import saved_bytes
+
+    counted = supernet_cost(config.supernet, config.identity_in("search"), classes, image_channels, size, batch)
+    torch.manual_seed(0)
+    model = Supernet(
+        config.supernet, classes, image_channels, config.identity_in("search"), large_images=size >= 96
+    )  # fmt: skip
+    if config.supernet.split_pick == "random":
+        model.draw_channels(torch.Generator().manual_seed(0))
+    images, labels = torch.randn(batch, image_channels, size, size), torch.zeros(batch, dtype=torch.long)
+    with only_gradients_of(list(model.parameters()), model.weights()):
+        saved = saved_bytes(model, lambda: torch.nn.functional.cross_entropy(model(images), labels), (images, labels))
+    return {
+        "params_m": counted.params / 1e6,
+        "macs_m": counted.macs / 1e6,
+        "memory_access_mb": counted.memory_access_bytes / 1e6,
+        "saved_mb": saved / 1e6,
+        "memory_access_mb_by_operation": {op: size / 1e6 for op, size in counted.by_operation.items()},
+        "batch": batch,
+    }
+
+
+def _network(
+    cell: Any, config: Any, classes: int, size: int, image_channels: int, batch: int, fit_macs: float | None
+) -> dict[str, Any]:
+    from cscdarts.models.cost import fit_channels, network_cost
+
+    evaluation, identity = config.evaluation, config.identity_in("eval")
+    shape = (config.supernet, identity, classes, image_channels, size)
+    if fit_macs is not None:
+        width = fit_channels(cell, evaluation, *shape, limit_macs=fit_macs * 1e6)
+        evaluation = evaluation.model_copy(update={"channels": width})
+    counted = network_cost(cell, evaluation, *shape, batch=batch)
+    return {
+        "params_m": counted.params / 1e6,
+        "macs_m": counted.macs / 1e6,
+        "memory_access_mb": counted.memory_access_bytes / 1e6,
+        "channels": evaluation.channels,
+        "cells": evaluation.cells,
+        "genotype": str(cell),
+    }
+
+
+def _positive(**values: int) -> None:
+    for name, value in values.items():
+        if value < 1:
+            raise UserError(f"--{name.replace('_', '-')}", value, "a whole number above 0", "Correct it.")

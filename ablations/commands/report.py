@@ -1,0 +1,77 @@
+"""`cscdarts report GRID...` and `cscdarts report diff A B`."""
+
+from pathlib import Path
+
+import click
+
+
+class _GridsOrCommand(click.Group):
+    """A group whose first word is a subcommand or, when it is none, the first grid."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the hidden command `build` before anything that names no subcommand."""
+        if not args or args[0] not in self.commands:
+            args = ["build", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_GridsOrCommand)
+def report() -> None:
+    """Write tables, figures and the HTML page of some grids, or compare two reports."""
+
+
+@report.command(
+    "build",
+    hidden=True,
+    epilog="Compare two reports with: cscdarts report diff A B",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.argument("grids", nargs=-1, metavar="GRID...", required=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("report"), show_default=True, help="Folder to write."
+)
+@click.option("--scale", help="Only runs at this scale.")
+@click.option("--formats", default="csv,tex,html,md,pdf,png", show_default=True, help="What to write.")
+@click.option("--quiet", is_flag=True, help="Print only where the report is.")
+def build(grids: tuple[str, ...], out: Path, scale: str | None, formats: str, quiet: bool) -> None:
+    """Read the runs of GRID... from MLflow and write a report: tables, figures, one HTML page, a page for each run."""
+    from rich.console import Console
+
+    from reports.build import build_report
+    from reports.read.store import tracking_uri
+    from reports.terminal import print_report
+
+    wanted = [form.strip() for form in formats.split(",") if form.strip()]
+    made = build_report(
+        grids, out, scale=scale, formats=wanted, tell=lambda line: None if quiet else click.echo(line, err=True)
+    )
+    if quiet:
+        click.echo(str(made.page or made.folder))
+    else:
+        print_report(Console(), made, tracking_uri())
+
+
+@report.command("diff", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("a")
+@click.argument("b")
+@click.option("--grid", "grids", multiple=True, help="Where A or B is a commit: the grid whose runs are meant.")
+@click.option("--out", type=click.Path(path_type=Path), help="Also write the table here; .csv, .md or .tex.")
+def diff(a: str, b: str, grids: tuple[str, ...], out: Path | None) -> None:
+    """What moved from A to B: two report folders, or two commits among the runs of --grid."""
+    from rich.console import Console
+
+    from cscdarts.errors import UserError
+    from cscdarts.records.run_folder import write_atomic
+    from reports.diff import diff_table, side
+    from reports.render.csv import table_csv
+    from reports.render.latex import table_latex
+    from reports.render.markdown import table_markdown
+    from reports.terminal import print_table
+
+    renderers = {".csv": table_csv, ".md": table_markdown, ".tex": table_latex}
+    if out is not None and out.suffix not in renderers:
+        raise UserError("--out", str(out), "a name that ends in .csv, .md or .tex", "Choose one of these.")
+    table = diff_table(side(a, grids), side(b, grids))
+    print_table(Console(), table)
+    if out is not None:
+        write_atomic(out, renderers[out.suffix](table))

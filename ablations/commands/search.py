@@ -1,0 +1,77 @@
+"""`cscdarts search`: one search, derivation, check and retraining, without a grid."""
+
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import click
+
+from cscdarts.data.folders import require_data
+from cscdarts.errors import UserError
+from cscdarts.records.run_folder import read_json
+
+
+@click.command()
+@click.option("--protocol", "recipe", default="quickstart", show_default=True, help="Data, sizes and schedules.")
+@click.option("--scale", default="reduced", show_default=True, help="smoke, reduced or paper.")
+@click.option("--preset", default="csc", show_default=True, help="The method; `cscdarts config --presets` lists them.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder [runs/search/HASH].")
+@click.option("--data-root", help="Where data sets lie or are downloaded to.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--only-search", is_flag=True, help="Stop after the derivation.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
+def search(
+    recipe: str,
+    scale: str,
+    preset: str,
+    seed: int,
+    out: Path | None,
+    data_root: str | None,
+    device: str,
+    only_search: bool,
+    assignments: tuple[str, ...],
+) -> int:
+    """Search, derive, check and retrain once; the same command goes on where it was stopped.
+
+    Several processes: torchrun --nproc-per-node N -m ablations.cli search ...
+    """
+    from ablations.run.stages import STAGES, run_task
+    from cscdarts.settings.methods import apply_preset
+    from cscdarts.settings.overrides import parse_assignments, with_values
+    from cscdarts.settings.protocols import protocol
+    from slurm.control import Control, Stopping
+
+    values = {"seed": seed, "runtime.device": device, **parse_assignments(assignments)}
+    if data_root is not None:
+        values["runtime.data_root"] = data_root
+    config = with_values(apply_preset(protocol(recipe, scale), preset), values)
+    folder = out or Path("runs") / "search" / config.hash
+    require_data(config)
+    fresh = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "heartbeat").touch()
+    except OSError as error:
+        raise UserError(
+            "--out", str(folder), "a folder that can be written", f"{error.strerror}; choose another."
+        ) from error
+    control = Control()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: control.ask("interrupted"))
+    wanted = STAGES[:-1] if only_search else STAGES
+    arguments = {"config": config.model_dump(mode="json"), "stages": wanted, "since": time.time(), "threads": None}
+    try:
+        outcome = run_task(folder, arguments, control)
+    except Stopping:
+        click.echo(f"interrupted; the same command goes on from the checkpoint in {folder}", err=True)
+        return 130
+    if outcome == "failed":
+        failure = read_json(folder / "failure.json") or {}
+        if fresh and failure.get("kind") == "user":
+            shutil.rmtree(folder)  # nothing was computed: leave nothing half-written
+        click.echo(f"cscdarts: {failure.get('stage')}: {failure.get('message')} (see {folder})", err=True)
+        return 2 if failure.get("kind") == "user" else 1
+    click.echo(f"run folder: {folder}")
+    return 0

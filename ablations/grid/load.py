@@ -1,0 +1,195 @@
+"""A grid: a Python file whose function `grid(scale)` yields run configurations with ordinary loops. No torch.
+
+Two points with the same hash are one run known under several methods: the method at ratio 1 without identity *is* DARTS.
+"""
+
+import importlib
+import importlib.util
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from cscdarts.errors import UserError
+from cscdarts.records.run_folder import read_json
+from cscdarts.settings.config import RunConfig
+from cscdarts.settings.overrides import parse_assignments, with_values
+
+SCALES = ("smoke", "reduced", "paper")
+DEFAULT_SCALE = "reduced"
+GRIDS = Path(__file__).parents[1] / "grids"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a grid.
+
+    Attributes:
+        config: its configuration; its label is the first method's.
+        methods: every method that the grid yields this configuration for, in order.
+    """
+
+    config: RunConfig
+    hash: str
+    methods: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """An ablation grid at one scale with its overrides applied.
+
+    Attributes:
+        name: file name without suffix; the folder under `runs/` and the experiment's name.
+        source: the file.
+    """
+
+    name: str
+    scale: str
+    overrides: Mapping[str, str]
+    points: tuple[Point, ...]
+    source: Path
+
+    def manifest(self, commit: str | None) -> dict[str, Any]:
+        """What `grid.json` holds."""
+        return {
+            "grid": self.name,
+            "scale": self.scale,
+            "overrides": dict(self.overrides),
+            "runs": [{"hash": p.hash, "methods": list(p.methods), "seed": p.config.seed} for p in self.points],
+            "commit": commit,
+        }
+
+
+def grid_names() -> list[str]:
+    """The grids that come with the distribution."""
+    return sorted(path.stem for path in GRIDS.glob("*.py") if not path.stem.startswith("_"))
+
+
+def load_grid(source: str, scale: str = DEFAULT_SCALE, assignments: Iterable[str] = ()) -> Grid:
+    """Read a grid by its name or by the path of a user's file.
+
+    Args:
+        source: a name from `grid_names()` or a path that ends in `.py`.
+        scale: smoke, reduced or paper.
+        assignments: `key=value` texts, applied to every run.
+
+    Errors:
+        UserError: no such grid or scale, a file that yields no runs, an override out of range.
+    """
+    if scale not in SCALES:
+        raise UserError("--scale", scale, ", ".join(SCALES), "Choose one of these.")
+    seeds, others = _seeds(assignments)
+    overrides = parse_assignments(others)
+    module, path = _module(source)
+    function = getattr(module, "grid", None)
+    if not callable(function):
+        raise UserError(
+            str(path), "no function grid", "def grid(scale): yield RunConfig", "See ablations/grids/quickstart.py."
+        )
+    configs = _configs(function, scale, path)
+    if seeds:
+        # Each setting once, in the grid's order, then for every seed.
+        settings = list({with_values(c, {"seed": 0}).hash + c.labels.method: c for c in configs}.values())
+        configs = [with_values(c, {"seed": seed}) for seed in seeds for c in settings]
+    points = _points(configs, overrides, scale)
+    if not points:
+        raise UserError(str(path), "no runs", "a grid with at least one run", "Let grid(scale) yield a RunConfig.")
+    if seeds:
+        overrides["seeds"] = ",".join(map(str, seeds))
+    return Grid(path.stem, scale, overrides, points, path)
+
+
+def _seeds(assignments: Iterable[str]) -> tuple[list[int], list[str]]:
+    """The seeds of `seeds=0,1,2` (or `seeds=5` for 0 to 4), and the other assignments."""
+    seeds: list[int] = []
+    others: list[str] = []
+    for text in assignments:
+        key, _, value = text.partition("=")
+        if key.strip() != "seeds":
+            others.append(text)
+            continue
+        parts = [part.strip() for part in value.split(",")]
+        if not all(part.isdigit() for part in parts) or parts == ["0"]:
+            raise UserError("--set seeds", value, "a number of seeds or a list such as 0,1,2", "Correct it.")
+        seeds = list(range(int(parts[0]))) if len(parts) == 1 else [int(part) for part in parts]
+    return seeds, others
+
+
+def grid_folder(source: str, runs: Path) -> Path:
+    """Where a grid's runs are, by name or path, without reading the grid.
+
+    Errors:
+        UserError: the name holds characters that no grid has.
+    """
+    name = Path(source).stem if source.endswith(".py") else source
+    if not re.fullmatch(r"[\w][\w.-]*", name):
+        raise UserError("GRID", source, ", ".join([*grid_names(), "PATH.py"]), "Choose one of these.")
+    return runs / name
+
+
+def recorded_choice(source: str, runs: Path) -> tuple[str, list[str]] | None:
+    """Scale and `--set` texts that a grid was last run with, so that `status` need not repeat them."""
+    manifest = read_json(grid_folder(source, runs) / "grid.json")
+    if not isinstance(manifest, dict) or "scale" not in manifest:
+        return None
+    return str(manifest["scale"]), [f"{key}={value}" for key, value in manifest.get("overrides", {}).items()]
+
+
+def _module(source: str) -> tuple[ModuleType, Path]:
+    if not source.endswith(".py") and "/" not in source:
+        if source not in grid_names():
+            raise UserError("GRID", source, ", ".join([*grid_names(), "PATH.py"]), "Choose one of these.")
+        module = importlib.import_module(f"ablations.grids.{source}")
+        return module, GRIDS / f"{source}.py"
+    path = Path(source)
+    if path.suffix != ".py" or not path.is_file():
+        raise UserError("GRID", source, "the path of an existing Python file", "Check the path.")
+    spec = importlib.util.spec_from_file_location(f"user_grid_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except UserError:
+        raise
+    except Exception as error:
+        raise _broken(path, error) from error
+    return module, path
+
+
+def _configs(function: Callable[..., Any], scale: str, path: Path) -> list[RunConfig]:
+    try:
+        configs = list(function(scale) if inspect.signature(function).parameters else function())
+    except UserError:
+        raise
+    except Exception as error:
+        raise _broken(path, error) from error
+    for config in configs:
+        if not isinstance(config, RunConfig):
+            raise UserError(str(path), type(config).__name__, "RunConfig", "Let grid(scale) yield RunConfigs.")
+    return configs
+
+
+def _broken(path: Path, error: Exception) -> UserError:
+    return UserError(
+        str(path), f"{type(error).__name__}: {error}", "a file that runs", "See the traceback with --debug."
+    )
+
+
+def _points(configs: Sequence[RunConfig], overrides: Mapping[str, str], scale: str) -> tuple[Point, ...]:
+    merged: dict[str, Point] = {}
+    for config in configs:
+        # Checked again on the whole: an override may be impossible for one point only.
+        config = with_values(config, overrides) if overrides else config
+        if config.labels.scale == "custom":
+            config = config.model_copy(update={"labels": config.labels.model_copy(update={"scale": scale})})
+        key, method = config.hash, config.labels.method
+        known = merged.get(key)
+        if known is None:
+            merged[key] = Point(config, key, (method,))
+        elif method not in known.methods:
+            merged[key] = Point(known.config, key, (*known.methods, method))
+    return tuple(merged.values())

@@ -1,0 +1,245 @@
+"""The one writer into MLflow: run folders in, a parent run for the grid and a nested run for each begun hash out.
+
+Jobs never touch the tracker. The mirror can start late, stop and start again, and the store ends the same: what was written
+is noted on the run itself (tag `cscdarts.mirror`), metric lines are written with the job's own times, and files are compared
+by size and time. Every raw line of `metrics.jsonl` is written; where a resumed run repeats an epoch the latest time counts.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ablations.grid.load import Grid
+from ablations.mirror.bulk import BulkWriter
+from ablations.mirror.updates import CURSOR, STATUS, MetricPoint, News, latest_ms, news
+from ablations.run.state import RunState
+from cscdarts.errors import UserError
+from cscdarts.records.run_folder import read_json
+from slurm.lock import Lock
+
+DEFAULT_URI = "sqlite:///mlflow.db"
+#: News is written in parts of this many runs; from so many new runs in a part on, at once where the store allows it.
+BULK = 500
+WORTH_BULK = 5
+
+
+def tracking_uri() -> str:
+    """`MLFLOW_TRACKING_URI`, or an SQLite file in the present folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+
+
+def batched(items: Iterable[News], size: int) -> Iterator[tuple[News, ...]]:
+    """Tuples of up to `size` items."""
+    source = iter(items)
+    while part := tuple(islice(source, size)):
+        yield part
+
+
+class Mirror:
+    """Mirrors one grid.
+
+    Args:
+        grid: the grid.
+        folder: `runs/<grid>`.
+        uri: the store; `tracking_uri()` if None.
+    """
+
+    def __init__(self, grid: Grid, folder: Path, uri: str | None = None) -> None:
+        self.grid, self.folder, self.uri = grid, folder, uri or tracking_uri()
+        self.lock = Lock(folder / "mirror.lock", stale_s=300.0)
+        self._client: Any = None
+        self._experiment = ""
+        self._parent = ""
+        self._runs: dict[str, tuple[str, dict[str, Any]]] = {}
+        self._grid_written: Any = None
+        self._places: dict[str, Any] = {}
+        self._bulk: BulkWriter | None = None
+
+    def open(self) -> None:
+        """Become the grid's one mirror and find what is in the store already.
+
+        Errors:
+            UserError: another mirror is at work, or the store cannot be reached.
+        """
+        if not self.lock.acquire(f"mirror of {self.grid.name}"):
+            raise UserError("mirror", f"held by {self.lock.owner()}", "one mirror a grid", "Leave it to that one.")
+        try:
+            self._connect()
+        except Exception as error:
+            self.lock.release()
+            if isinstance(error, UserError):
+                raise
+            raise UserError(
+                "MLFLOW_TRACKING_URI",
+                self.uri,
+                "an MLflow store that answers",
+                f"{type(error).__name__}: {error}"[:300],
+            ) from error
+
+    def close(self) -> None:
+        """Let another mirror work."""
+        self.lock.release()
+
+    def sync(self, states: Sequence[RunState]) -> int:
+        """Write what is new; returns how many runs had news. Costs a few file stats for a run without news."""
+        self._keep()
+        self._sync_grid(states)
+        changed = 0
+        begun = (
+            (point, state)
+            for point, state in zip(self.grid.points, states, strict=True)
+            if (self.folder / point.hash / "config.json").exists()
+        )
+        found = (
+            news(self.grid, point, self.folder / point.hash, state, *self._runs.get(point.hash, ("", {})))
+            for point, state in begun
+        )
+        for part in batched((one for one in found if one is not None), BULK):
+            changed += len(part)
+            self._write_all(part)
+            self._keep()
+        return changed
+
+    def _keep(self) -> None:
+        if not self.lock.refresh():
+            raise UserError(
+                "mirror", f"taken over by {self.lock.owner()}", "one mirror a grid", "Leave it to that one."
+            )
+
+    def _write_all(self, part: tuple[News, ...]) -> None:
+        fresh = [one for one in part if not one.run_id]
+        if len(fresh) >= WORTH_BULK and self._bulk is not None:
+            self._runs |= self._bulk.write(self._experiment, self._parent, fresh)
+        for one in part:
+            if one.key not in self._runs or one.run_id:
+                self._write(one)
+
+    def forget(self, key: str) -> None:
+        """Mark a pruned run as deleted in the store."""
+        if key in self._runs:
+            self._client.delete_run(self._runs.pop(key)[0])
+
+    def _connect(self) -> None:
+        # MLflow asks the network for its own usage statistics and git for a commit; neither is ours to do.
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        # A tracking server that is away is tried again by the next mirroring, not for minutes on end by this one.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+        import logging
+
+        for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        from mlflow import MlflowClient
+
+        self._client = MlflowClient(tracking_uri=self.uri)
+        self._bulk = BulkWriter.of(self.uri)
+        found = self._client.get_experiment_by_name(self.grid.name)
+        self._experiment = found.experiment_id if found else self._create_experiment()
+        for run in self._search("tags.`cscdarts.kind` = 'run'"):
+            cursor = json.loads(run.data.tags.get(CURSOR, "{}"))
+            self._runs[run.data.tags["cscdarts.hash"]] = (run.info.run_id, cursor)
+        parents = self._search(f"tags.`cscdarts.kind` = 'grid' and tags.`cscdarts.scale` = '{self.grid.scale}'")
+        self._parent = next((run.info.run_id for run in parents), "")
+
+    def _create_experiment(self) -> str:
+        place = None
+        if self.uri.startswith("sqlite:///"):
+            # Beside the database, whichever folder the command is called from; MLflow would take the present one.
+            place = str(Path(self.uri.removeprefix("sqlite:///")).absolute().parent / "mlruns" / self.grid.name)
+        return str(self._client.create_experiment(self.grid.name, artifact_location=place))
+
+    def _search(self, query: str) -> Iterator[Any]:
+        token = None
+        while True:
+            page = self._client.search_runs([self._experiment], query, max_results=1000, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def _sync_grid(self, states: Sequence[RunState]) -> None:
+        manifest = self.folder / "grid.json"
+        stat = manifest.stat()
+        ended = all(state.status in ("done", "failed", "lost", "cancelled") for state in states)
+        now = (stat.st_size, stat.st_mtime_ns, ended)
+        if now == self._grid_written:
+            return
+        content = read_json(manifest) or {}
+        name = f"{self.grid.name} ({self.grid.scale})"
+        tags = {
+            "cscdarts.kind": "grid",
+            "cscdarts.grid": self.grid.name,
+            "cscdarts.scale": self.grid.scale,
+            "cscdarts.runs": str(len(self.grid.points)),
+            "cscdarts.commit": str(content.get("commit") or ""),
+        }
+        if not self._parent:
+            started = int(1000 * content.get("created_at", time.time()))
+            run = self._client.create_run(self._experiment, start_time=started, tags=tags, run_name=name)
+            self._parent = run.info.run_id
+        for key, value in tags.items():
+            self._client.set_tag(self._parent, key, value)
+        self._client.log_artifact(self._parent, str(manifest))
+        if ended:
+            self._client.set_terminated(self._parent, "FINISHED", latest_ms(self.folder, self.grid.points))
+        else:
+            self._client.update_run(self._parent, "RUNNING")
+        self._grid_written = now
+
+    def _write(self, one: News) -> None:
+        """Write one run's news through the client."""
+        run_id = one.run_id or self._create(one)
+        for path in one.files:
+            self._artifact(run_id, path)
+        if one.ended_ms is not None:
+            self._client.set_terminated(run_id, STATUS[one.status], one.ended_ms)
+        else:
+            self._client.update_run(run_id, STATUS[one.status])
+        # The note comes last of all: a mirror that dies before it writes the same again, which changes nothing.
+        self._log(run_id, one.metrics, one.params, {**(one.tags if one.run_id else {}), CURSOR: one.note})
+        self._runs[one.key] = (run_id, one.cursor)
+
+    def _create(self, one: News) -> str:
+        run = self._client.create_run(
+            self._experiment,
+            start_time=one.started_ms,
+            tags={**one.tags, "mlflow.parentRunId": self._parent},
+            run_name=one.name,
+        )
+        self._place(run.info.run_id, run.info.artifact_uri)
+        return str(run.info.run_id)
+
+    def _place(self, run_id: str, uri: str) -> None:
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        self._places = {run_id: get_artifact_repository(uri, tracking_uri=self.uri)}
+
+    def _artifact(self, run_id: str, path: Path) -> None:
+        """Copy a file; the client would ask the store for the run's place anew for each."""
+        if run_id not in self._places:
+            self._place(run_id, self._client.get_run(run_id).info.artifact_uri)
+        self._places[run_id].log_artifact(str(path))
+
+    def _log(
+        self,
+        run_id: str,
+        metrics: list[MetricPoint],
+        params: list[tuple[str, str]],
+        tags: Mapping[str, str],
+    ) -> None:
+        """Write in as few batches as MLflow's limits allow: 100 parameters, 100 tags, 1,000 entries in all."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        points = [Metric(key, value, when, step) for key, value, when, step in metrics]
+        named = [Param(key, value) for key, value in params]
+        texts = [RunTag(key, value) for key, value in tags.items()]
+        while len(points) > 800 or len(named) > 100:
+            self._client.log_batch(run_id, metrics=points[:800], params=named[:100])
+            points, named = points[800:], named[100:]
+        self._client.log_batch(run_id, metrics=points, params=named, tags=texts)

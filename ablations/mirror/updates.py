@@ -1,0 +1,213 @@
+"""What a run folder has that the tracker has not: read once, whoever writes it."""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ablations.grid.load import Grid, Point
+from ablations.run.state import RunState
+from cscdarts.errors import UserError
+from cscdarts.records.run_folder import RunFolder, read_json
+from cscdarts.settings.metrics import METRICS
+
+#: Files copied as artifacts, once each; the growing ones only when the run has ended.
+ARTIFACTS = ("config.json", "environment.json", "search.json", "genotype.json", "check.json", "result.json")
+GROWING = ("alphas.jsonl", "metrics.jsonl", "log.txt")
+#: Tag that holds what was written of a run.
+CURSOR = "cscdarts.mirror"
+
+#: A run's status -> MLflow's.
+STATUS = {"done": "FINISHED", "failed": "FAILED", "running": "RUNNING", "pending": "SCHEDULED"}
+
+#: Metric name, value, milliseconds, step.
+MetricPoint = tuple[str, float, int, int]
+
+
+@dataclass(frozen=True)
+class News:
+    """What is to be written of one run.
+
+    Attributes:
+        run_id: the tracker's run, or "" where it has none yet.
+        name, started_ms: of a run that is to be made.
+        status: `pending`, `running`, `done` or `failed`.
+        ended_ms: when it ended, or None.
+        tags, params, metrics: entries; params only where none were written.
+        files: artifacts to copy.
+        cursor: the note that makes all this old; written last.
+    """
+
+    key: str
+    run_id: str
+    name: str
+    started_ms: int
+    status: str
+    ended_ms: int | None
+    tags: dict[str, str]
+    params: list[tuple[str, str]]
+    metrics: list[MetricPoint]
+    files: list[Path]
+    cursor: dict[str, Any]
+
+    @property
+    def note(self) -> str:
+        """The cursor as it stands in the store."""
+        return json.dumps(self.cursor, sort_keys=True)
+
+
+def news(grid: Grid, point: Point, path: Path, state: RunState, run_id: str, cursor: Mapping[str, Any]) -> News | None:
+    """Compare a run folder with the note of what was written; None without news, at the cost of a few file stats."""
+    folder = RunFolder(path)
+    ended = state.status in ("done", "failed")
+    status = state.status if state.status in STATUS else "pending"
+    files = _stamps(folder, (*ARTIFACTS, "failure.json", *(GROWING if ended else ())))
+    size = _size(folder.file("metrics.jsonl"))
+    if run_id and cursor.get("files") == files and cursor.get("bytes") == size and cursor.get("status") == status:
+        return None
+    params: list[tuple[str, str]] = []
+    if not cursor:  # a new run, or one whose mirror died before its first note: then all is written in any case
+        params = list(flatten(point.config.model_dump(mode="json", exclude={"runtime", "labels"})))
+    metrics, read = _lines(folder.file("metrics.jsonl"), int(cursor.get("bytes", 0)))
+    before = cursor.get("files", {})
+    if files.get("result.json") != before.get("result.json"):
+        metrics += _results(folder)
+    ended_ms = None
+    if ended:
+        told = "result.json" if status == "done" else "failure.json" if "failure.json" in files else "log.txt"
+        ended_ms = _mtime_ms(folder.file(told))
+    return News(
+        point.hash,
+        run_id,
+        run_name(point),
+        0 if run_id else _started_ms(folder),
+        status,
+        ended_ms,
+        _tags(grid, point, folder, status, state),
+        params,
+        metrics,
+        [folder.file(name) for name, stamp in files.items() if name != "failure.json" and stamp != before.get(name)],
+        {"bytes": read, "files": files, "status": status},
+    )
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted keys and text values of nested data."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, list | tuple):
+            yield f"{prefix}{key}", ",".join(str(part) for part in value)
+        else:
+            yield f"{prefix}{key}", str(value)
+
+
+def run_name(point: Point) -> str:
+    """A short name: method, what the method varies, seed."""
+    supernet, search = point.config.supernet, point.config.search
+    return f"{point.methods[0]} r={supernet.split_ratio} id={supernet.identity} o={search.order} s={point.config.seed}"
+
+
+def _tags(grid: Grid, point: Point, folder: RunFolder, status: str, state: RunState) -> dict[str, str]:
+    from cscdarts.records.environment import hardware
+
+    environment = _read(folder, "environment.json")
+    genotype, result = _read(folder, "genotype.json"), _read(folder, "result.json")
+    return {
+        "cscdarts.kind": "run",
+        "cscdarts.grid": grid.name,
+        "cscdarts.hash": point.hash,
+        "cscdarts.seed": str(point.config.seed),
+        "cscdarts.methods": ",".join(point.methods),
+        "cscdarts.scale": grid.scale,
+        "cscdarts.status": status,
+        "cscdarts.failure": state.detail[:4000] if status == "failed" else "",
+        "cscdarts.commit": str(environment.get("commit") or ""),
+        "cscdarts.dirty": str(environment.get("dirty", "")),
+        "cscdarts.hardware": hardware(environment) if environment else "",
+        "cscdarts.host": str(environment.get("hostname") or ""),
+        "cscdarts.data.source": str(result.get("data", {}).get("label") or point.config.data.dataset),
+        "cscdarts.spaces.genotype": str(genotype.get("text") or ""),
+        "cscdarts.torch": str(environment.get("torch") or ""),
+    }
+
+
+def _read(folder: RunFolder, name: str) -> dict[str, Any]:
+    with contextlib.suppress(UserError):
+        value = read_json(folder.file(name))
+        return value if isinstance(value, dict) else {}
+    return {}
+
+
+def _lines(path: Path, offset: int) -> tuple[list[MetricPoint], int]:
+    """Metric points `(key, value, ms, step)` of the whole lines after `offset`, and the offset behind them."""
+    points: list[MetricPoint] = []
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read()
+    except FileNotFoundError:
+        return [], 0
+    whole = data.rfind(b"\n") + 1
+    for line in data[:whole].splitlines():
+        try:
+            entry = json.loads(line)
+            when, step = int(1000 * entry["time"]), int(entry["epoch"])
+            points += [(k, float(v), when, step) for k, v in entry["values"].items() if k in METRICS]
+        except (ValueError, KeyError, TypeError):
+            continue
+    return points, offset + whole
+
+
+def _results(folder: RunFolder) -> list[MetricPoint]:
+    values = _read(folder, "result.json").get("values", {})
+    when = _mtime_ms(folder.file("result.json"))
+    return [(k, float(v), when, 0) for k, v in values.items() if k in METRICS and isinstance(v, int | float)]
+
+
+def _stamps(folder: RunFolder, names: Iterable[str]) -> dict[str, list[int]]:
+    """Size and time of the files that are there, in the order of `names`; the folder is listed once."""
+    found = {entry.name: entry for entry in os.scandir(folder.path)}
+    stamps = {}
+    for name in names:
+        with contextlib.suppress(FileNotFoundError, KeyError):
+            stat = found[name].stat()
+            stamps[name] = [stat.st_size, stat.st_mtime_ns]
+    return stamps
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _mtime_ms(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns // 1_000_000
+    except FileNotFoundError:
+        return int(1000 * time.time())
+
+
+def latest_ms(folder: Path, points: Iterable[Point]) -> int:
+    """When the last run of a grid ended, in milliseconds."""
+    ends = [folder / p.hash / name for p in points for name in ("result.json", "failure.json")]
+    known = [_mtime_ms(path) for path in ends if path.exists()]
+    return max(known, default=int(1000 * time.time()))
+
+
+def _started_ms(folder: RunFolder) -> int:
+    environment = _read(folder, "environment.json")
+    started = environment.get("first_started_at") or environment.get("started_at")
+    if isinstance(started, int | float):
+        return int(1000 * started)
+    if isinstance(started, str):
+        with contextlib.suppress(ValueError):
+            return int(1000 * datetime.fromisoformat(started).timestamp())
+    return _mtime_ms(folder.file("config.json"))

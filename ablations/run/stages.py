@@ -1,0 +1,250 @@
+"""One run: search, derive, check, retrain. Each stage skips itself when its output is there; torch is imported here only.
+
+What stops a run is recorded beside it in `failure.json`, with its kind, so that a status needs no log reading.
+"""
+
+import errno
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cscdarts.errors import NumericalError, Stopped, UserError
+from cscdarts.records.run_folder import RunFolder, read_json, write_json
+from cscdarts.settings.config import RunConfig
+from cscdarts.settings.overrides import build
+from slurm.control import Control, Stopping
+from slurm.job import job_id
+
+if TYPE_CHECKING:
+    from slurm.job import Outcome
+
+STAGES = ("search", "derive", "check", "retrain")
+#: Stages that one job holds when a run is spread over several: the check is cheap and wants the supernet at hand.
+GROUPS: Mapping[str, tuple[str, ...]] = {"search": ("search", "derive", "check"), "retrain": ("retrain",)}
+#: Stage -> the file (without suffix) that it leaves.
+OUTPUTS = {"search": "search", "derive": "genotype", "check": "check", "retrain": "result"}
+
+#: Stages that only the leading one of several processes runs.
+LED_ONLY = ("derive", "check")
+
+Stage = Callable[[RunConfig, RunFolder, Control, Callable[[str], None]], None]
+
+
+def stages_of(config: RunConfig) -> tuple[str, ...]:
+    """The stages that a config has: only NAS-Bench-201 cells can be looked up in a benchmark."""
+    return STAGES if config.supernet.space == "nasbench201" else tuple(s for s in STAGES if s != "check")
+
+
+def missing_stages(config: RunConfig, folder: RunFolder) -> tuple[str, ...]:
+    """The stages whose output is not there yet."""
+    return tuple(stage for stage in stages_of(config) if not folder.has(OUTPUTS[stage]))
+
+
+def _search(config: RunConfig, folder: RunFolder, control: Control, report: Callable[[str], None]) -> None:
+    from cscdarts.training.search import search
+
+    search(config, folder, control.stop, report)
+
+
+def _derive(config: RunConfig, folder: RunFolder, control: Control, report: Callable[[str], None]) -> None:
+    from cscdarts.training.derivation import derive
+
+    report(f"derived {derive(config, folder)}")
+
+
+def _check(config: RunConfig, folder: RunFolder, control: Control, report: Callable[[str], None]) -> None:
+    from benchmarks.checks.run import check_run
+
+    with control.unstepped():
+        check_run(folder)
+
+
+def _retrain(config: RunConfig, folder: RunFolder, control: Control, report: Callable[[str], None]) -> None:
+    from cscdarts.training.retrain import retrain
+
+    retrain(config, folder, control.stop, report)
+
+
+ENGINE: Mapping[str, Stage] = {"search": _search, "derive": _derive, "check": _check, "retrain": _retrain}
+
+
+def run_task(folder: Path, arguments: Mapping[str, Any], control: Control) -> "Outcome":
+    """Run a task's stages with the engine; see `run_stages`."""
+    outcome = run_stages(folder, arguments, control, ENGINE, _prepare)
+    if outcome == "done" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from cscdarts.training.distributed import leave_world
+
+        leave_world()
+    return outcome
+
+
+def run_stages(
+    path: Path,
+    arguments: Mapping[str, Any],
+    control: Control,
+    engine: Mapping[str, Stage],
+    prepare: Callable[[RunConfig, RunFolder, int | None], None],
+) -> "Outcome":
+    """Run the stages of one run that are still missing.
+
+    Args:
+        path: the run folder.
+        arguments: `config` (the full config as plain data), `stages` (names), `since` (seconds since the epoch: a failure
+            newer than this was recorded by this submission and is not tried again), `threads` (or None).
+        control: asked at every step whether to stop.
+        engine: stage -> function.
+        prepare: called once before the first stage.
+
+    Returns:
+        `done`, `failed` (see `failure.json`), or `skipped` when an earlier stage's output is not there.
+
+    Errors:
+        Stopping: the state is saved and the work is to be taken up again later.
+    """
+    config, folder = build(arguments["config"]), RunFolder(path)
+    leads = int(os.environ.get("RANK", "0")) == 0
+    failure = read_json(folder.file("failure.json"))
+    if failure is not None and failure["time"] >= arguments["since"] and failure["stage"] in arguments["stages"]:
+        return "failed"
+    wanted = [stage for stage in arguments["stages"] if stage in missing_stages(config, folder)]
+    if not wanted:
+        return "done"
+    if wanted[0] == "retrain" and not folder.has("genotype"):
+        return "skipped"
+
+    def report(line: str) -> None:
+        if leads:
+            folder.log(line)
+            folder.beat()
+            print(f"{path.name} {line}", flush=True)
+
+    unlucky = False
+    stage = wanted[0]
+    try:
+        if leads:
+            folder.create(config)
+        prepare(config, folder, arguments.get("threads"))
+        for stage in wanted:
+            if not leads and stage in LED_ONLY:
+                _await(folder, OUTPUTS[stage], control)
+                continue
+            report(f"{stage}: begins")
+            started = time.monotonic()
+            try:
+                engine[stage](config, folder, control, report)
+            except Exception as error:
+                # A look-up that fails must not keep the run from its own result.
+                if stage != "check" or isinstance(error, Stopped):
+                    raise
+                record_failure(folder, stage, error)
+                unlucky = True
+            else:
+                report(f"{stage}: done in {time.monotonic() - started:.1f} s")
+    except Stopped:
+        report(f"{stage}: stopped, {control.reason}; it goes on from its checkpoint")
+        raise Stopping from None
+    except Exception as error:
+        if not leads:
+            raise
+        record_failure(folder, stage, error)
+        return "failed"
+    failure = read_json(folder.file("failure.json"))
+    if failure is not None and failure["stage"] not in missing_stages(config, folder):
+        folder.file("failure.json").unlink(missing_ok=True)
+    return "failed" if unlucky else "done"
+
+
+def _await(folder: RunFolder, output: str, control: Control) -> None:
+    """Wait, in a process that does not lead, for what the leading process writes."""
+    while not folder.has(output):
+        if folder.file("failure.json").exists():
+            raise RuntimeError(f"the leading process failed before it wrote {output}.json")
+        if control.stop():
+            raise Stopped
+        time.sleep(0.5)
+
+
+def record_hang(path: Path, sentence: str) -> None:
+    """Record that a run stopped making steps; called from a thread while the main thread is stuck."""
+    folder = RunFolder(path)
+    config = folder.config()
+    stage = (missing_stages(config, folder) or ("retrain",))[0]
+    stack = "".join(
+        f"thread {number}\n{''.join(traceback.format_stack(frame))}" for number, frame in sys._current_frames().items()
+    )
+    _write_failure(folder, stage, "timeout", sentence, stack)
+
+
+def record_failure(folder: RunFolder, stage: str, error: BaseException) -> None:
+    """Write `failure.json` for an exception and say it in the log."""
+    text = "".join(traceback.format_exception(error))
+    last = str(error).strip().splitlines()
+    message = (
+        last[0] if isinstance(error, UserError) and last else f"{type(error).__name__}: {last[-1] if last else ''}"
+    )
+    _write_failure(folder, stage, kind_of(error), message.strip(), text)
+
+
+def kind_of(error: BaseException) -> str:
+    """The kind of failure an exception stands for: user, memory, disk, numerical, timeout or error."""
+    if isinstance(error, UserError):
+        return "user"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "memory"
+    if isinstance(error, RuntimeError) and ("out of memory" in str(error) or "can't allocate memory" in str(error)):
+        return "memory"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+        return "disk"
+    # torch writes checkpoints in C++, which says so in words.
+    if isinstance(error, RuntimeError) and ("No space left" in str(error) or "file write failed" in str(error)):
+        return "disk"
+    if isinstance(error, ArithmeticError | NumericalError):
+        return "numerical"
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    return "error"
+
+
+def _write_failure(folder: RunFolder, stage: str, kind: str, message: str, text: str) -> None:
+    value = {"stage": stage, "kind": kind, "message": message, "traceback": text, "time": time.time()}
+    print(f"{folder.path.name} {stage}: failed ({kind}): {message}", file=sys.stderr, flush=True)
+    try:
+        write_json(folder.file("failure.json"), value)
+        folder.log(f"{stage}: failed ({kind}): {message}")
+    except OSError as error:
+        # A full disk: the job's own error file, elsewhere, is where status looks next.
+        print(f"failure.json could not be written: {error}\n{json.dumps(value)}", file=sys.stderr, flush=True)
+
+
+def _prepare(config: RunConfig, folder: RunFolder, threads: int | None) -> None:
+    """Record the surroundings and set the number of threads."""
+    from cscdarts.records.environment import describe
+    from cscdarts.training.distributed import World, resolve_device
+    from cscdarts.training.resumable import settle
+
+    settle(config, threads)
+    if int(os.environ.get("RANK", "0")) == 0:
+        device = resolve_device(config.runtime.device, World())
+        now = describe(str(device))
+        if now["commit"]:
+            # A worker runs the code that it loaded when it started, whatever is committed while it takes run after run.
+            os.environ.setdefault("CSCDARTS_COMMIT", now["commit"] + ("+dirty" if now["dirty"] else ""))
+        record_environment(folder, now)
+
+
+def record_environment(folder: RunFolder, now: Mapping[str, Any]) -> None:
+    """Write `environment.json`: the present start, the time of the first one, and each start's host and hardware."""
+    earlier = read_json(folder.file("environment.json")) or {}
+    start = {key: now.get(key) for key in ("hostname", "cpu", "gpu", "commit", "started_at")}
+    job = job_id()
+    value = {
+        **now,
+        "first_started_at": earlier.get("first_started_at", now.get("started_at")),
+        "starts": [*earlier.get("starts", []), {**start, "job": job} if job else start],
+    }
+    write_json(folder.file("environment.json"), value)

@@ -1,0 +1,107 @@
+"""What a benchmark says of one cell: accuracy, rank, percentile, regret, equal networks."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.tabular.space import SIZE, network_classes, official_archs, official_index, read_cell
+from benchmarks.tabular.table import Table, percentile, rank, regret
+from cscdarts.spaces.genotype import CellGenotype
+from cscdarts.spaces.space import NASBENCH201
+
+LIMITS = (
+    "The benchmark trained these cells without identity connection and without channel split, so a look-up tests only "
+    "what the search found, not the network that CSC-DARTS would retrain."
+)
+
+_INPUT_TO_OUTPUT = NASBENCH201.edges.index((0, 3))
+
+
+def describe_cell(table: Table, arch: str | int, epochs: int | None = None, trial: int | None = None) -> dict[str, Any]:
+    """Everything a table says of one cell; see `benchmarks.checks.run.check`."""
+    index = table.index(arch)
+    held = [dataset for dataset in table.datasets if epochs is None or epochs in table.epochs(dataset)]
+    if not held:
+        table.resolve(table.datasets[0], epochs)
+    return {
+        "arch": official_archs()[index],
+        "index": index,
+        "benchmark": {**table.provenance, "holds": table.holds, "of": SIZE},
+        "datasets": {dataset: dataset_entry(table, dataset, index, epochs, trial) for dataset in held},
+        "same_network": _same_network(table, index),
+        "limits": LIMITS,
+    }
+
+
+def dataset_entry(table: Table, dataset: str, index: int, epochs: int | None, trial: int | None) -> dict[str, Any]:
+    """One data set's numbers: rank, percentile and regret by test accuracy, `valid_rank` and `valid_regret` by validation."""
+    length = table.resolve(dataset, epochs)
+    valid, test = (table.accuracy(dataset, split, length, trial) for split in ("valid", "test"))
+    best = int(np.nanargmax(test))
+    cost = table.query_cost_s(dataset, length)[index]
+    return {
+        "epochs": length,
+        "trial": "mean" if trial is None else trial,
+        "trials": list(table.trials(dataset, length)),
+        "valid_acc": json_number(valid[index]),
+        "test_acc": json_number(test[index]),
+        "rank": rank(test, test[index]) if np.isfinite(test[index]) else None,
+        "percentile": json_number(percentile(test, test[index])) if np.isfinite(test[index]) else None,
+        "regret": json_number(regret(test, test[index])),
+        "valid_rank": rank(valid, valid[index]) if np.isfinite(valid[index]) else None,
+        "valid_regret": json_number(regret(valid, valid[index])) if np.isfinite(valid[index]) else None,
+        "best_index": best,
+        "best_test_acc": json_number(test[best]),
+        "query_cost_s": json_number(cost),
+    }
+
+
+def identity_as_edge(table: Table, arch: str, epochs: int | None, trial: int | None) -> dict[str, Any] | None:
+    """What a table says of a cell whose input is added to its output, y = cell(x) + x, as CSC-DARTS retrains it.
+
+    In the table's cells that sum is `skip_connect` on the edge from the input to the output node, in place of that edge's own
+    operation. Without one (`none`), the table's cell is the very network, as long as the channels are not split in evaluation;
+    else it is the nearest that the table holds.
+
+    Returns:
+        `arch`, `index`, `instead_of` (the operation that gave way), `exact`, and `datasets` with `valid_acc`, `test_acc`, `rank`;
+        None where the table does not hold that cell.
+    """
+    ops = list(read_cell(arch).ops)
+    given_way, ops[_INPUT_TO_OUTPUT] = ops[_INPUT_TO_OUTPUT], "skip_connect"
+    index = official_index(CellGenotype(tuple(ops)))
+    if not table.held[index]:
+        return None
+    found = describe_cell(table, index, epochs, trial)
+    kept = ("valid_acc", "test_acc", "rank")
+    return {
+        "arch": found["arch"],
+        "index": index,
+        "instead_of": given_way,
+        "exact": given_way == "none",
+        "datasets": {dataset: {key: entry[key] for key in kept} for dataset, entry in found["datasets"].items()},
+    }
+
+
+def _same_network(table: Table, index: int) -> dict[str, Any]:
+    """Other spellings of the same network: a benchmark that trained each apart disagrees with itself by that much."""
+    classes = network_classes()
+    others = np.flatnonzero(table.held & (classes == classes[index]))
+    return {"count": len(others) - 1, "index": [int(place) for place in others if place != index]}
+
+
+def arch_of(what: str) -> str | int:
+    """An architecture from the command line: index, string or file."""
+    text = what.strip()
+    if text.lstrip("-").isdigit():
+        return int(text)
+    if not text.startswith(("|", "Genotype(")) and len(text) < 4096 and Path(text).is_file():
+        text = Path(text).read_text(encoding="utf-8", errors="replace").strip()
+    return str(read_cell(text))
+
+
+def json_number(value: Any) -> float | None:
+    """A JSON number; None for what is missing, never 0."""
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,107 @@
+"""NAS-Bench-201 through the official `nas_201_api`, unmodified; its `.pth` is loaded with an allow-list.
+
+The package calls `torch.load` without arguments, which current PyTorch refuses because the file holds NumPy scalars, and which
+older PyTorch ran as a program. Here the file is loaded with `weights_only=True` and the few NumPy globals it needs.
+"""
+
+import warnings
+from collections import OrderedDict
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.official.api import OfficialBenchmark
+from benchmarks.official.archives import checked_record, missing, wrong_content
+from benchmarks.tabular.files import checksum
+from benchmarks.tabular.space import require_official_order
+from cscdarts.errors import UserError
+
+
+class NasBench201(OfficialBenchmark):
+    """A NAS-Bench-201 `.pth` file behind the official API.
+
+    Args:
+        path: `NAS-Bench-201-v1_1-096897.pth` or `-v1_0-e61699.pth`.
+
+    Errors:
+        UserError: nothing there, a broken or malicious file, or another space.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise missing("nasbench201", self.path)
+        content = load_plain_pth(self.path)
+        if not isinstance(content, dict) or not {"meta_archs", "arch2infos", "evaluated_indexes"} <= set(content):
+            raise wrong_content(self.path, "no list of architectures", "a NAS-Bench-201 archive")
+        require_official_order(list(content["meta_archs"]), f"--benchmark nasbench201:{self.path}")
+        self._content = dict(content["arch2infos"])
+        from nas_201_api import NASBench201API
+
+        # Given whole, the content would be deep-copied twice; records are handed over one by one when asked for.
+        self.api = NASBench201API(
+            {"meta_archs": list(content["meta_archs"]), "arch2infos": {}, "evaluated_indexes": []}, verbose=False
+        )
+        self.provenance = {
+            "kind": "nasbench201",
+            "name": "NAS-Bench-201",
+            "source": self.path.name,
+            "package": f"nas-bench-201 {metadata.version('nas-bench-201')}",
+            **checksum(self.path),
+        }
+
+    @cached_property
+    def held(self) -> tuple[int, ...]:
+        return tuple(sorted(int(index) for index in self._content))
+
+    def _prepare(self, index: int) -> None:
+        if index in self.api.arch2infos_dict:
+            return
+        from nas_201_api import ArchResults
+
+        raw = self._content[index]
+        if not isinstance(raw, dict) or not {"less", "full"} <= set(raw):
+            raise wrong_content(self.path, f"no lengths less and full at index {index}", "a NAS-Bench-201 archive")
+        # "less" are the 12-epoch trainings, "full" the 200-epoch ones.
+        record = checked_record({"12": raw["less"], "200": raw["full"]}, self.path)
+        for state in record.values():
+            if state["arch_str"] != self.api.arch(index):
+                raise wrong_content(self.path, f"another cell at index {index}", "records in official order")
+        self.api.arch2infos_dict[index] = OrderedDict(
+            (length, ArchResults.create_from_state_dict(state)) for length, state in record.items()
+        )
+        self.api.evaluated_indexes = sorted({*self.api.evaluated_indexes, index})
+
+
+def load_plain_pth(path: Path) -> Any:
+    """The content of a `torch.save` file, loaded with `weights_only=True` and NumPy scalars allowed.
+
+    Errors:
+        UserError: truncated, no such file, or it asks for another global; nothing in it has been run then.
+    """
+    import torch
+
+    scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
+    allowed: list[Any] = [
+        (scalar, "numpy.core.multiarray.scalar"),
+        (scalar, "numpy._core.multiarray.scalar"),
+        np.dtype,
+        *(type(np.dtype(code)) for code in ("f8", "f4", "i8", "i4", "b1")),
+    ]
+    wanted = "a file that torch.save wrote with plain numbers and texts, as the official archive is"
+    try:
+        with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can raise nearly anything
+        text = str(error)
+        if "Unsupported" in text or "GLOBAL" in text or "not an allowed global" in text:
+            reason = "asks for more than plain data"
+            fix = "Nothing in it was run; take the archive from the project page."
+        else:
+            reason = "is broken or ends too early"
+            fix = "Download it again from the project page."
+        raise UserError("--benchmark", f"{path} {reason}", wanted, fix) from None

@@ -1,0 +1,62 @@
+"""How well one scoring of architectures agrees with another: pure functions of two score vectors."""
+
+import math
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from benchmarks.tabular.table import Floats, Split, Table
+
+
+def kendall_tau(first: Floats, second: Floats) -> float:
+    """Kendall's tau-b of two score vectors of shape (n,); NaN where one of them is constant or n < 2."""
+    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return float("nan")
+    return float(stats.kendalltau(first, second).statistic)
+
+
+def spearman_rho(first: Floats, second: Floats) -> float:
+    """Spearman's rank correlation of two score vectors of shape (n,); NaN where one of them is constant or n < 2."""
+    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return float("nan")
+    return float(stats.spearmanr(first, second).statistic)
+
+
+def top_k_overlap_pct(first: Floats, second: Floats, k: int) -> float:
+    """Share in percent of the k best of `first` that are among the k best of `second`, shape (n,) each.
+
+    Where values are equal at the border, the expectation over all ways to choose k of them counts, so that the order of
+    the vectors does not matter. For independent scorings the expectation is 100 k / n.
+    """
+    if not 1 <= k <= len(first):
+        raise ValueError(f"k={k}: from 1 to the {len(first)} scores")
+    return 100.0 * float((_membership(first, k) * _membership(second, k)).sum()) / k
+
+
+def agreement_of(first: Table, second: Table, split: Split = "test") -> list[dict[str, Any]]:
+    """How alike two tables rank the cells that both hold, one entry for each pair of data sets (longest trainings).
+
+    `top_1_overlap_pct` and `top_10_overlap_pct` are shares of the best 1 % and 10 % that are common; None where undefined.
+    """
+    rows = []
+    for one in first.datasets:
+        for other in second.datasets:
+            a, b = first.accuracy(one, split), second.accuracy(other, split)
+            both = np.isfinite(a) & np.isfinite(b)
+            a, b = a[both], b[both]
+            numbers = {"spearman": spearman_rho(a, b), "kendall": kendall_tau(a, b)}
+            for share in (1, 10):
+                k = len(a) * share // 100
+                numbers[f"top_{share}_overlap_pct"] = top_k_overlap_pct(a, b, k) if k else float("nan")
+            shown = {key: value if math.isfinite(value) else None for key, value in numbers.items()}
+            rows.append({"first": one, "second": other, "split": split, "cells": int(both.sum()), **shown})
+    return rows
+
+
+def _membership(scores: Floats, k: int) -> Floats:
+    """Probability of each to be among the k best when ties are broken at random, shape (n,)."""
+    border = np.sort(scores)[-k]
+    above, tied = scores > border, scores == border
+    out: Floats = above + tied * ((k - above.sum()) / tied.sum())
+    return out

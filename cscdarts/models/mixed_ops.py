@@ -1,0 +1,228 @@
+"""The mixed operations of all edges that leave one node, computed together.
+
+Every edge (i, j) applies m_ij(x) = sum_o w_ij,o * o_ij(x) (Liu et al. 2019, equation 2) and all edges out of node i read
+the same x. So what does not depend on the edge (ReLU, pooling and its normalisation, identity) is computed once, the
+convolutions of one kind are batched over the outgoing edges, mixing weights are folded into the normalisation, and
+`none` costs nothing. Values are those of edge-by-edge modules; `tests/` holds such a supernet as oracle.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cscdarts.kernels.batch_norm import BatchNorm
+from cscdarts.kernels.conv_bn import Stage, convolve
+from cscdarts.kernels.mixed_op import Operation, mix
+from cscdarts.kernels.mixing_weights import EdgeWeights
+from cscdarts.kernels.pooling import Shared
+
+
+def conv_parameter(edges: int, outputs: int, inputs: int, kernel: int) -> nn.Parameter:
+    """Stacked convolution weights (edges, outputs, inputs, k, k), initialised as torch initialises one convolution.
+
+    In memory the inputs come last, as in the maps: so the library takes them as they are, and gives their gradient.
+    """
+    bound = 1 / math.sqrt(inputs * kernel * kernel)
+    weight = torch.empty(edges, outputs, inputs, kernel, kernel).uniform_(-bound, bound)
+    return nn.Parameter(weight.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3))
+
+
+class FanOut(nn.Module):
+    """All mixed operations that leave one node.
+
+    Args:
+        ops: candidate operations in the order of the mixing weights' columns.
+        edges: number e of outgoing edges.
+        channels: channels c of the input that reach the operations.
+        stride: 1, or 2 on edges from the input nodes of a reduction cell.
+        pool_norm: whether pooled maps are normalised (DARTS search does, NAS-Bench-201 does not).
+    """
+
+    columns: Tensor
+
+    def __init__(self, ops: tuple[str, ...], edges: int, channels: int, stride: int, pool_norm: bool = True) -> None:
+        super().__init__()
+        self.ops, self.edges, self.channels, self.stride = ops, edges, channels, stride
+        self.plain: bool = False  # plain autograd, which can be differentiated twice and traced on meta tensors
+        self.kinds = nn.ModuleDict()
+        for op in ops:
+            if op.startswith("sep_conv"):
+                self.kinds[op] = SeparableConvs(edges, channels, stride, kernel=int(op[-1]))
+            elif op.startswith("dil_conv"):
+                self.kinds[op] = DilatedConvs(edges, channels, stride, kernel=int(op[-1]))
+            elif op.startswith("nor_conv"):
+                self.kinds[op] = PlainConvs(edges, channels, stride, kernel=int(op[-1]))
+            elif op == "skip_connect" and stride == 2:
+                self.kinds[op] = FactorizedReduces(edges, channels)
+            elif op in ("max_pool_3x3", "avg_pool_3x3") and pool_norm:
+                self.kinds[op] = BatchNorm(channels, affine=False)
+        # In the order that `mix` wants; `none` costs nothing.
+        self.active = sorted((op for op in ops if op != "none"), key=self._rank)
+        self.register_buffer(
+            "columns", torch.tensor([ops.index(op) for op in self.active], dtype=torch.long), persistent=False
+        )
+        # Looked up once: a node's calls are counted in microseconds.
+        self._plan = [(op[:3] if "pool" in op else None, self._kind(op)) for op in self.active]
+        self._norms = [layer for layer in self.modules() if isinstance(layer, BatchNorm)]
+
+    def weigh(self, weights: Tensor, factors: Tensor | None = None) -> EdgeWeights:
+        """Mixing weights as this node, and the same one of each cell of its kind, takes them.
+
+        Args:
+            weights: (e, m), a row for each edge, a column for each of `ops`.
+            factors: (e,) factors of edge normalisation, which the weights have in them, or None for 1.
+        """
+        return EdgeWeights(weights.t().index_select(0, self.columns), factors)
+
+    def forward(self, x: Tensor, weights: EdgeWeights) -> tuple[Tensor, ...]:
+        """Apply the mixed operation of each edge.
+
+        Args:
+            x: (n, c, h, w), the node's output (its share for the operations).
+            weights: mixing weights from `weigh`.
+
+        Returns:
+            for each edge (n, c, h/stride, w/stride).
+        """
+        if not self.active:
+            n, _, h, w = x.shape
+            return (x.new_zeros((n, self.channels, h // self.stride, w // self.stride)),) * self.edges
+        operations = [
+            kind.stages() if isinstance(kind, Convolutions) else Shared(pool, kind, self.stride)
+            for pool, kind in self._plan
+        ]
+        if not self._may_fuse(x):
+            return self._plain(x, operations, weights.chosen)
+        if not torch.is_grad_enabled() and not (self.training and any(norm.track for norm in self._norms)):
+            # A discrete cell weighs most operations by 0, and nothing is to be learned from these here.
+            used = [place for place, row in enumerate(weights.numbers) if any(row)] or [0]
+            operations, weights = [operations[place] for place in used], weights.only(used)
+        return mix(x, operations, weights)
+
+    def _kind(self, op: str) -> "Convolutions | BatchNorm | None":
+        kind = self.kinds[op] if op in self.kinds else None  # noqa: SIM401 (a ModuleDict has no get)
+        assert kind is None or isinstance(kind, (Convolutions, BatchNorm))
+        return kind
+
+    def _rank(self, op: str) -> int:
+        """Convolutions first, 1x1 the last of them, which is added in place to what others gave; unnormalised maps last."""
+        kind = self._kind(op)
+        if isinstance(kind, PlainConvs):
+            return 0 if kind.padding else 1
+        return 3 if kind is None else 2 if isinstance(kind, BatchNorm) else 0
+
+    def _may_fuse(self, x: Tensor) -> bool:
+        """The fused function takes the batch's own statistics or, where nothing is differentiated, the running ones.
+
+        One precision, one process, one differentiation.
+        """
+        return (
+            (self.training or not torch.is_grad_enabled())
+            and not self.plain
+            and x.device.type == "cpu"
+            and not torch.is_autocast_enabled("cpu")
+            and not any(norm.sync for norm in self._norms)
+        )
+
+    def _plain(self, x: Tensor, operations: Sequence[Operation], weights: Tensor) -> tuple[Tensor, ...]:
+        """The same by plain autograd."""
+        active = F.relu(x)
+        total: Tensor | None = None
+        for operation, weight in zip(operations, weights.unbind(0), strict=True):
+            if isinstance(operation, Shared):
+                pooled = x
+                if operation.pool == "max":
+                    pooled = F.max_pool2d(x, 3, self.stride, 1)
+                elif operation.pool == "avg":
+                    pooled = F.avg_pool2d(x, 3, self.stride, 1, count_include_pad=False)
+                if operation.norm is not None:
+                    pooled = operation.norm(pooled)
+                mixed = torch.cat([factor * pooled for factor in weight.unbind()], dim=1)
+            else:
+                y = active if operation[0].depth is None else active.repeat(1, self.edges, 1, 1)
+                for stage in operation[:-1]:
+                    y = F.relu(stage.norm(convolve(y, stage, self.edges)))
+                last = operation[-1]
+                mixed = last.norm(convolve(y, last, self.edges), weight.repeat_interleave(self.channels))
+            total = mixed if total is None else total + mixed
+        assert total is not None
+        return torch.split(total, self.channels, dim=1)
+
+
+class Convolutions(nn.Module):
+    """An operation made of convolutions, for e edges."""
+
+    def stages(self) -> list[Stage]:
+        """Its convolutions with their normalisations, in order; a ReLU precedes each."""
+        raise NotImplementedError
+
+
+class SeparableConvs(Convolutions):
+    """(ReLU, depthwise k x k, 1x1, normalisation) twice."""
+
+    def __init__(self, edges: int, channels: int, stride: int, kernel: int) -> None:
+        super().__init__()
+        self.stride, self.padding = stride, kernel // 2
+        self.depth1 = conv_parameter(edges, channels, 1, kernel)
+        self.point1 = conv_parameter(edges, channels, channels, 1)
+        self.norm1 = BatchNorm(edges * channels, affine=False)
+        self.depth2 = conv_parameter(edges, channels, 1, kernel)
+        self.point2 = conv_parameter(edges, channels, channels, 1)
+        self.norm2 = BatchNorm(edges * channels, affine=False)
+
+    def stages(self) -> list[Stage]:
+        """See `Convolutions.stages`."""
+        return [
+            Stage(self.depth1, self.point1, self.norm1, self.stride, self.padding),
+            Stage(self.depth2, self.point2, self.norm2, 1, self.padding),
+        ]
+
+
+class DilatedConvs(Convolutions):
+    """ReLU, depthwise k x k with dilation 2, 1x1, normalisation."""
+
+    def __init__(self, edges: int, channels: int, stride: int, kernel: int) -> None:
+        super().__init__()
+        self.stride, self.padding = stride, kernel - 1
+        self.depth = conv_parameter(edges, channels, 1, kernel)
+        self.point = conv_parameter(edges, channels, channels, 1)
+        self.norm = BatchNorm(edges * channels, affine=False)
+
+    def stages(self) -> list[Stage]:
+        """See `Convolutions.stages`."""
+        return [Stage(self.depth, self.point, self.norm, self.stride, self.padding, dilation=2)]
+
+
+class PlainConvs(Convolutions):
+    """ReLU, k x k convolution, normalisation; one convolution as all edges share the input."""
+
+    def __init__(self, edges: int, channels: int, stride: int, kernel: int) -> None:
+        super().__init__()
+        self.stride, self.padding = stride, kernel // 2
+        self.conv = conv_parameter(edges, channels, channels, kernel)
+        self.norm = BatchNorm(edges * channels, affine=False)
+
+    def stages(self) -> list[Stage]:
+        """See `Convolutions.stages`."""
+        return [Stage(None, self.conv, self.norm, self.stride, self.padding)]
+
+
+class FactorizedReduces(Convolutions):
+    """ReLU, two 1x1 convolutions of stride 2 on maps one pixel apart, concatenation, normalisation; h and w even.
+
+    Both are one 2x2 convolution of stride 2 whose kernels are zero but at the first or at the last pixel.
+    """
+
+    def __init__(self, edges: int, channels: int) -> None:
+        super().__init__()
+        self.even = conv_parameter(edges, channels // 2, channels, 1)
+        self.odd = conv_parameter(edges, channels // 2, channels, 1)
+        self.norm = BatchNorm(edges * channels, affine=False)
+
+    def stages(self) -> list[Stage]:
+        """See `Convolutions.stages`."""
+        kernels = torch.cat([F.pad(self.even, (0, 1, 0, 1)), F.pad(self.odd, (1, 0, 1, 0))], dim=1)
+        return [Stage(None, kernels, self.norm, stride=2, padding=0)]

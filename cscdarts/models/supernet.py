@@ -1,0 +1,342 @@
+"""The supernets of both spaces with channel-split and identity connections.
+
+One cell class serves both: a `darts` cell preprocesses two inputs and concatenates four nodes, a `nasbench201` cell takes
+one input and gives its last node. Architecture parameters: `alphas[kind]` of shape (edges, operations), rows in the order
+of `Space.edges`; with edge normalisation also `betas[kind]` of shape (edges,).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from cscdarts.kernels.batch_norm import BatchNorm
+from cscdarts.kernels.mixing_weights import EdgeWeights
+from cscdarts.models.activation_checkpointing import Level, recomputed
+from cscdarts.models.channel_split import Split, join
+from cscdarts.models.identity import CellIdentity
+from cscdarts.models.mixed_ops import FanOut
+from cscdarts.models.operations import FactorizedReduce, ReLUConvBN, ResidualReduction
+from cscdarts.settings.config import SupernetConfig
+from cscdarts.spaces.space import SPACES
+
+#: Mixing weights a cell kind: (edges, operations), and (edges,) factors of edge normalisation or None.
+Mixing = dict[str, tuple[Tensor, Tensor | None]]
+
+
+class SearchCell(nn.Module):
+    """A cell in which every edge holds all operations.
+
+    Args:
+        config: the supernet's config.
+        inputs: channels of the previous cell's output and, in `darts`, of the one before it first.
+        channels: channels c of each node.
+        reduction: whether edges from the input nodes have stride 2.
+        identity: the active identity connection: `cell`, `edge` or `none`.
+        halved: `darts` only: whether the cell before was a reduction, so that input 0 is twice as large.
+    """
+
+    def __init__(
+        self,
+        config: SupernetConfig,
+        inputs: tuple[int, ...],
+        channels: int,
+        reduction: bool = False,
+        identity: str = "none",
+        halved: bool = False,
+    ) -> None:
+        super().__init__()
+        space = SPACES[config.space]
+        assert config.ops is not None
+        self.space, self.config, self.identity = space, config, identity
+        self.recompute_nodes = False
+        self.outputs = channels * (space.nodes if space.inputs == 2 else 1)
+        self.preprocess = nn.ModuleList()
+        if space.inputs == 2:
+            self.preprocess.append(
+                FactorizedReduce(inputs[0], channels, affine=False)
+                if halved
+                else ReLUConvBN(inputs[0], channels, 1, 1, affine=False)
+            )
+            self.preprocess.append(ReLUConvBN(inputs[1], channels, 1, 1, affine=False))
+        self.splits, self.fanouts, self.edge_identities = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        for source, rows in enumerate(space.outgoing):
+            stride = 2 if reduction and source < space.inputs else 1
+            split = Split(config, channels, stride)
+            self.splits.append(split)
+            self.fanouts.append(FanOut(config.ops, len(rows), split.operated, stride, pool_norm=space.name == "darts"))
+            if identity == "edge" and stride == 2:
+                self.edge_identities.append(FanOut(("skip_connect",), len(rows), channels, stride))
+            else:
+                self.edge_identities.append(nn.Identity())
+        self.cell_identity = (
+            CellIdentity(inputs[-1], self.outputs, 2 if reduction else 1, config.identity_proj, affine=False)
+            if identity == "cell"
+            else None
+        )
+
+    def weigh(self, mixing: Tensor, factors: Tensor | None) -> list[EdgeWeights]:
+        """Mixing weights node by node, as this cell and all others of its kind take them.
+
+        Args:
+            mixing: (edges, operations); factors: (edges,) of edge normalisation, or None for 1.
+        """
+        if factors is not None:
+            mixing = mixing * factors[:, None]
+        return [
+            fanout.weigh(mixing[rows], None if factors is None else factors[rows])  # type: ignore[operator]
+            for fanout, rows in zip(self.fanouts, self.space.outgoing, strict=True)
+        ]
+
+    def forward(self, previous: tuple[Tensor, ...], mixing: list[EdgeWeights], scale: float) -> Tensor:
+        """Compute the cell.
+
+        Args:
+            previous: outputs of the two cells before (`darts`) or of the one before (`nasbench201`).
+            mixing: each node's mixing weights, from `weigh`.
+            scale: the identity's scale; 0 is the same as no identity.
+
+        Returns:
+            (n, outputs, h, w).
+        """
+        space, config = self.space, self.config
+        states = list(previous)
+        if self.preprocess:
+            states = [layer(s) for layer, s in zip(self.preprocess, previous, strict=True)]
+        sums = _NodeSums(config)
+        for source, weights in enumerate(mixing):
+            fanout = self.fanouts[source]
+            if source >= space.inputs:
+                states.append(sums.take())
+            x = states[source]
+            operated, bypass = self.splits[source](x)
+            mixed = recomputed(fanout, operated, weights) if self.recompute_nodes else fanout(operated, weights)
+            sums.add_mixed(mixed, bypass, weights.factors)
+            if self.identity == "edge" and scale != 0:
+                self._add_edge_identity(sums, source, x, scale, weights.factors)
+        states.append(sums.take())
+        output = torch.cat(states[space.inputs :], dim=1) if space.inputs == 2 else states[-1]
+        if self.cell_identity is not None and scale != 0:
+            carried = self.cell_identity(previous[-1])
+            if carried is not None:
+                output = output + (carried if scale == 1 else scale * carried)
+        return output
+
+    def _add_edge_identity(
+        self, sums: "_NodeSums", source: int, x: Tensor, scale: float, factors: Tensor | None
+    ) -> None:
+        layer = self.edge_identities[source]
+        if isinstance(layer, FanOut):
+            weights = x.new_full((layer.edges,), scale) if factors is None else scale * factors
+            sums.whole.add_each(layer(x, layer.weigh(weights[:, None])))
+        else:
+            sums.whole.add(x if scale == 1 else scale * x, factors)
+
+
+class _Pending:
+    """Sums of what has arrived at the nodes that are not complete: the same map for all, and one for each."""
+
+    def __init__(self) -> None:
+        self.common: Tensor | None = None
+        self.parts: list[Tensor] = []
+        self.arrived = 0  # how many maps are in each of the parts
+
+    def add(self, part: Tensor, factors: Tensor | None) -> None:
+        """Add part: (n, c, h, w) to each node, times its factor if factors: (nodes,) are given."""
+        if factors is not None:
+            self.add_each([factor * part for factor in factors.unbind()])
+        else:
+            self.common = part if self.common is None else self.common + part
+
+    def add_each(self, parts: Sequence[Tensor]) -> None:
+        """Add to each node its own map (n, c, h, w)."""
+        if self.arrived == 0:
+            self.parts = list(parts)
+        elif self.arrived == 1:
+            self.parts = [total + part for total, part in zip(self.parts, parts, strict=True)]
+        else:  # sums of our own
+            self.parts = [total.add_(part) for total, part in zip(self.parts, parts, strict=True)]
+        self.arrived += 1
+
+    def take(self) -> Tensor | None:
+        """The sum of the first of the nodes still pending, (n, c, h, w), which is complete now."""
+        if not self.parts:
+            return self.common
+        first = self.parts.pop(0)
+        return first if self.common is None else first + self.common
+
+
+class _NodeSums:
+    """What arrives at the pending nodes, kept apart as operated, bypassed and whole maps until a node is complete."""
+
+    def __init__(self, config: SupernetConfig) -> None:
+        self.config = config
+        self.mixed, self.bypass, self.whole = _Pending(), _Pending(), _Pending()
+
+    def add_mixed(self, mixed: Sequence[Tensor], bypass: Tensor | None, factors: Tensor | None) -> None:
+        """Add a node's mixed operations (n, c1, h, w), factors included, and what bypasses them (n, c - c1, h, w)."""
+        if bypass is None:
+            self.whole.add_each(mixed)
+        else:
+            self.mixed.add_each(mixed)
+            self.bypass.add(bypass, factors)
+
+    def take(self) -> Tensor:
+        """The value (n, c, h, w) of the first of the pending nodes."""
+        whole, mixed, bypass = (pending.take() for pending in (self.whole, self.mixed, self.bypass))
+        if mixed is not None:
+            joined = join(mixed, bypass, self.config.split_ratio, self.config.shuffle)
+            whole = joined if whole is None else whole + joined
+        assert whole is not None
+        return whole
+
+
+class Supernet(nn.Module):
+    """The whole supernet: stem, cells, classifier, architecture parameters.
+
+    `darts` follows quark0/darts `cnn/model_search.py:Network`, `nasbench201` AutoDL-Projects
+    `cell_searchs/generic_model.py` (stem, N cells, residual reduction, N cells, residual reduction, N cells).
+
+    Args:
+        config: space, size, split, identity.
+        classes: number of classes.
+        image_channels: channels of the images.
+        identity: the identity active in search (`RunConfig.identity_in("search")`).
+        large_images: `darts` only: PC-DARTS's ImageNet stem, which reduces h and w by 8 before the first cell.
+        alpha_std: standard deviation of the initial architecture parameters.
+    """
+
+    def __init__(
+        self,
+        config: SupernetConfig,
+        classes: int,
+        image_channels: int = 3,
+        identity: str = "none",
+        large_images: bool = False,
+        alpha_std: float = 1e-3,
+    ) -> None:
+        super().__init__()
+        space = SPACES[config.space]
+        assert config.ops is not None
+        self.config, self.space = config, space
+        self.identity_scale = config.identity_scale
+        self.recompute_cells = False
+        c = config.channels
+        self.cells = nn.ModuleList()
+        self.stem0: nn.Module | None = None
+        self.stem: nn.Module
+        if space.name == "darts":
+            features = self._build_darts(c, image_channels, identity, large_images)
+            self.head: nn.Module = nn.Identity()
+        else:
+            self.stem = nn.Sequential(nn.Conv2d(image_channels, c, 3, padding=1, bias=False), BatchNorm(c))
+            for stage in range(3):
+                width = c * 2**stage
+                if stage:
+                    self.cells.append(ResidualReduction(width // 2, width))
+                self.cells.extend(SearchCell(config, (width,), width, identity=identity) for _ in range(config.cells))
+            features = 4 * c
+            self.head = nn.Sequential(BatchNorm(features), nn.ReLU())
+        self.classifier = nn.Linear(features, classes)
+        edges, ops = len(space.edges), len(config.ops)
+        self.alphas = nn.ParameterDict({kind: alpha_std * torch.randn(edges, ops) for kind in space.cell_kinds})
+        self.betas = nn.ParameterDict(
+            {kind: alpha_std * torch.randn(edges) for kind in space.cell_kinds} if config.edge_norm else {}
+        )
+
+    def _build_darts(self, c: int, image_channels: int, identity: str, large_images: bool) -> int:
+        config = self.config
+        width = c if large_images else 3 * c
+        if large_images:
+            self.stem0, self.stem = imagenet_stem(image_channels, c, affine=True)
+        else:
+            self.stem = nn.Sequential(nn.Conv2d(image_channels, width, 3, padding=1, bias=False), BatchNorm(width))
+        before, previous, halved = width, width, large_images
+        for index in range(config.cells):
+            reduction = index in (config.cells // 3, 2 * config.cells // 3)
+            c = 2 * c if reduction else c
+            cell = SearchCell(config, (before, previous), c, reduction, identity, halved)
+            self.cells.append(cell)
+            before, previous, halved = previous, cell.outputs, reduction
+        return previous
+
+    def recompute(self, level: Level) -> None:
+        """Choose what is computed again in the backward pass instead of being kept."""
+        self.recompute_cells = level == "cell"
+        for cell in self.cells:
+            if isinstance(cell, SearchCell):
+                cell.recompute_nodes = level == "node"
+
+    def architecture(self) -> list[nn.Parameter]:
+        """The architecture parameters: alphas, then betas."""
+        return [*self.alphas.values(), *self.betas.values()]
+
+    def weights(self) -> list[nn.Parameter]:
+        """All other parameters."""
+        own = {id(parameter) for parameter in self.architecture()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in own]
+
+    def mixing(self) -> Mixing:
+        """softmax(alpha) over the operations and, with edge normalisation, softmax(beta) over a node's inputs."""
+        mixed: Mixing = {}
+        for kind, alpha in self.alphas.items():
+            factors = None
+            if kind in self.betas:
+                groups = [
+                    [row for row, (_, target) in enumerate(self.space.edges) if target == node]
+                    for node in range(self.space.inputs, self.space.inputs + self.space.nodes)
+                ]
+                # Rows are ordered by target, so the groups follow one another.
+                factors = torch.cat([self.betas[kind][group].softmax(0) for group in groups])
+            mixed[kind] = (alpha.softmax(-1), factors)
+        return mixed
+
+    def draw_channels(self, generator: torch.Generator) -> None:
+        """With `split_pick=random`: draw, for every node, which channels go to the operations in the next passes."""
+        for split in self.modules():
+            if isinstance(split, Split):
+                device = next(self.parameters()).device
+                split.order = torch.randperm(split.channels, generator=generator).to(device)
+
+    def forward(self, x: Tensor, mixing: Mixing | None = None) -> Tensor:
+        """Logits (n, classes) of images x: (n, image_channels, h, w).
+
+        Args:
+            mixing: mixing weights in place of those of the architecture parameters (one-hot rows give a discrete cell).
+        """
+        mixing = self.mixing() if mixing is None else mixing
+        weights: dict[str, list[EdgeWeights]] = {}
+        # All that follows keeps this layout, which is the faster one on CPUs and on tensor cores.
+        x = x.contiguous(memory_format=torch.channels_last)
+        if self.stem0 is None:
+            first = second = self.stem(x)
+        else:
+            first = self.stem0(x)
+            second = self.stem(first)
+        for cell in self.cells:
+            if not isinstance(cell, SearchCell):
+                second = cell(second)
+                continue
+            one = self.space.inputs == 1
+            # Once for all cells of a kind, and outside of what is computed again.
+            kind = "cell" if one else "reduce" if cell.splits[0].stride == 2 else "normal"
+            if kind not in weights:
+                weights[kind] = cell.weigh(*mixing[kind])
+            arguments = ((second,) if one else (first, second), weights[kind], self.identity_scale)
+            output = recomputed(cell, *arguments) if self.recompute_cells else cell(*arguments)
+            first, second = second, output
+        out: Tensor = self.classifier(self.head(second).mean((2, 3)))
+        return out
+
+
+def imagenet_stem(image_channels: int, c: int, affine: bool) -> tuple[nn.Module, nn.Module]:
+    """Two stems that reduce h and w by 4 and by 8 (quark0/darts `cnn/model.py:NetworkImageNet`)."""
+    first = nn.Sequential(
+        nn.Conv2d(image_channels, c // 2, 3, 2, 1, bias=False),
+        BatchNorm(c // 2, affine),
+        nn.ReLU(),
+        nn.Conv2d(c // 2, c, 3, 2, 1, bias=False),
+        BatchNorm(c, affine),
+    )
+    second = nn.Sequential(nn.ReLU(), nn.Conv2d(c, c, 3, 2, 1, bias=False), BatchNorm(c, affine))
+    return first, second

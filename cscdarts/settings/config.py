@@ -1,0 +1,279 @@
+"""The run configuration: one frozen, validated model, one canonical JSON, one hash. No torch.
+
+A field stands in the hash exactly when it can change a number. `runtime` (where and how fast a run goes) and `labels`
+(what it is called) cannot, so they stay outside. Every choice the closed paper leaves open is a field here with a
+stated default; `cscdarts.settings.open_choices` holds the evidence for each.
+"""
+
+import hashlib
+import json
+from fractions import Fraction
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+
+from cscdarts.spaces.space import SPACES, SpaceName
+
+#: Raise when the meaning of a stored config or of the numbers it stands for changes.
+SCHEMA_VERSION = 1
+
+
+def _ratio(value: object) -> object:
+    """Read `1/4`, `0.25` or `1`; a decimal is taken as the nearest fraction with a denominator up to 16."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Fraction):
+        raise ValueError("a ratio is a fraction such as 1/4 or a number such as 0.25")
+    try:
+        exact = Fraction(str(value).strip())
+    except (ValueError, ZeroDivisionError) as error:
+        raise ValueError("a ratio is a fraction such as 1/4 or a number such as 0.25") from error
+    nearest = exact.limit_denominator(16)
+    if abs(nearest - exact) > Fraction(1, 1000):
+        raise ValueError("the denominator of a ratio is at most 16")
+    if not 0 < nearest <= 1:
+        raise ValueError("a ratio lies above 0 and at most at 1")
+    return nearest
+
+
+Ratio = Annotated[
+    Fraction,
+    BeforeValidator(_ratio),
+    PlainSerializer(str, return_type=str),
+]
+
+
+def split_channels(channels: int, ratio: Fraction) -> int:
+    """How many of `channels` go to operation selection: max(2, 2*floor(r*c/2)), and all of them at r = 1."""
+    return channels if ratio == 1 else max(2, 2 * int(ratio * channels / 2))
+
+
+class Frozen(BaseModel):
+    """Base of all configuration: immutable, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, ser_json_inf_nan="strings")
+
+
+class DataConfig(Frozen):
+    """What is learned from. The folder that holds it is a runtime matter; its content is fingerprinted in the record."""
+
+    dataset: Literal["digits", "fashion-mnist", "cifar10", "cifar100", "image-folder", "imagenet"] = "digits"
+    search_dataset: Literal["same", "digits", "fashion-mnist", "cifar10", "cifar100", "image-folder", "imagenet"] = (
+        "same"
+    )
+    image_size: int | None = Field(default=None, ge=4, le=512)
+    search_fraction: float = Field(default=1.0, gt=0, le=1)
+    flip: bool | None = None
+    crop_padding: int | None = Field(default=None, ge=0, le=64)
+    split_seed: int = Field(default=0, ge=0)
+
+
+class SupernetConfig(Frozen):
+    """The supernet: search space, size, channel-split connection, identity connection."""
+
+    space: SpaceName = "darts"
+    ops: tuple[str, ...] | None = None
+    channels: int = Field(default=16, ge=2, le=1024)
+    cells: int = Field(default=8, ge=1, le=64)
+    split_ratio: Ratio = Fraction(1, 2)
+    split_pick: Literal["first", "last", "random"] = "first"
+    shuffle: bool = True
+    edge_norm: bool = False
+    bypass_reduce: Literal["max", "avg", "factorized", "nosplit"] = "max"
+    identity: Literal["cell", "edge", "none"] = "cell"
+    identity_scale: float = Field(default=1.0, ge=0, le=10)
+    identity_decay: Literal["none", "linear"] = "none"
+    identity_proj: Literal["conv", "pool-pad", "skip-cell"] = "conv"
+    identity_phases: Literal["both", "search", "eval", "none"] = "both"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("ops") is None and values.get("space", "darts") in SPACES:
+            values = {**values, "ops": SPACES[values.get("space", "darts")].ops}
+        return values
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        known = SPACES[self.space].ops
+        if not self.ops or len(self.ops) < 2 or len(set(self.ops)) != len(self.ops) or set(self.ops) - set(known):
+            raise ValueError(f"ops={self.ops}: at least two different operations of {', '.join(known)}")
+        if int(self.split_ratio * self.channels) < 2:
+            raise ValueError(
+                f"split_ratio={self.split_ratio} of channels={self.channels} leaves fewer than 2 channels to the "
+                f"operations; use at least {Fraction(2, self.channels)} or more channels"
+            )
+        if split_channels(self.channels, self.split_ratio) >= self.channels and self.split_ratio < 1:
+            raise ValueError(
+                f"split_ratio={self.split_ratio} of channels={self.channels} leaves nothing to split; "
+                "use more channels or split_ratio=1"
+            )
+        if self.identity_decay != "none" and self.identity_phases not in ("search", "none"):
+            raise ValueError(
+                f"identity_decay={self.identity_decay} ends at scale 0, so nothing is left to keep in evaluation; "
+                "set identity_phases=search"
+            )
+        if self.identity == "none" and self.identity_decay != "none":
+            raise ValueError("identity_decay needs an identity; set identity=edge or identity=cell")
+        return self
+
+
+class SearchConfig(Frozen):
+    """The bilevel search. Learning-rate schedule of the weights: cosine from `lr` to `lr_min` over `epochs`."""
+
+    strategy: Literal["gradient", "random", "random-ws"] = "gradient"
+    order: Literal[1, 2, "second-exact"] = 2
+    xi: Literal["lr"] | float = "lr"
+    eps: float = Field(default=0.01, gt=0, le=10)
+    epochs: int = Field(default=50, ge=1, le=10_000)
+    batch_size: int = Field(default=64, ge=2, le=65536)
+    lr: float = Field(default=0.025, gt=0)
+    lr_min: float = Field(default=0.001, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float = Field(default=3e-4, ge=0)
+    grad_clip: float = Field(default=5.0, gt=0)
+    alpha_lr: float = Field(default=3e-4, gt=0)
+    alpha_betas: tuple[float, float] = (0.5, 0.999)
+    alpha_weight_decay: float = Field(default=1e-3, ge=0)
+    alpha_init_std: float = Field(default=1e-3, ge=0)
+    alpha_warmup: int | None = Field(default=None, ge=0)
+    derive: Literal["last", "best"] = "last"
+    random_candidates: int = Field(default=1, ge=1, le=100_000)
+    accumulate: int = Field(default=1, ge=1, le=1024)
+    amp: Literal["none", "bf16", "fp16"] = "none"
+    compile: bool = False
+    checkpointing: Literal["none", "node", "cell"] = "none"
+    cosine_every: int = Field(default=0, ge=0)
+    hessian_every: int = Field(default=0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _words(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        words = {"1": 1, "first": 1, "2": 2, "second": 2}
+        values = dict(values)
+        if isinstance(values.get("order"), str):
+            values["order"] = words.get(values["order"], values["order"])
+        if values.get("alpha_warmup") is None:
+            # PC-DARTS freezes alpha for 15 of 50 epochs; the share is kept when the search is shorter or longer.
+            epochs = values.get("epochs", 50)
+            values["alpha_warmup"] = int(epochs) * 15 // 50 if str(epochs).isdigit() else 0
+        return values
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if isinstance(self.xi, float) and self.xi < 0:
+            raise ValueError(f"xi={self.xi}: 'lr' or a step length of at least 0")
+        if self.lr_min > self.lr:
+            raise ValueError(f"lr_min={self.lr_min} is above lr={self.lr}; the schedule goes down")
+        if self.alpha_warmup is not None and self.alpha_warmup >= self.epochs and self.strategy == "gradient":
+            raise ValueError(
+                f"alpha_warmup={self.alpha_warmup} leaves no epoch of epochs={self.epochs} to learn alpha; lower it"
+            )
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size={self.batch_size} is no multiple of accumulate={self.accumulate}")
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs momentum above 0")
+        return self
+
+
+class EvaluationConfig(Frozen):
+    """Retraining of the derived network from scratch."""
+
+    channels: int = Field(default=36, ge=2, le=4096)
+    cells: int = Field(default=20, ge=1, le=200)
+    epochs: int = Field(default=600, ge=0, le=100_000)
+    batch_size: int = Field(default=96, ge=2, le=65536)
+    lr: float = Field(default=0.025, gt=0)
+    lr_min: float = Field(default=0.0, ge=0)
+    schedule: Literal["cosine", "linear", "exponential"] = "cosine"
+    lr_gamma: float = Field(default=0.97, gt=0, le=1)
+    warmup_epochs: int = Field(default=0, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float = Field(default=3e-4, ge=0)
+    grad_clip: float = Field(default=5.0, gt=0)
+    auxiliary: float = Field(default=0.4, ge=0, le=10)
+    cutout: int = Field(default=16, ge=0)
+    drop_path: float = Field(default=0.2, ge=0, lt=1)
+    identity_drop_path: bool = False
+    split_eval: bool = False
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    color_jitter: bool = False
+    fit_macs_m: float | None = Field(default=None, gt=0)
+    accumulate: int = Field(default=1, ge=1, le=1024)
+    amp: Literal["none", "bf16", "fp16"] = "none"
+    compile: bool = False
+    seed: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs momentum above 0")
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size={self.batch_size} is no multiple of accumulate={self.accumulate}")
+        return self
+
+
+class RuntimeConfig(Frozen):
+    """Where and how fast a run goes. Nothing here may change a number, so nothing here is hashed."""
+
+    device: str = "auto"
+    data_root: str = "data"
+    threads: int | None = Field(default=None, ge=1)
+    workers: int = Field(default=2, ge=0)
+    checkpoint_minutes: float = Field(default=5.0, ge=0)
+    deterministic: bool = True
+
+
+class Labels(Frozen):
+    """What a run is called in tables. Not hashed: a name changes no number."""
+
+    method: str = "csc"
+    scale: str = "custom"
+    data: str = ""
+    note: str = ""
+
+
+class RunConfig(Frozen):
+    """One run: search, derivation, check and retraining under one seed.
+
+    The hash covers the full resolved config (defaults included), so changing a default later never silently reuses an
+    old result.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    data: DataConfig = DataConfig()
+    supernet: SupernetConfig = SupernetConfig()
+    search: SearchConfig = SearchConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+    labels: Labels = Labels()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve(cls, values: Any) -> Any:
+        """A retraining without a seed of its own takes the run's."""
+        if not isinstance(values, dict):
+            return values
+        evaluation = values.get("evaluation", {})
+        if isinstance(evaluation, BaseModel):
+            evaluation = evaluation.model_dump()
+        if isinstance(evaluation, dict) and evaluation.get("seed") is None:
+            values = {**values, "evaluation": {**evaluation, "seed": values.get("seed", 0)}}
+        return values
+
+    def canonical(self) -> str:
+        """The one JSON text of everything that can change a number: sorted keys, no spaces."""
+        values = self.model_dump(mode="json", exclude={"runtime", "labels"})
+        return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+    @property
+    def hash(self) -> str:
+        """The first 16 hexadecimal digits of the SHA-256 of `canonical()`."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()[:16]
+
+    def identity_in(self, phase: Literal["search", "eval"]) -> Literal["cell", "edge", "none"]:
+        """The identity connection that is active in a phase (`identity` filtered by `identity_phases`)."""
+        return self.supernet.identity if self.supernet.identity_phases in ("both", phase) else "none"

@@ -1,0 +1,126 @@
+"""`--set key=value`: apply overrides to a config by dotted path or by a leaf name that is unique. No torch."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from cscdarts.errors import UserError
+from cscdarts.settings.config import RunConfig
+from cscdarts.settings.optimiser_recipes import PROFILES
+
+
+def field_paths(model: type[BaseModel] = RunConfig, prefix: str = "") -> list[str]:
+    """All settable dotted paths of a config model, in declaration order."""
+    paths: list[str] = []
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            paths += field_paths(kind, f"{prefix}{name}.")
+        else:
+            paths.append(f"{prefix}{name}")
+    return paths
+
+
+def resolve_key(key: str) -> str:
+    """The dotted path for a key: itself, or the one path with that leaf name.
+
+    Errors:
+        UserError: no such key, or several sections have it.
+    """
+    paths = field_paths()
+    if key in paths:
+        return key
+    same = [path for path in paths if path.rsplit(".", 1)[-1] == key]
+    if len(same) == 1:
+        return same[0]
+    if same:
+        raise UserError("--set", key, " or ".join(same), "Name the section.")
+    leaves = sorted({path.rsplit(".", 1)[-1] for path in paths} | set(paths))
+    close = difflib.get_close_matches(key, leaves, n=3)
+    raise UserError(
+        "--set",
+        key,
+        "a key that `cscdarts config` lists",
+        f"Did you mean {' or '.join(close)}?" if close else "See it.",
+    )
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """Split `key=value` texts and resolve their keys; `profile=NAME` stands for the settings of that profile."""
+    parsed: dict[str, Any] = {}
+    for assignment in assignments:
+        key, separator, value = assignment.partition("=")
+        if not separator or not key:
+            raise UserError("--set", assignment, "key=value", "For example: --set search.epochs=5")
+        if key.strip() == "profile":
+            if value.strip() not in PROFILES:
+                raise UserError("--set profile", value.strip(), ", ".join(PROFILES), "Choose one of these.")
+            parsed |= PROFILES[value.strip()]
+        else:
+            parsed[resolve_key(key.strip())] = value.strip()
+    return parsed
+
+
+def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
+    """A copy of `config` with dotted paths replaced, validated and with dependent defaults resolved anew.
+
+    Errors:
+        UserError: a value is out of range or a combination is impossible.
+    """
+    data = config.model_dump()
+    for path, value in values.items():
+        section = data
+        *parents, leaf = path.split(".")
+        for parent in parents:
+            section = section[parent]
+        section[leaf] = _typed(value)
+    changed = set(values)
+    if "supernet.space" in changed and "supernet.ops" not in changed:
+        data["supernet"]["ops"] = None
+    if "search.epochs" in changed and "search.alpha_warmup" not in changed:
+        data["search"]["alpha_warmup"] = None
+    if "seed" in changed and "evaluation.seed" not in changed:
+        data["evaluation"]["seed"] = None
+    return build(data)
+
+
+def build(data: Mapping[str, Any]) -> RunConfig:
+    """Validate plain data into a `RunConfig`, or say in one sentence what is wrong."""
+    try:
+        return RunConfig.model_validate(data)
+    except ValidationError as error:
+        raise validation_sentence(error, "config") from None
+
+
+def validation_sentence(error: ValidationError, root: str) -> UserError:
+    """The first pydantic error as a `UserError`."""
+    first = error.errors()[0]
+    where = (
+        ".".join(
+            str(part) for part in first["loc"] if not str(part).startswith(("function-", "literal[", "float", "int"))
+        )
+        or root
+    )
+    value = first.get("input")
+    message = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    if isinstance(value, dict | BaseModel):
+        # A rule over several fields: its message names fields, values, what is allowed and the way out.
+        return UserError(where, "these values together", message, "", f"{where}: {message}.")
+    if first["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(where.rsplit(".", 1)[-1], [p.rsplit(".", 1)[-1] for p in field_paths()], n=1)
+        return UserError(where, value, "only known keys", f"Did you mean {close[0]}?" if close else "Remove it.")
+    return UserError(where, value, message, "Correct the value and run the command again.")
+
+
+def _typed(value: Any) -> Any:
+    """Turn command-line text into the types that validation expects; numbers and lists stay text for pydantic to read."""
+    if not isinstance(value, str):
+        return value
+    lowered = value.lower()
+    if lowered in ("none", "null"):
+        return None if lowered == "null" else value
+    if "," in value:
+        return tuple(part.strip() for part in value.split(","))
+    return value

@@ -1,0 +1,179 @@
+"""The architecture step of bilevel search (Liu et al. 2019, equations 5 to 8).
+
+    min_alpha L_val(w*(alpha), alpha),   w* = argmin_w L_train(w, alpha)
+
+One step of the weights, w' = w - xi * d with d the step SGD would take (weight decay and momentum included), stands for w*:
+
+    g = grad_alpha L_val(w', alpha) - xi * H v,   v = grad_w' L_val(w', alpha),   H v = d/dalpha (grad_w L_train(w, alpha) . v)
+
+`order=1` sets xi = 0; `order=2` takes H v as the two-sided difference
+
+    H v ~ [grad_alpha L_train(w + e v, alpha) - grad_alpha L_train(w - e v, alpha)] / (2 e),   e = eps / ||v||
+
+and `second-exact` differentiates twice. Departures from quark0/darts `cnn/architect.py`: no copy of the model (weights are
+perturbed in place and restored bit for bit), passes of the architecture step leave the batch-norm statistics alone, and
+with Nesterov momentum m, d contains the gradient 1 + m times, so H v is subtracted xi * (1 + m) times.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from cscdarts.data.source import Batch
+from cscdarts.kernels.batch_norm import batch_norms, flag_set
+from cscdarts.models.mixed_ops import FanOut
+from cscdarts.models.supernet import Supernet
+from cscdarts.settings.config import SearchConfig
+
+#: Gradients of the mean loss over a batch with respect to some parameters, averaged over all processes.
+Gradients = Callable[[Batch, Sequence[nn.Parameter]], list[Tensor]]
+
+
+@contextmanager
+def only_gradients_of(parameters: Sequence[nn.Parameter], chosen: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Of a model's parameters let only the chosen ones require gradients, so that a pass keeps nothing for the others."""
+    wanted = {id(parameter) for parameter in chosen}
+    before = [parameter.requires_grad for parameter in parameters]
+    for parameter in parameters:
+        parameter.requires_grad_(id(parameter) in wanted)
+    try:
+        yield
+    finally:
+        for parameter, flag in zip(parameters, before, strict=True):
+            parameter.requires_grad_(flag)
+
+
+@contextmanager
+def restored(parameters: Sequence[nn.Parameter]) -> Iterator[list[Tensor]]:
+    """Give the parameters their values back, bit for bit, whatever happens inside; yields those values."""
+    kept = [parameter.detach().clone() for parameter in parameters]
+    try:
+        yield kept
+    finally:
+        with torch.no_grad():
+            for parameter, value in zip(parameters, kept, strict=True):
+                parameter.copy_(value)
+
+
+@contextmanager
+def plain_autograd(supernet: Supernet) -> Iterator[None]:
+    """Run the mixed operations on plain autograd, which can be differentiated twice."""
+    with flag_set((layer for layer in supernet.modules() if isinstance(layer, FanOut)), "plain", True):
+        yield
+
+
+class ArchitectureStep:
+    """Computes the gradient of the validation loss in the architecture parameters.
+
+    Args:
+        supernet: the model; its weights are unchanged after every call.
+        config: order, xi and eps.
+        optimizer: the weights' SGD, whose momentum buffers enter the unrolled step.
+        gradients: computes gradients of the loss (mixed precision, accumulation and processes are its matter).
+    """
+
+    def __init__(
+        self, supernet: Supernet, config: SearchConfig, optimizer: torch.optim.SGD, gradients: Gradients
+    ) -> None:
+        self.supernet, self.config, self.optimizer, self.gradients = supernet, config, optimizer, gradients
+        self.weights, self.architecture = supernet.weights(), supernet.architecture()
+        self.parameters = [*self.weights, *self.architecture]
+        self.norms = batch_norms(supernet)  # to go through all modules takes as long as a node's operations
+
+    def gradient(self, train: Batch, valid: Batch, lr: float) -> list[Tensor]:
+        """The gradient, one tensor for each architecture parameter.
+
+        Args:
+            train, valid: a batch of each half: images (n, c, h, w), labels (n,).
+            lr: the weights' present learning rate, which is xi when `xi=lr`.
+        """
+        xi = lr if self.config.xi == "lr" else float(self.config.xi)
+        with flag_set(self.norms, "track", False):
+            if self.config.order == 1 or xi == 0:
+                return self.gradients(valid, self.architecture)
+            with restored(self.weights):
+                direction, outer = self.look_ahead(train, valid, xi)
+            if self.config.order == 2:
+                product = self.finite_difference(train, direction)
+            else:
+                product = self.exact_product(train, direction)
+            # With Nesterov momentum m the gradient enters SGD's step 1 + m times.
+            group = self.optimizer.param_groups[0]
+            reach = xi * (1 + group["momentum"] if group["nesterov"] else 1)
+            return [g - reach * p for g, p in zip(outer, product, strict=True)]
+
+    def look_ahead(self, train: Batch, valid: Batch, xi: float) -> tuple[list[Tensor], list[Tensor]]:
+        """Move the weights to w' and give (v, grad_alpha L_val(w', alpha)); the caller restores the weights."""
+        step = self.unrolled_step(train)
+        with torch.no_grad():
+            for weight, change in zip(self.weights, step, strict=True):
+                weight.sub_(change, alpha=xi)
+        both = self.gradients(valid, self.parameters)
+        return both[: len(self.weights)], both[len(self.weights) :]
+
+    def unrolled_step(self, train: Batch) -> list[Tensor]:
+        """d of w' = w - xi * d: gradient + weight decay + momentum, as SGD's next step would have it."""
+        group = self.optimizer.param_groups[0]
+        decay, momentum, nesterov = group["weight_decay"], group["momentum"], group["nesterov"]
+        step = self.gradients(train, self.weights)
+        with torch.no_grad():
+            step = [s.add(w, alpha=decay) for s, w in zip(step, self.weights, strict=True)]
+            if momentum:
+                buffers = [self.optimizer.state[w].get("momentum_buffer") for w in self.weights]
+                moved = [s if b is None else s + momentum * b for s, b in zip(step, buffers, strict=True)]
+                step = [s + momentum * m for s, m in zip(step, moved, strict=True)] if nesterov else moved
+        return step
+
+    def finite_difference(self, train: Batch, direction: list[Tensor]) -> list[Tensor]:
+        """H v by the two-sided difference at distance eps / ||v||; zero where v is zero."""
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(direction)))
+        distance = torch.where(norm > 0, self.config.eps / norm, torch.zeros_like(norm))
+        sides: list[list[Tensor]] = []
+        with restored(self.weights) as kept:
+            for sign in (1, -1):
+                with torch.no_grad():
+                    # Always from the kept values: (w + e) - 2e is not w - e in floating point.
+                    for weight, value, along in zip(self.weights, kept, direction, strict=True):
+                        torch.add(value, along * distance, alpha=sign, out=weight)
+                sides.append(self.gradients(train, self.architecture))
+        inverse = torch.where(distance > 0, 1 / (2 * distance), torch.zeros_like(distance))
+        return [(ahead - behind) * inverse for ahead, behind in zip(*sides, strict=True)]
+
+    def exact_product(self, train: Batch, direction: list[Tensor]) -> list[Tensor]:
+        """H v by differentiating twice; costs the graph of the gradient."""
+        with plain_autograd(self.supernet), only_gradients_of(self.parameters, self.parameters):
+            loss = nn.functional.cross_entropy(self.supernet(train[0]), train[1])
+            first = torch.autograd.grad(loss, self.weights, create_graph=True)
+            inner = torch.stack([(g * v).sum() for g, v in zip(first, direction, strict=True)]).sum()
+            product = torch.autograd.grad(inner, self.architecture, allow_unused=True)
+        return [torch.zeros_like(a) if p is None else p for a, p in zip(self.architecture, product, strict=True)]
+
+    def product_cosine(self, train: Batch, valid: Batch, lr: float) -> float:
+        """Cosine between the finite-difference and the exact H v at this point: how far eps can be trusted."""
+        with flag_set(self.norms, "track", False):
+            with restored(self.weights):
+                direction, _ = self.look_ahead(train, valid, lr if self.config.xi == "lr" else float(self.config.xi))
+            near = torch.cat([t.flatten() for t in self.finite_difference(train, direction)])
+            exact = torch.cat([t.flatten() for t in self.exact_product(train, direction)])
+        return float(nn.functional.cosine_similarity(near.double(), exact.double(), dim=0))
+
+    def hessian_eigenvalue(self, valid: Batch, iterations: int = 12) -> float:
+        """Largest-magnitude eigenvalue of the Hessian of L_val in alpha by power iteration (Zela et al. 2020)."""
+        with (
+            flag_set(self.norms, "track", False),
+            plain_autograd(self.supernet),
+            only_gradients_of(self.parameters, self.architecture),
+        ):
+            loss = nn.functional.cross_entropy(self.supernet(valid[0]), valid[1])
+            first = torch.autograd.grad(loss, self.architecture, create_graph=True)
+            flat = torch.cat([g.flatten() for g in first])
+            vector = torch.ones_like(flat) / flat.numel() ** 0.5
+            value = flat.new_zeros(())
+            for _ in range(iterations):
+                product = torch.autograd.grad((flat * vector).sum(), self.architecture, retain_graph=True)
+                image = torch.cat([p.flatten() for p in product])
+                value = torch.dot(vector, image)
+                vector = image / image.norm().clamp_min(1e-30)
+        return float(value)

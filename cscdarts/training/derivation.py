@@ -1,0 +1,107 @@
+"""From architecture parameters to a genotype, and the monitors of collapse that read them.
+
+`darts` (Liu et al. 2019, section 2.4): for each node keep the two inputs whose strongest operation other than `none` weighs
+most, with that operation. `nasbench201` (AutoDL-Projects): keep the strongest operation of every edge, `none` included.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from cscdarts.errors import UserError
+from cscdarts.records.run_folder import RunFolder, read_json, write_json
+from cscdarts.settings.config import RunConfig, SupernetConfig
+from cscdarts.spaces.genotype import CellGenotype, DartsGenotype, Gene, Genotype, parse_genotype
+from cscdarts.spaces.space import SPACES
+
+Alpha = Mapping[str, npt.NDArray[np.float64]]
+
+
+def softmax(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """softmax over the last axis."""
+    shifted = np.exp(values - values.max(-1, keepdims=True))
+    out: npt.NDArray[np.float64] = shifted / shifted.sum(-1, keepdims=True)
+    return out
+
+
+def genotype_of(config: SupernetConfig, alpha: Alpha, beta: Alpha | None = None) -> Genotype:
+    """Derive the genotype.
+
+    Args:
+        alpha: kind -> (edges, operations), raw architecture parameters.
+        beta: kind -> (edges,), raw edge parameters (PC-DARTS: strengths are softmax(alpha) * softmax(beta)).
+    """
+    space, ops = SPACES[config.space], config.ops
+    assert ops is not None
+    if config.space == "nasbench201":
+        return CellGenotype(tuple(ops[int(k)] for k in np.argmax(alpha["cell"], axis=1)))
+    candidates = [column for column, op in enumerate(ops) if op != "none"]
+
+    def cell(kind: str) -> tuple[Gene, ...]:
+        weights = softmax(alpha[kind])[:, candidates]
+        genes: list[Gene] = []
+        for node in range(space.inputs, space.inputs + space.nodes):
+            rows = [row for row, (_, target) in enumerate(space.edges) if target == node]
+            strength = weights[rows].max(axis=1)
+            if beta:
+                strength = strength * softmax(beta[kind][rows])
+            # A stable sort keeps the earlier input where strengths are equal, as sorted() does in quark0/darts.
+            for best in np.argsort(-strength, kind="stable")[:2]:
+                op = ops[candidates[int(np.argmax(weights[rows[best]]))]]
+                genes.append((op, space.edges[rows[best]][0]))
+        return tuple(genes)
+
+    concat = tuple(range(space.inputs, space.inputs + space.nodes))
+    return DartsGenotype(cell("normal"), concat, cell("reduce"), concat)
+
+
+def alpha_entropy(alpha: Alpha) -> float:
+    """Mean entropy of softmax(alpha) over all edges, in nats: log(k) at the start, 0 when every edge has decided."""
+    weights = softmax(np.concatenate(list(alpha.values())))
+    return float(-(weights * np.log(np.clip(weights, 1e-300, None))).sum(1).mean())
+
+
+def skip_share_pct(genotype: Genotype) -> float:
+    """Share of skip connections among the operations of the normal cell, in percent."""
+    total = len(genotype.normal) if isinstance(genotype, DartsGenotype) else len(genotype.ops)
+    return 100.0 * genotype.count("skip_connect") / total
+
+
+def derive(config: RunConfig, folder: RunFolder) -> Genotype:
+    """Write `genotype.json` from the search's output, or read it where it is.
+
+    `derive=last` takes the last epoch, `best` the epoch with the lowest supernet validation error (the earliest of
+    equals).
+
+    Errors:
+        UserError: the search has not finished here.
+    """
+    present = read_json(folder.file("genotype.json"))
+    if present is not None:
+        return parse_genotype(str(present["text"]))
+    search = read_json(folder.file("search.json"))
+    if search is None:
+        raise UserError(str(folder.path), "no search.json", "a folder whose search is done", "Run the search first.")
+    if "genotype" in search:
+        epoch, genotype = config.search.epochs - 1, parse_genotype(str(search["genotype"]))
+    else:
+        lines = {int(line["epoch"]): line for line in folder.alphas()}
+        epoch = max(lines)
+        if config.search.derive == "best":
+            errors = {
+                int(line["epoch"]): line["values"]["search_valid_error_pct"]
+                for line in folder.curves()
+                if line["stage"] == "search" and "search_valid_error_pct" in line["values"]
+            }
+            epoch = min(errors, key=lambda number: (errors[number], number)) if errors else epoch
+        genotype = genotype_of_line(config.supernet, lines[epoch])
+    write_json(folder.file("genotype.json"), {"space": genotype.space, "text": str(genotype), "epoch": epoch})
+    return genotype
+
+
+def genotype_of_line(config: SupernetConfig, line: Mapping[str, Mapping[str, list[object]]]) -> Genotype:
+    """The genotype of one line of `alphas.jsonl`."""
+    alpha = {kind: np.asarray(rows, dtype=np.float64) for kind, rows in line["alpha"].items()}
+    beta = {kind: np.asarray(rows, dtype=np.float64) for kind, rows in line.get("beta", {}).items()}
+    return genotype_of(config, alpha, beta or None)

@@ -1,0 +1,108 @@
+"""Discrete cells inside the trained supernet: one-hot mixing weights, scored with shared weights."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cscdarts.data.open import open_data
+from cscdarts.data.source import Source
+from cscdarts.kernels.batch_norm import frozen_statistics
+from cscdarts.models.supernet import Mixing, Supernet
+from cscdarts.records.checkpoint import read_state
+from cscdarts.records.run_folder import RunFolder
+from cscdarts.settings.config import RunConfig
+from cscdarts.spaces.genotype import CellGenotype, Genotype, random_genotype
+from cscdarts.training.build import build_supernet
+from cscdarts.training.distributed import World, place, resolve_device
+from cscdarts.training.schedules import identity_scale
+
+#: Seconds between two words on how far a long scoring is.
+_SAY_EVERY = 15
+
+
+def discrete_mixing(supernet: Supernet, genotype: Genotype) -> Mixing:
+    """One-hot mixing weights of a genotype; edges a `darts` cell does not keep weigh 0.
+
+    An operation outside the supernet's candidate set contributes nothing.
+    """
+    space, ops = supernet.space, supernet.config.ops
+    assert ops is not None
+    device = next(supernet.parameters()).device
+    mixing: Mixing = {}
+    for kind in space.cell_kinds:
+        rows = np.zeros((len(space.edges), len(ops)), dtype=np.float32)
+        if isinstance(genotype, CellGenotype):
+            chosen = list(zip(space.edges, genotype.ops, strict=True))
+        else:
+            genes = genotype.genes(kind)
+            chosen = [((source, space.inputs + at // 2), op) for at, (op, source) in enumerate(genes)]
+        for edge, op in chosen:
+            if op in ops:
+                rows[space.edges.index(edge), ops.index(op)] = 1.0
+        mixing[kind] = (torch.from_numpy(rows).to(device), None)
+    return mixing
+
+
+def sample_mixing(supernet: Supernet, draw: np.random.Generator) -> Mixing:
+    """One-hot mixing weights of an architecture drawn uniformly."""
+    return discrete_mixing(supernet, random_genotype(supernet.space.name, draw))
+
+
+def error_pct(supernet: Supernet, source: Source, mixing: Mixing, limit: int | None, batch_size: int = 256) -> float:
+    """Error in percent of a mixing on a part of the data.
+
+    Normalisation uses the statistics of each batch: the running ones belong to the mixture, not to a single cell.
+
+    Args:
+        limit: at most this many images, None for all.
+    """
+    training = supernet.training
+    supernet.train()
+    wrong, seen = torch.zeros((), device=next(supernet.parameters()).device), 0
+    with torch.no_grad(), frozen_statistics(supernet):
+        for images, labels in source.in_order(batch_size):
+            wrong += (supernet(images, mixing).argmax(1) != labels).sum()
+            seen += len(labels)
+            if limit is not None and seen >= limit:
+                break
+    supernet.train(training)
+    return 100.0 * float(wrong) / seen
+
+
+def one_shot_scores(
+    config: RunConfig,
+    folder: RunFolder,
+    genotypes: Sequence[Genotype],
+    limit: int | None = None,
+    report: Callable[[str], None] = lambda _: None,
+) -> list[float]:
+    """Validation accuracy in percent of discrete cells inside the run's trained supernet.
+
+    Args:
+        limit: at most this many validation images.
+        report: is told now and then how many cells are scored: all 15,625 of a space take minutes.
+
+    Errors:
+        UserError: the run has no supernet (its search is not done, or it sampled at random).
+    """
+    device = resolve_device(config.runtime.device, World())
+    state = read_state(folder.file("checkpoint.pt"), device)
+    name = config.data.dataset if config.data.search_dataset == "same" else config.data.search_dataset
+    root = Path(config.runtime.data_root)
+    data = open_data(config.data, name, root, place(device, World()), config.search.batch_size, config.seed)
+    _, valid = data.halves(config.data)
+    supernet = build_supernet(config, data, device)
+    supernet.load_state_dict(state["supernet"])
+    supernet.identity_scale = identity_scale(config, config.search.epochs - 1)
+    if config.supernet.split_pick == "random":
+        supernet.draw_channels(torch.Generator().manual_seed(0))
+    scores, said = [], time.monotonic()
+    for genotype in genotypes:
+        scores.append(100.0 - error_pct(supernet, valid, discrete_mixing(supernet, genotype), limit))
+        if time.monotonic() - said > _SAY_EVERY:
+            said = time.monotonic()
+            report(f"one-shot scores: {len(scores):,} of {len(genotypes):,} cells")
+    return scores

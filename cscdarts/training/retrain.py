@@ -1,0 +1,223 @@
+"""Retraining of the derived network from scratch, and the one look at the test set.
+
+Recipe of quark0/darts `cnn/train.py` and `cnn/train_imagenet.py`: SGD, auxiliary loss, cutout, drop-path that rises linearly
+with the epoch, gradient clipping, label smoothing where set. The network trains on the whole training set; the test error is
+that of the last epoch, never of the best one.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cscdarts.data.open import open_data
+from cscdarts.data.randomness import derived_seed, generator
+from cscdarts.data.source import Batch
+from cscdarts.errors import UserError
+from cscdarts.models.cost import fit_channels, network_cost
+from cscdarts.models.network import Network
+from cscdarts.records.run_folder import RunFolder, read_json, write_json
+from cscdarts.settings.config import EvaluationConfig, RunConfig
+from cscdarts.spaces.genotype import Genotype, parse_genotype
+from cscdarts.training.distributed import average, place, share_statistics
+from cscdarts.training.gradients import autocast, full
+from cscdarts.training.resumable import Running, compiled, sgd
+from cscdarts.training.schedules import drop_path, evaluation_lr
+
+
+def retrain(
+    config: RunConfig, folder: RunFolder, stop: Callable[[], bool], report: Callable[[str], None]
+) -> None:  # fmt: skip
+    """Train the derived network, test it once, write `result.json`; nothing happens where that is there.
+
+    Errors:
+        Stopped, NumericalError, UserError (data, device, checkpoint, no genotype).
+    """
+    if folder.has("result"):
+        return
+    present = read_json(folder.file("genotype.json"))
+    if present is None:
+        raise UserError(str(folder.path), "no genotype.json", "a folder with a derived cell", "Run the search first.")
+    run = RetrainRun(config, folder, parse_genotype(str(present["text"])), stop, report)
+    run.resume()
+    while run.epoch < config.evaluation.epochs:
+        run.train_epoch()
+        run.close_epoch()
+    run.finish()
+
+
+class RetrainRun(Running):
+    """A retraining under way."""
+
+    stage = "retrain"
+    checkpoint = "retrain.pt"
+
+    def __init__(
+        self, config: RunConfig, folder: RunFolder, genotype: Genotype, stop: Callable[[], bool],
+        report: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        super().__init__(config, folder, stop, report)
+        self.genotype = genotype
+        settings, identity = config.evaluation, config.identity_in("eval")
+        seed = settings.seed if settings.seed is not None else config.seed
+        self.seed = seed
+        self.data = open_data(
+            config.data, config.data.dataset, Path(config.runtime.data_root), place(self.device, self.world),
+            settings.batch_size, seed, cutout=settings.cutout, workers=config.runtime.workers,
+            color_jitter=settings.color_jitter,
+        )  # fmt: skip
+        shape = (config.supernet, identity, self.data.classes, self.data.channels, self.data.size)
+        if settings.fit_macs_m is not None:
+            channels = fit_channels(genotype, settings, *shape, limit_macs=settings.fit_macs_m * 1e6)
+            settings = settings.model_copy(update={"channels": channels})
+            report(f"{channels} channels fit {config.evaluation.fit_macs_m} M MACs")
+        self.settings: EvaluationConfig = settings
+        self.cost = network_cost(genotype, settings, *shape)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derived_seed(seed, "network"))
+            network = Network(
+                genotype, settings, config.supernet, identity, self.data.classes, self.data.channels,
+                self.data.size >= 96,
+            )  # fmt: skip
+        self.network = network.to(self.device)
+        self.network.dropper.rank, self.network.dropper.world = self.world.rank, self.world.size
+        share_statistics(self.network, self.world)
+        self.parameters = list(self.network.parameters())
+        self.optimizer = sgd(self.parameters, settings)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.amp == "fp16")
+        self.forward: Callable[[Tensor], Any] = self.network
+        if settings.compile:
+            self.forward = compiled(self.network, lambda model, images: model(images), report)
+        self.sums = torch.zeros(3, device=self.device)  # loss, wrong answers, steps
+
+    def train_epoch(self) -> None:
+        """All steps of the present epoch from the present step on."""
+        settings, started = self.settings, time.monotonic()
+        self.optimizer.param_groups[0]["lr"] = evaluation_lr(settings, self.epoch)
+        self.network.train()
+        self.network.dropper.probability = drop_path(settings, self.epoch)
+        train = self.data.train
+        for batch in train.batches(self.epoch, self.step):
+            self.network.dropper.generator = generator(self.device, self.seed, "drop-path", self.epoch, self.step)
+            self._move(batch)
+            self.step += 1
+            if self.step < train.steps:
+                self.pause_if_asked(started)
+        self.epoch_seconds += time.monotonic() - started
+
+    def _move(self, batch: Batch) -> None:
+        settings = self.settings
+        images, labels = batch
+        self.optimizer.zero_grad()
+        for part, answers in zip(
+            images.chunk(settings.accumulate), labels.chunk(settings.accumulate), strict=True
+        ):  # fmt: skip
+            with autocast(self.device, settings.amp):
+                logits, auxiliary = self.forward(part)
+            loss = F.cross_entropy(full(logits), answers, label_smoothing=settings.label_smoothing)
+            total = loss
+            if auxiliary is not None:
+                extra = F.cross_entropy(full(auxiliary), answers, label_smoothing=settings.label_smoothing)
+                total = loss + settings.auxiliary * extra
+            self.scaler.scale(total / settings.accumulate).backward()  # type: ignore[no-untyped-call]
+            wrong = (logits.detach().argmax(1) != answers).sum()
+            self.sums += torch.stack([loss.detach() / settings.accumulate, wrong, wrong.new_zeros(())])
+        self.sums[2] += 1
+        average([p.grad for p in self.parameters if p.grad is not None], self.world)
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.parameters, settings.grad_clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.device.type != "cuda" and not math.isfinite(float(self.sums[0])):
+            raise self.broken(self.step, "training loss")
+
+    def close_epoch(self) -> None:
+        """Record and save at the end of an epoch."""
+        sums = self.sums.clone()
+        average([sums], self.world)
+        loss, wrong, steps = sums.tolist()
+        if not math.isfinite(loss):
+            raise self.broken(self.step, "training loss")
+        share = self.settings.batch_size / self.world.size
+        values = {
+            "retrain_train_loss": loss / steps,
+            "retrain_train_error_pct": 100 * wrong / (steps * share),
+            "retrain_epoch_time_s": self.epoch_seconds,
+        }
+        if self.world.leads:
+            self.folder.record("retrain", self.epoch, self.step, values)
+        self.report(
+            f"retrain epoch {self.epoch + 1}/{self.settings.epochs} loss {loss / steps:.4f} {self.epoch_seconds:.1f}s"
+        )
+        self.sums = torch.zeros_like(self.sums)
+        self.next_epoch(self.settings.epochs)
+
+    def finish(self) -> None:
+        """Test once and write `result.json`."""
+        top1, top5, count = self._test()
+        if not self.world.leads:
+            return
+        values = dict((read_json(self.folder.file("search.json")) or {}).get("values", {}))
+        values |= {
+            "test_error_pct": top1,
+            "params_m": self.cost.params / 1e6,
+            "macs_m": self.cost.macs / 1e6,
+            "retrain_time_s": self.seconds,
+        }
+        if self.data.classes > 10:
+            values["test_top5_error_pct"] = top5
+        write_json(
+            self.folder.file("result.json"),
+            {
+                "hash": self.config.hash,
+                "seed": self.config.seed,
+                "genotype": str(self.genotype),
+                "values": values,
+                "channels": self.settings.channels,
+                "data": {
+                    "dataset": self.data.name,
+                    "label": self.config.labels.data or self.data.label,
+                    "sha256": self.data.sha256,
+                    "test_images": count,
+                },
+                "finished_at": time.time(),
+            },
+        )
+        self.report(f"test error {top1:.2f}%")
+
+    def _test(self) -> tuple[float, float, int]:
+        """(top-1 error, top-5 error, images) of the test set; every process reads all of it."""
+        self.network.eval()
+        totals = torch.zeros(3, device=self.device)
+        with torch.no_grad():
+            for images, labels in self.data.test.in_order(self.settings.batch_size * 2):
+                with autocast(self.device, self.settings.amp):
+                    logits, _ = self.network(images)
+                best = logits.topk(min(5, logits.shape[1]), dim=1).indices
+                hits = best == labels[:, None]
+                totals += torch.stack(
+                    [hits[:, 0].sum(), hits.any(1).sum(), hits.new_tensor(len(labels), dtype=torch.long)]
+                )
+        first, five, count = totals.tolist()
+        return 100 * (1 - first / count), 100 * (1 - five / count), int(count)
+
+    def state(self) -> dict[str, Any]:
+        """Weights, statistics, optimiser, loss scale, sums of the epoch."""
+        return {
+            "sums": self.sums,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `state` gave."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.sums = state["sums"]

@@ -1,0 +1,362 @@
+"""The search: weight steps and architecture steps in turn, epoch by epoch, resumable at any step.
+
+Per step (Liu et al. 2019, algorithm 1): one step of alpha on the validation half (after the warm-up of alpha), then one of
+the weights on the training half. Every draw depends only on (seed, epoch, step), so what is resumed equals what was never
+stopped.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cscdarts.data.open import open_data
+from cscdarts.data.randomness import generator, numpy_generator
+from cscdarts.data.source import Batch
+from cscdarts.kernels.batch_norm import frozen_statistics
+from cscdarts.records.run_folder import RunFolder, append_line, write_json
+from cscdarts.settings.config import RunConfig
+from cscdarts.spaces.genotype import Genotype, random_genotype
+from cscdarts.training.bilevel import ArchitectureStep, only_gradients_of
+from cscdarts.training.build import build_supernet
+from cscdarts.training.derivation import alpha_entropy, genotype_of_line, skip_share_pct
+from cscdarts.training.distributed import average, join_world, place, share_statistics
+from cscdarts.training.gradients import SupernetGradients, autocast, full
+from cscdarts.training.memory import PeakMemory, saved_bytes
+from cscdarts.training.one_shot import discrete_mixing, error_pct, sample_mixing
+from cscdarts.training.resumable import Running, compiled, sgd
+from cscdarts.training.schedules import cosine_lr, identity_scale
+
+#: How many steps on CUDA go between two looks at the losses: a look waits for the device.
+_LOOK_EVERY = 50
+
+
+def search(
+    config: RunConfig, folder: RunFolder, stop: Callable[[], bool], report: Callable[[str], None]
+) -> None:  # fmt: skip
+    """Run or resume the search and write `search.json`; nothing happens where that is there.
+
+    Args:
+        stop: asked at every step; when it says yes a checkpoint is saved and `Stopped` raised.
+        report: takes one line an epoch.
+
+    Errors:
+        Stopped, NumericalError, UserError (data, device or checkpoint).
+    """
+    if folder.has("search"):
+        return
+    if config.search.strategy == "random":
+        if join_world(config.runtime.device).leads:
+            _sample(config, folder, report)
+        return
+    run = SearchRun(config, folder, stop, report)
+    run.resume()
+    while run.epoch < config.search.epochs:
+        run.train_epoch()
+        run.close_epoch()
+    run.finish()
+
+
+@dataclass
+class _Sums:
+    """Sums over the steps of an epoch; on the device, so that adding waits for nothing."""
+
+    train_loss: Tensor
+    train_wrong: Tensor
+    steps: int = 0
+    recent: list[tuple[int, Tensor]] = field(default_factory=list)  # losses not yet looked at
+
+
+class SearchRun(Running):
+    """A search under way: all that moves, and the steps that move it."""
+
+    stage = "search"
+    checkpoint = "checkpoint.pt"
+
+    def __init__(
+        self, config: RunConfig, folder: RunFolder, stop: Callable[[], bool], report: Callable[[str], None]
+    ) -> None:
+        super().__init__(config, folder, stop, report)
+        world = self.world
+        settings = config.search
+        name = config.data.dataset if config.data.search_dataset == "same" else config.data.search_dataset
+        self.data = open_data(
+            config.data, name, Path(config.runtime.data_root), place(self.device, world), settings.batch_size,
+            config.seed, workers=config.runtime.workers,
+        )  # fmt: skip
+        self.train, self.valid = self.data.halves(config.data)
+        self._load_kernels()
+        self.memory = PeakMemory(self.device)
+        self.supernet = build_supernet(config, self.data, self.device)
+        share_statistics(self.supernet, world)
+        self.weights, self.architecture = self.supernet.weights(), self.supernet.architecture()
+        self.weight_optimizer = sgd(self.weights, settings)
+        self.alpha_optimizer = torch.optim.Adam(
+            self.architecture, settings.alpha_lr, settings.alpha_betas, weight_decay=settings.alpha_weight_decay
+        )
+        self.gradients = SupernetGradients(
+            self.supernet, self._forward(), settings.amp, settings.accumulate, world, replayed=self._graphs
+        )
+        self.alpha_step = ArchitectureStep(self.supernet, settings, self.weight_optimizer, self.gradients)
+        self.sums = self._zero_sums()
+        self.mixing: Any = None
+
+    def _load_kernels(self) -> None:
+        """One small step of a supernet that is thrown away: what is loaded on first use is not the search's memory."""
+        if self.device.type != "cpu":
+            return
+        spare = build_supernet(self.config, self.data, self.device)
+        if self.config.supernet.split_pick == "random":
+            spare.draw_channels(torch.Generator())
+        images, labels = next(self.valid.in_order(4))
+        torch.nn.functional.cross_entropy(spare(images), labels).backward()  # type: ignore[no-untyped-call]
+        sgd(spare.weights(), self.config.search).step()  # the first step of an optimiser imports much of torch
+        torch.optim.Adam(spare.architecture(), 0.1).step()
+
+    def _forward(self) -> Callable[[Tensor], Tensor]:
+        def forward(images: Tensor) -> Tensor:
+            out: Tensor = self.supernet(images, self.mixing)
+            return out
+
+        if not self.config.search.compile:
+            return forward
+        return compiled(self.supernet, lambda model, images: model(images, self.mixing), self.report, self._graphs)
+
+    @property
+    def _graphs(self) -> bool:
+        return self.config.search.compile and self.device.type == "cuda"
+
+    def _zero_sums(self) -> _Sums:
+        zero = torch.zeros((), device=self.device)
+        return _Sums(zero.clone(), zero.clone())
+
+    # --- one epoch ----------------------------------------------------------------------------
+
+    def train_epoch(self) -> None:
+        """All steps of the present epoch from the present step on."""
+        settings, started = self.config.search, time.monotonic()
+        lr = cosine_lr(settings.lr, settings.lr_min, self.epoch, settings.epochs)
+        self.weight_optimizer.param_groups[0]["lr"] = lr
+        self.supernet.identity_scale = identity_scale(self.config, self.epoch)
+        self.supernet.train()
+        learns_alpha = settings.strategy == "gradient" and self.epoch >= (settings.alpha_warmup or 0)
+        steps = min(self.train.steps, self.valid.steps)
+        batches = zip(
+            self.train.batches(self.epoch, self.step), self.valid.batches(self.epoch, self.step), strict=False
+        )
+        for train, valid in batches:
+            self._draw()
+            if learns_alpha:
+                self._move_alpha(train, valid, lr)
+            self._move_weights(train)
+            self.step += 1
+            self._look(last=self.step == steps)
+            if self.step < steps:
+                self.pause_if_asked(started)
+        self.epoch_seconds += time.monotonic() - started
+
+    def _draw(self) -> None:
+        """Per-step draws of the structure: channels of a random pick, the path of random search with sharing."""
+        if self.config.supernet.split_pick == "random":
+            draws = generator(torch.device("cpu"), self.config.seed, "channels", self.epoch, self.step)
+            self.supernet.draw_channels(draws)
+        if self.config.search.strategy == "random-ws":
+            draw = numpy_generator(self.config.seed, "path", self.epoch, self.step)
+            self.mixing = sample_mixing(self.supernet, draw)
+
+    def _move_alpha(self, train: Batch, valid: Batch, lr: float) -> None:
+        grads = self.alpha_step.gradient(train, valid, lr)
+        for parameter, grad in zip(self.architecture, grads, strict=True):
+            parameter.grad = grad
+        self.alpha_optimizer.step()
+        self.alpha_optimizer.zero_grad()
+
+    def _move_weights(self, train: Batch) -> None:
+        grads = self.gradients(train, self.weights)
+        for parameter, grad in zip(self.weights, grads, strict=True):
+            parameter.grad = grad
+        torch.nn.utils.clip_grad_norm_(self.weights, self.config.search.grad_clip)
+        self.weight_optimizer.step()
+        self.weight_optimizer.zero_grad()
+        assert self.gradients.last is not None
+        loss, wrong = self.gradients.last
+        self.sums.train_loss += loss
+        self.sums.train_wrong += wrong
+        self.sums.steps += 1
+        self.sums.recent.append((self.step, loss))
+
+    def _look(self, last: bool) -> None:
+        """Stop on the first loss or architecture parameter that is not finite, with the state saved."""
+        if not last and self.device.type == "cuda" and len(self.sums.recent) < _LOOK_EVERY:
+            return
+        losses = torch.stack([loss for _, loss in self.sums.recent]).tolist()
+        steps = [step for step, _ in self.sums.recent]
+        self.sums.recent.clear()
+        culprit = next((step for step, loss in zip(steps, losses, strict=True) if not math.isfinite(loss)), None)
+        name = "training loss"
+        if culprit is None:
+            named = {f"alphas.{k}": v for k, v in self.supernet.alphas.items()}
+            named |= {f"betas.{k}": v for k, v in self.supernet.betas.items()}
+            bad = [key for key, value in named.items() if not bool(torch.isfinite(value).all())]
+            if not bad:
+                return
+            culprit, name = steps[-1], bad[0]
+        raise self.broken(culprit, name)
+
+    def close_epoch(self) -> None:
+        """Measure, record and save at the end of an epoch."""
+        settings, sums = self.config.search, self.sums
+        self.mixing = None
+        averages = torch.stack([sums.train_loss, sums.train_wrong]) / sums.steps
+        average([averages], self.world)
+        train_loss, train_wrong = averages.tolist()
+        share = settings.batch_size / self.world.size
+        valid_loss, valid_error = self._validate()
+        line = self._alpha_line()
+        genotype = genotype_of_line(self.config.supernet, line)
+        discrete = self._validate_cell(genotype)
+        values = {
+            "search_train_loss": train_loss,
+            "search_train_error_pct": 100 * train_wrong / share,
+            "search_valid_loss": valid_loss,
+            "search_valid_error_pct": valid_error,
+            "weight_lr": self.weight_optimizer.param_groups[0]["lr"],
+            "identity_scale": self.supernet.identity_scale,
+            "alpha_entropy": alpha_entropy(_arrays(line["alpha"])),
+            "skip_share_pct": skip_share_pct(genotype),
+            "skip_count": float(genotype.count("skip_connect")),
+            "discretisation_gap_pct": discrete - valid_error,
+            "search_epoch_time_s": self.epoch_seconds,
+        }
+        values |= self._probes()
+        if self.world.leads:
+            self.folder.record("search", self.epoch, self.step, values)
+            append_line(self.folder.file("alphas.jsonl"), {"epoch": self.epoch, **line})
+        self.report(
+            f"search epoch {self.epoch + 1}/{settings.epochs} loss {train_loss:.4f} "
+            f"valid error {valid_error:.2f}% {self.epoch_seconds:.1f}s"
+        )
+        self.sums = self._zero_sums()
+        self.next_epoch(settings.epochs)
+
+    def _validate(self) -> tuple[float, float]:
+        """Mean loss and error in percent of the whole supernet on the validation half, with running statistics."""
+        self.supernet.eval()
+        totals = torch.zeros(3, device=self.device)
+        with torch.no_grad():
+            for images, labels in self.valid.in_order(self.config.search.batch_size * 2):
+                with autocast(self.device, self.config.search.amp):
+                    logits = self.supernet(images)
+                loss = torch.nn.functional.cross_entropy(full(logits), labels, reduction="sum")
+                totals += torch.stack([loss, (logits.argmax(1) != labels).sum(), loss.new_tensor(len(labels))])
+        self.supernet.train()
+        loss_sum, wrong, count = totals.tolist()
+        return loss_sum / count, 100 * wrong / count
+
+    def _validate_cell(self, genotype: Genotype) -> float:
+        """Error in percent of a derived cell on the validation half, with the supernet's weights."""
+        return error_pct(self.supernet, self.valid, discrete_mixing(self.supernet, genotype), limit=None)
+
+    def _probes(self) -> dict[str, float]:
+        """Measurements that cost extra passes, every k epochs where they are switched on."""
+        settings, found = self.config.search, {}
+        train, valid = self.train, self.valid
+        lr = self.weight_optimizer.param_groups[0]["lr"]
+        if settings.cosine_every and (self.epoch + 1) % settings.cosine_every == 0:
+            pair = next(train.batches(self.epoch)), next(valid.batches(self.epoch))
+            found["hvp_cosine"] = self.alpha_step.product_cosine(*pair, lr)
+        if settings.hessian_every and (self.epoch + 1) % settings.hessian_every == 0:
+            found["alpha_hessian_eigenvalue"] = self.alpha_step.hessian_eigenvalue(next(valid.batches(self.epoch)))
+        return found
+
+    def _alpha_line(self) -> dict[str, Any]:
+        line: dict[str, Any] = {"alpha": {k: v.detach().cpu().tolist() for k, v in self.supernet.alphas.items()}}
+        if self.supernet.betas:
+            line["beta"] = {k: v.detach().cpu().tolist() for k, v in self.supernet.betas.items()}
+        return line
+
+    # --- beginning and end --------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Write `search.json`."""
+        from cscdarts.models.cost import supernet_cost
+
+        peak = self.memory.mib()
+        # Passes that share batch statistics are run by all processes, or the leading one would wait for ever.
+        saved = self._saved_bytes()
+        sampled = self._best_sample() if self.config.search.strategy == "random-ws" else {}
+        if not self.world.leads:
+            return
+        last = max((line for line in self.folder.curves() if line["stage"] == "search"), key=lambda x: x["epoch"])
+        cost = supernet_cost(
+            self.config.supernet, self.config.identity_in("search"), self.data.classes, self.data.channels,
+            self.data.size, batch=self.config.search.batch_size,
+        )  # fmt: skip
+        record: dict[str, Any] = {
+            "values": {
+                "search_time_s": self.seconds,
+                "peak_memory_mib": peak,
+                "supernet_valid_error_pct": last["values"]["search_valid_error_pct"],
+                "supernet_params_m": cost.params / 1e6,
+                "supernet_macs_m": cost.macs / 1e6,
+                "memory_access_mb": cost.memory_access_bytes / 1e6,
+                "saved_mb": saved / 1e6,
+            },
+            "data": {"dataset": self.data.name, "label": self.config.labels.data or self.data.label,
+                     "sha256": self.data.sha256},
+            "finished_at": time.time(),
+        }  # fmt: skip
+        write_json(self.folder.file("search.json"), record | sampled)
+
+    def _saved_bytes(self) -> int:
+        """Bytes kept for the backward pass of a weight step on this run's batch."""
+        batch = next(self.train.batches(0))
+        with only_gradients_of(list(self.supernet.parameters()), self.weights), frozen_statistics(self.supernet):
+            return saved_bytes(
+                self.supernet, lambda: torch.nn.functional.cross_entropy(self.supernet(batch[0]), batch[1]), batch
+            )
+
+    def _best_sample(self) -> dict[str, Any]:
+        draw = numpy_generator(self.config.seed, "candidates")
+        space = self.config.supernet.space
+        candidates = [random_genotype(space, draw) for _ in range(self.config.search.random_candidates)]
+        errors = [error_pct(self.supernet, self.valid, discrete_mixing(self.supernet, g), None) for g in candidates]
+        best = min(range(len(errors)), key=lambda position: (errors[position], position))
+        return {"genotype": str(candidates[best]), "candidates": len(candidates), "candidate_error_pct": errors[best]}
+
+    def state(self) -> dict[str, Any]:
+        """Weights, statistics, architecture parameters, optimisers, sums of the epoch."""
+        return {
+            "sums": (self.sums.train_loss, self.sums.train_wrong, self.sums.steps),
+            "supernet": self.supernet.state_dict(),
+            "weight_optimizer": self.weight_optimizer.state_dict(),
+            "alpha_optimizer": self.alpha_optimizer.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `state` gave."""
+        self.supernet.load_state_dict(state["supernet"])
+        self.weight_optimizer.load_state_dict(state["weight_optimizer"])
+        self.alpha_optimizer.load_state_dict(state["alpha_optimizer"])
+        self.sums = _Sums(*state["sums"])
+
+
+def _sample(config: RunConfig, folder: RunFolder, report: Callable[[str], None]) -> None:
+    """Strategy `random`: no search, one architecture drawn uniformly."""
+    genotype = random_genotype(config.supernet.space, numpy_generator(config.seed, "architecture"))
+    report(f"sampled {genotype}")
+    write_json(
+        folder.file("search.json"),
+        {"values": {"search_time_s": 0.0}, "genotype": str(genotype), "finished_at": time.time()},
+    )
+
+
+def _arrays(alpha: dict[str, Any]) -> dict[str, Any]:
+    import numpy as np
+
+    return {kind: np.asarray(rows, dtype=np.float64) for kind, rows in alpha.items()}

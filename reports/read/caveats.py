@@ -1,0 +1,168 @@
+"""What weakens the report's numbers, found in the records and said at the top of the page."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reports import statistics
+from reports.read.comparison import ERROR
+from reports.read.settings import Study
+from reports.read.store import Store
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to keep in mind: a heading, a sentence, and where to look."""
+
+    title: str
+    text: str
+    link: str = ""
+    where: str = ""
+
+
+def findings(store: Store, studies: Sequence[Study]) -> list[Finding]:
+    """All findings, the gravest first."""
+    found = [*_gaps(store, studies), *_mixtures(studies), *_small(studies)]
+    found.append(
+        Finding(
+            "The paper is closed",
+            "Only its abstract could be read. Split ratio, place of the identity and protocol are our reading; each open "
+            "choice is a setting. Published numbers are quoted, never recomputed, and a dash means unknown.",
+        )
+    )
+    return found
+
+
+def _gaps(store: Store, studies: Sequence[Study]) -> list[Finding]:
+    found = []
+    frame = store.runs
+    if frame.empty:
+        return [Finding("No runs", "The store holds no run of these grids, so there is no number of ours.")]
+    done = int((frame["status"] == "done").sum())
+    failed = int((frame["status"] == "failed").sum())
+    if not done:
+        found.append(
+            Finding("Nothing finished", f"None of {len(frame)} runs is finished: every number of ours is a dash.")
+        )
+    if failed:
+        found.append(
+            Finding("Failed runs", f"{failed} of {len(frame)} runs failed.", "#t6c_missing", "which cells they weaken")
+        )
+    waiting = len(frame) - done - failed
+    if waiting:
+        found.append(
+            Finding(
+                "Unfinished runs", f"{waiting} of {len(frame)} runs are pending or running.", "#t6c_missing", "them"
+            )
+        )
+    present = set(frame["hash"])
+    wanted = {key for manifest in store.manifests for key in manifest.runs}
+    gone = len(wanted - present)
+    if gone:
+        found.append(
+            Finding(
+                "Half a grid",
+                f"{gone} of {len(wanted)} runs of the grid are not in the store: never started, or not mirrored yet.",
+                "#t6c_missing",
+                "them",
+            )
+        )
+    for manifest in store.manifests:
+        # Where a run goes and what it is called change no number.
+        numbers = {k: v for k, v in manifest.overrides.items() if not k.startswith(("runtime.", "labels."))}
+        if numbers:
+            changed = ", ".join(f"{key}={value}" for key, value in sorted(numbers.items()))
+            found.append(
+                Finding(
+                    "Changed recipe",
+                    f"Grid {manifest.grid} at scale {manifest.scale} was run with {changed}: its scale's name promises more.",
+                )
+            )
+    bad = sorted({key for key, metric in store.not_a_number if metric == ERROR})
+    if bad:
+        found.append(
+            Finding(
+                "Numbers that are none",
+                f"{len(bad)} finished runs recorded a test error that is NaN or infinite; they are left out, not taken as 0.",
+                "#t6c_missing",
+                "them",
+            )
+        )
+    if store.conflicts:
+        found.append(
+            Finding(
+                "Same config, other number",
+                f"{len(store.conflicts)} configs were run more than once and gave different test errors: "
+                f"{', '.join(store.conflicts[:3])}. The code is not deterministic there.",
+            )
+        )
+    return found
+
+
+def _mixtures(studies: Sequence[Study]) -> list[Finding]:
+    machines = sorted({machine for study in studies for setting in study.settings for machine in setting.hardware})
+    codes = sorted({version for study in studies for setting in study.settings for version in setting.codes})
+    torches = sorted({str(run["torch"]) for study in studies for s in study.settings for run in s.done if run["torch"]})
+    found = []
+    if len(machines) > 1:
+        found.append(
+            Finding(
+                "Several machines",
+                f"{'; '.join(machines[:4])}. Times and memory are given machine by machine and never averaged or compared "
+                "across.",
+                "#t4_cost",
+                "T4",
+            )
+        )
+    if len(codes) > 1:
+        found.append(
+            Finding(
+                "Several code versions",
+                f"{', '.join(codes[:6])}. Differences are taken only between runs of one version.",
+                "#t6b_runs",
+                "the runs",
+            )
+        )
+    if any("+" in version for version in codes):
+        found.append(
+            Finding(
+                "Uncommitted changes", "Some runs were made from a tree with changes that no commit records (marked +)."
+            )
+        )
+    if len(torches) > 1:
+        found.append(Finding("Several torch versions", f"{', '.join(torches)}: such runs are not paired."))
+    return found
+
+
+def _small(studies: Sequence[Study]) -> list[Finding]:
+    found = []
+    for study in studies:
+        sizes = [int(setting.values(ERROR).size) for setting in study.settings]
+        counted = [size for size in sizes if size]
+        if not counted:
+            continue
+        if study.scale != "paper":
+            found.append(
+                Finding(
+                    f"{study.data}, scale {study.scale}",
+                    "A smaller experiment than the paper's: it shows that the road works and how settings compare here, "
+                    "and neither upholds nor refutes the paper's numbers.",
+                )
+            )
+        single = sum(size == 1 for size in counted)
+        if single:
+            found.append(
+                Finding(
+                    "One seed",
+                    f"{study.title}: {single} of {len(counted)} settings rest on one seed and show no spread.",
+                )
+            )
+        most = max(counted)
+        if 1 < most < statistics.SIGNIFICANCE_N:
+            found.append(
+                Finding(
+                    "Few seeds",
+                    f"{study.title}: at most n = {most}. The smallest p an exact paired test can give is "
+                    f"{statistics.minimum_p(most):.3g}, so nothing is called significant.",
+                )
+            )
+    return found

@@ -1,0 +1,161 @@
+"""Tables as LaTeX (booktabs) that compiles under pdflatex in a two-column document; every text is escaped."""
+
+import textwrap
+import unicodedata
+
+from reports.figures.style import Drawing
+from reports.tables.table import Cell, Column, Row, Table
+
+#: A float cannot break over pages, so longer tables go on in a further float.
+ROWS_PER_FLOAT = 46
+_ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "±": r"$\pm$",
+    "−": r"$-$",
+    "×": r"$\times$",
+    "·": r"$\cdot$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "→": r"$\rightarrow$",
+    "α": r"$\alpha$",
+    "β": r"$\beta$",
+    "λ": r"$\lambda$",
+    "ξ": r"$\xi$",
+    "τ": r"$\tau$",
+    "Δ": r"$\Delta$",
+    "–": "--",
+    "—": "---",
+    "…": r"\dots{}",
+    "‘": "`",
+    "’": "'",
+    "“": "``",
+    "”": "''",
+    "\u00a0": "~",
+}
+#: What the T1 fonts hold beyond ASCII, as far as inputenc reads it without further packages.
+_T1 = frozenset(
+    "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞßàáâãäåæçèéêëìíîïðñòóôõöøùúûüýþÿĂăĄąĆćČčĎďĐđĘęĚěĞğĹĺĽľŁłŃńŇňŐőŒœŔŕŘřŚśŞşŠšŤťŮůŰűŸŹźŻżŽž£§¡¿«»"
+)
+_NARROW = 7
+
+
+def escape(text: str) -> str:
+    """Text as LaTeX. A character the T1 fonts lack is printed as its code point, so that nothing is lost or breaks."""
+    parts = []
+    for char in unicodedata.normalize("NFC", text):
+        if char in _ESCAPES:
+            parts.append(_ESCAPES[char])
+        elif " " <= char <= "~" or char in _T1:
+            parts.append(char)
+        elif char.isspace():
+            parts.append(" ")
+        else:
+            parts.append(rf"{{\footnotesize[U+{ord(char):04X}]}}")
+    return "".join(parts)
+
+
+def table_latex(table: Table) -> str:
+    """The table as one or more floats; needs `booktabs` and `graphicx`, T1 fonts and UTF-8 input."""
+    shown = [(position, column) for position, column in enumerate(table.columns) if column.printed("tex")]
+    floats: list[list[tuple[str, Row]]] = [[]]
+    for block in table.blocks:
+        for row in block.rows:
+            if len(floats[-1]) >= ROWS_PER_FLOAT:
+                floats.append([])
+            floats[-1].append((block.title, row))
+    lines = [
+        f"% {table.number}: written by cscdarts report; needs \\usepackage{{booktabs,graphicx}}, "
+        "\\usepackage[T1]{fontenc}",
+    ]
+    for number, rows in enumerate(floats):
+        lines += _float(table, shown, rows, number, len(floats))
+    return "\n".join(lines) + "\n"
+
+
+def _float(
+    table: Table, shown: list[tuple[int, Column]], rows: list[tuple[str, Row]], number: int, count: int
+) -> list[str]:
+    kind = "table" if len(shown) <= _NARROW else "table*"
+    width = r"\columnwidth" if kind == "table" else r"\textwidth"
+    part = f" (part {number + 1} of {count})" if count > 1 else ""
+    caption = (
+        f"{escape(table.title)}{part}. {escape(table.caption)}" if number == 0 else f"{escape(table.title)}{part}."
+    )
+    label = f"tab:{table.name.replace('_', '-')}" + (f"-{number + 1}" if number else "")
+    aligns = "".join("r" if column.numeric else "l" for _, column in shown)
+    lines = [
+        rf"\begin{{{kind}}}[tp]",
+        r"\centering",
+        rf"\caption{{{caption}}}",
+        rf"\label{{{label}}}",
+        r"\par\vspace{3pt}\small",
+        r"\setlength{\tabcolsep}{4pt}",
+        # A table narrower than the page keeps its size; a wider one is scaled down to it.
+        r"\sbox0{%",
+        rf"\begin{{tabular}}{{@{{}}{aligns}@{{}}}}",
+        r"\toprule",
+        " & ".join(_heading(column) for _, column in shown) + r" \\",
+    ]
+    before: str | None = None
+    for title, row in rows:
+        if title != before:
+            lines += [r"\midrule", rf"\multicolumn{{{len(shown)}}}{{@{{}}l}}{{\textbf{{{escape(title)}}}}} \\"]
+            before = title
+        lines.append(" & ".join(_cell(row.cells[position]) for position, _ in shown) + r" \\")
+    lines += [
+        r"\bottomrule",
+        r"\end{tabular}}%",
+        rf"\ifdim\wd0>{width}\resizebox{{{width}}}{{!}}{{\usebox0}}\else\usebox0\fi",
+    ]
+    used = {mark for _, row in rows for cell in row.cells for mark in cell.marks.split(",") if mark}
+    notes = [rf"\textsuperscript{{{mark}}}~{escape(text)}" for mark, text in table.notes if mark in used]
+    if notes:
+        lines += [r"\par\smallskip", rf"\parbox{{{width}}}{{\footnotesize\raggedright {'; '.join(notes)}.}}"]
+    return [*lines, rf"\end{{{kind}}}"]
+
+
+def _heading(column: Column) -> str:
+    """Source, label and unit on lines of their own: a heading must not be wider than its numbers."""
+    lines = [f"{column.source}:"] if column.source else []
+    lines += textwrap.wrap(column.label, 10, break_long_words=False) or [""]
+    lines += [f"[{column.unit}]"] if column.unit else []
+    # Braces, because a bracket after a line break would be taken for a length.
+    stacked = r" \\ ".join(f"{{{escape(line)}}}" for line in lines)
+    return rf"\shortstack[{'r' if column.numeric else 'l'}]{{{stacked}}}"
+
+
+def _cell(cell: Cell) -> str:
+    text = escape(cell.text)
+    if cell.source == "paper" and cell.value is not None:
+        text = rf"\textit{{{text}}}"
+    return text + (rf"\textsuperscript{{{cell.marks}}}" if cell.marks else "")
+
+
+def figure_latex(drawing: Drawing) -> str:
+    """A float that shows a figure's PDF; a wide figure spans both columns."""
+    kind, width = ("figure*", r"\textwidth") if drawing.wide else ("figure", r"\columnwidth")
+    return "\n".join(
+        [
+            f"% {drawing.number}: written by cscdarts report; needs \\usepackage{{graphicx}}",
+            rf"\begin{{{kind}}}[tp]",
+            r"\centering",
+            rf"\includegraphics[width={width}]{{figures/{drawing.name}.pdf}}",
+            rf"\caption{{{escape(drawing.title)}. {escape(drawing.caption)}}}",
+            rf"\label{{fig:{drawing.name.replace('_', '-')}}}",
+            rf"\end{{{kind}}}",
+            "",
+        ]
+    )

@@ -1,0 +1,243 @@
+"""T3, the ablation: ratio x identity x order, with paired differences to the default setting; and its variance split."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cscdarts.settings.metrics import METRICS, format_value
+from reports import statistics
+from reports.read.comparison import ERROR, MACHINE_BOUND, adjusted_p, differences, selected_run, signed
+from reports.read.settings import FACTORS, Setting, Study, factor_label, number, pairs
+from reports.tables.table import DASH, Block, Cell, Column, Notes, Row, Table, metric_cell, text_cell
+
+#: At most so many seeds are spelled out in one cell.
+SHOWN_SEEDS = 6
+_WIDE = frozenset({"html", "csv", "md"})
+_CSV = frozenset({"csv"})
+
+
+def ablation_table(found: Sequence[Study]) -> Table:
+    """T3 over all studies that hold a CSC-DARTS setting; each data set and scale is a block of its own."""
+    notes = Notes()
+    not_public = notes.mark("not public: the paper's ablation tables could not be read")
+    shown = [study for study in found if study.settings]
+    extra = tuple(sorted({name for study in shown for name in study.varied}))
+    columns = (
+        Column("method", "method", numeric=False),
+        *(Column(name, factor_label(name), numeric=False) for name in FACTORS),
+        *(Column(name, factor_label(name), numeric=False) for name in extra),
+        Column("paper_test_error_pct", "test error", "%", source="paper"),
+        Column(ERROR, "test error", "%", spread=True, source="ours"),
+        Column("n", "n"),
+        Column("each_seed", "each seed", "%", numeric=False, only=_WIDE),
+        Column("difference_pct", "difference to default", "points", spread=True),
+        Column("interval_95", "95 % interval", numeric=False),
+        Column("p_holm", "p (Holm)", only=_WIDE),
+        *(_metric_column(name) for name in ("params_m", "macs_m", "peak_memory_mib", "search_time_s")),
+        Column("bootstrap_low_pct", "bootstrap low", only=_CSV),
+        Column("bootstrap_high_pct", "bootstrap high", only=_CSV),
+        Column("hardware", "hardware", numeric=False, only=_CSV),
+        Column("code", "code", numeric=False, only=_CSV),
+    )
+    blocks = []
+    for study in shown:
+        compared = differences(study)
+        adjusted = adjusted_p(study, compared)
+        for title, group in ((study.title, study.ablation), (f"{study.title} · baselines", study.baselines)):
+            rows = tuple(_row(study, setting, extra, compared, adjusted, notes, not_public) for setting in group)
+            if rows:
+                blocks.append(Block(title, rows))
+    return Table(
+        "T3",
+        "t3_ablation",
+        "Ablation: split ratio × identity × order",
+        _caption(shown),
+        columns,
+        tuple(blocks),
+        notes.done(),
+    )
+
+
+def _metric_column(name: str) -> Column:
+    metric = METRICS[name]
+    label = {"params_m": "params", "peak_memory_mib": "peak memory"}.get(name, metric.label)
+    return Column(name, label, metric.unit, spread=True, source="ours")
+
+
+def _caption(found: Sequence[Study]) -> str:
+    text = "Mean ± standard deviation over n seeds of the test error of the retrained network."
+    references = [study for study in found if study.reference is not None]
+    if references:
+        names = "; ".join(f"{s.title}: {s.reference.describe()}" for s in references if s.reference)
+        text += f" Differences are paired by seed and taken to the setting nearest the defaults ({names}); below 0 is better."
+    compared = [d.n for study in references for d in differences(study).values() if d.n]
+    if compared:
+        low = statistics.minimum_p(max(compared))
+        text += (
+            " p: exact sign-flip test, Holm within each block. "
+            f"With at most {max(compared)} pairs no p can fall below {low:.3g}"
+        )
+        below = max(compared) < statistics.SIGNIFICANCE_N
+        text += ", so no difference is marked as significant." if below else "; * marks p < 0.05 at n of 6 or more."
+    return text
+
+
+def _row(
+    study: Study,
+    setting: Setting,
+    extra: Sequence[str],
+    compared: dict[str, statistics.PairedDifference],
+    adjusted: dict[str, float | None],
+    notes: Notes,
+    not_public: str,
+) -> Row:
+    errors = setting.values(ERROR)
+    low_high = statistics.bootstrap_interval(errors, np.random.default_rng(0))
+    link = f"#{setting.anchor}"
+    cells = [
+        text_cell(
+            setting.names, link=link, marks=notes.mark("the default setting") if setting is study.reference else ""
+        ),
+        *(text_cell(setting.params.get(name, "")) for name in (*FACTORS, *extra)),
+        Cell(source="paper", marks=not_public),
+        metric_cell(setting, ERROR, lacks(setting, notes)),
+        Cell(str(errors.size), int(errors.size)),
+        each_seed(setting, ERROR),
+        *_difference_cells(study, setting, compared.get(setting.anchor), adjusted.get(setting.anchor), notes),
+        *(machine_cell(setting, name, notes) for name in ("params_m", "macs_m", "peak_memory_mib", "search_time_s")),
+        Cell(f"{low_high.low:.2f}", low_high.low) if low_high else Cell(),
+        Cell(f"{low_high.high:.2f}", low_high.high) if low_high else Cell(),
+        text_cell(" | ".join(setting.hardware)),
+        text_cell(" | ".join(setting.codes)),
+    ]
+    return Row(tuple(cells), "ours", key=setting is study.reference)
+
+
+def _difference_cells(
+    study: Study,
+    setting: Setting,
+    difference: statistics.PairedDifference | None,
+    p: float | None,
+    notes: Notes,
+) -> tuple[Cell, Cell, Cell]:
+    if setting is study.reference or difference is None or study.reference is None:
+        return Cell(), Cell(), Cell()
+    both = pairs(setting, study.reference, ERROR)
+    marks = []
+    if both.other_code:
+        marks.append(notes.mark("seeds whose two runs are of different code versions are not compared"))
+    if both.unpaired and difference.n:
+        marks.append(notes.mark("only the seeds that both settings finished are paired"))
+    if difference.mean is None:
+        return Cell(marks=",".join(marks)), Cell(), Cell()
+    star = statistics.significance_mark(p, difference.n)
+    text = signed(difference.mean, METRICS[ERROR].digits) + star
+    hint = f"{difference.n} pairs"
+    interval = difference.interval
+    span = f"{signed(interval.low, 2)} to {signed(interval.high, 2)}" if interval else DASH
+    return (
+        Cell(text, difference.mean, difference.sd, difference.n, marks=",".join(marks), hint=hint, source="ours"),
+        Cell(span, span if interval else None),
+        Cell(f"{p:.3g}", p, hint=hint) if p is not None else Cell(),
+    )
+
+
+def each_seed(setting: Setting, metric: str) -> Cell:
+    """The values of all seeds in seed order; beyond six, the range, while the CSV keeps them all."""
+    values = setting.values(metric)
+    if not values.size:
+        return Cell()
+    texts = [format_value(metric, float(value)) for value in values]
+    short = " · ".join(texts) if len(texts) <= SHOWN_SEEDS else f"{min(values):.2f} to {max(values):.2f}"
+    return Cell(short, " ".join(texts))
+
+
+def machine_cell(setting: Setting, metric: str, notes: Notes) -> Cell:
+    """A metric's mean, or a dash where it hangs on the machine and the runs come from several."""
+    if metric in MACHINE_BOUND and len(setting.hardware) > 1 and setting.values(metric).size:
+        mark = notes.mark("runs of several machines: times and memory are not averaged, see T4 by machine")
+        return Cell(marks=mark, link=f"#{setting.anchor}")
+    return metric_cell(setting, metric)
+
+
+def lacks(setting: Setting, notes: Notes) -> str:
+    """Marks for what weakens a setting's mean: failed or unfinished runs, numbers that are none, mixed code."""
+    marks = []
+    failed = sum(run["status"] == "failed" for run in setting.runs)
+    waiting = len(setting.runs) - len(setting.done) - failed
+    gone = len(setting.done) - setting.values(ERROR).size
+    if failed:
+        marks.append(notes.mark(f"{failed} of {len(setting.runs)} runs failed, see T6"))
+    if waiting:
+        marks.append(notes.mark(f"{waiting} of {len(setting.runs)} runs not finished, see T6"))
+    if gone:
+        marks.append(notes.mark(f"{gone} finished of {len(setting.runs)} runs without a finite test error, see T6"))
+    if len(setting.codes) > 1:
+        marks.append(notes.mark("runs of several code versions in one mean"))
+    if any("+" in version for version in setting.codes):
+        marks.append(notes.mark("made from a tree with uncommitted changes"))
+    return ",".join(marks)
+
+
+def variance_table(found: Sequence[Study]) -> Table:
+    """How much of the spread comes from the search and how much from the retraining, where the design can tell."""
+    notes = Notes()
+    columns = (
+        Column("method", "setting", numeric=False),
+        Column("searches", "searches"),
+        Column("retrainings", "retrainings"),
+        Column("total_sd_pct", "sd of all runs", "points", source="ours"),
+        Column("search_sd_pct", "search sd", "points", source="ours"),
+        Column("retrain_sd_pct", "retraining sd", "points", source="ours"),
+        Column("selected_test_error_pct", "test error of the cell chosen on validation", "%", source="ours"),
+    )
+    blocks = []
+    for study in found:
+        rows = tuple(_variance_row(setting, notes) for setting in study.settings if setting.values(ERROR).size)
+        if rows:
+            blocks.append(Block(study.title, rows))
+    return Table(
+        "T3b",
+        "t3b_variance",
+        "Where the spread comes from",
+        "The spread over searches, with retraining noise taken out, and over retrainings of one search (random-effects "
+        "split). A design with one retraining a search cannot tell them apart and shows a dash. The last column picks "
+        "the seed with the lowest validation error and reports its test error; the test set chooses nothing.",
+        columns,
+        tuple(blocks),
+        notes.done(),
+    )
+
+
+def _variance_row(setting: Setting, notes: Notes) -> Row:
+    done = setting.done
+    parts = statistics.variance_components([number(run, ERROR) for run in done], [run["seed"] for run in done])
+    total = statistics.sd(setting.values(ERROR))
+    mark = (
+        ""
+        if parts.retrain_sd is not None
+        else notes.mark("one retraining a search: search and retraining vary together")
+    )
+
+    def cell(value: float | None, marks: str = "") -> Cell:
+        return Cell(marks=marks) if value is None else Cell(f"{value:.2f}", value, source="ours", n=parts.retrainings)
+
+    chosen = selected_run(setting)
+    picked = (
+        Cell()
+        if chosen is None
+        else Cell(format_value(ERROR, chosen[1]), chosen[1], link=f"#run-{chosen[0]}", source="ours", n=1)
+    )
+    name = setting.label() if "csc" in setting.methods else setting.names
+    return Row(
+        (
+            text_cell(name, link=f"#{setting.anchor}"),
+            Cell(str(parts.searches), parts.searches),
+            Cell(str(parts.retrainings), parts.retrainings),
+            cell(total),
+            cell(parts.search_sd, mark),
+            cell(parts.retrain_sd, mark),
+            picked,
+        ),
+        "ours",
+    )

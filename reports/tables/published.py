@@ -1,0 +1,283 @@
+"""T1 (CIFAR-10 and CIFAR-100) and T2 (ImageNet): the paper's tables with our numbers beside the published ones."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.published.rows import PUBLISHED_NAMES, PublishedRow, PublishedTable, primary_rows
+from cscdarts.settings.metrics import METRICS
+from reports import statistics
+from reports.read.comparison import signed
+from reports.read.settings import Setting, Study, method_title
+from reports.read.verdicts import TOLERANCES, judge, why_not
+from reports.tables.ablation import lacks, machine_cell
+from reports.tables.table import Block, Cell, Column, Notes, Row, Source, Table, metric_cell, number_cell, text_cell
+
+DAY_S = 86_400.0
+_NOT_PUBLIC = "not public: the paper is closed and its abstract gives no such number"
+_NOT_FOUND = "not found in a source that could be read"
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """What one mirrored table prints.
+
+    Attributes:
+        table: the published file.
+        targets: (data set, heading) of its blocks.
+        published: (key of the published number, key of its spread, label, unit, digits).
+        ours: our metric for each published number, None where we have none or a convention differs.
+    """
+
+    table: PublishedTable
+    targets: tuple[tuple[str, str], ...]
+    published: tuple[tuple[str, str, str, str, int], ...]
+    ours: tuple[str, ...]
+    #: metric the difference and the verdict are about, with its published key and spread
+    headline: tuple[str, str, str]
+
+
+CIFAR = Mirror(
+    "cifar",
+    (("cifar10", "CIFAR-10"), ("cifar100", "CIFAR-100")),
+    (
+        ("test_error_pct", "test_error_std", "test error", "%", 2),
+        ("params_m", "", "params", "M", 1),
+        ("search_cost_gpu_days", "", "search cost", "GPU-days", 0),
+    ),
+    ("test_error_pct", "params_m", "search_time_s"),
+    ("test_error_pct", "test_error_pct", "test_error_std"),
+)
+IMAGENET = Mirror(
+    "imagenet",
+    (("imagenet", "ImageNet"),),
+    (
+        ("top1_error_pct", "top1_std", "top-1 error", "%", 1),
+        ("top5_error_pct", "top5_std", "top-5 error", "%", 1),
+        ("params_m", "", "params", "M", 1),
+        ("flops_m", "", "multiply-adds", "M", 0),
+        ("search_cost_gpu_days", "", "search cost", "GPU-days", 0),
+    ),
+    ("test_error_pct", "test_top5_error_pct", "params_m", "macs_m", "search_time_s"),
+    ("test_error_pct", "top1_error_pct", "top1_std"),
+)
+
+
+def cifar_table(studies: Sequence[Study]) -> Table:
+    """T1."""
+    return _mirror("T1", "t1_cifar", "CIFAR-10 and CIFAR-100", CIFAR, studies)
+
+
+def imagenet_table(studies: Sequence[Study]) -> Table:
+    """T2; errors, not accuracies."""
+    return _mirror("T2", "t2_imagenet", "ImageNet", IMAGENET, studies)
+
+
+def _mirror(number: str, name: str, title: str, mirror: Mirror, studies: Sequence[Study]) -> Table:
+    notes = Notes()
+    columns = (
+        Column("method", "method", numeric=False),
+        Column("searched_on", "searched on", numeric=False),
+        Column("found_by", "found by", numeric=False),
+        *(
+            Column(f"paper_{key}", label, unit, spread=bool(spread), source="paper")
+            for key, spread, label, unit, _ in mirror.published
+        ),
+        *(
+            Column(
+                f"ours_{'search_time_gpu_days' if m == 'search_time_s' else m}",
+                _label(m),
+                _unit(m),
+                spread=True,
+                source="ours",
+            )
+            for m in mirror.ours
+        ),
+        Column("difference_pct", "difference", "points"),
+        Column("n", "n"),
+        Column("verdict", "verdict", numeric=False),
+        Column("verdict_reason", "why", numeric=False, only=frozenset({"csv", "html"})),
+        Column("source", "source", numeric=False, only=frozenset({"csv", "html", "md"})),
+        Column("cross_check", "other sources", numeric=False, only=frozenset({"csv"})),
+    )
+    blocks = []
+    for dataset, heading in mirror.targets:
+        published = primary_rows(mirror.table, dataset if mirror.table == "cifar" else "")
+        rows = tuple(_published_row(row, dataset, mirror, studies, notes) for row in published)
+        blocks.append(Block(f"{heading}: published", rows))
+    apart = _apart(mirror, studies, notes, len(columns))
+    tolerances = " ".join(
+        f"Tolerance on {heading}: {TOLERANCES[dataset].points:.2f} points, because {TOLERANCES[dataset].reason}."
+        for dataset, heading in mirror.targets
+    )
+    return Table(
+        number,
+        name,
+        title,
+        "Published numbers keep their source and stand in italics; ours stand upright, and only runs of the full protocol "
+        "on the same data stand in their row. Everything else of ours has a block of its own. "
+        f"{tolerances} Published search costs follow each paper's own convention, ours are for one search on the "
+        "recorded hardware.",
+        columns,
+        (*blocks, *apart),
+        notes.done(),
+    )
+
+
+def _label(metric: str) -> str:
+    return {"search_time_s": "search cost", "params_m": "params", "test_top5_error_pct": "top-5 error"}.get(
+        metric, METRICS[metric].label
+    )
+
+
+def _unit(metric: str) -> str:
+    return "GPU-days" if metric == "search_time_s" else METRICS[metric].unit
+
+
+def _ours(studies: Sequence[Study], method: str, table: PublishedTable, dataset: str) -> list[Setting]:
+    """Our settings that go by a published name on a data set; of CSC-DARTS only the reference settings."""
+    names = {short for short, published in PUBLISHED_NAMES[table].items() if published == method}
+    found = []
+    for study in studies:
+        for setting in study.settings:
+            if setting.dataset == dataset and setting.space == "darts" and names & set(setting.methods):
+                if "csc" in names and setting is not study.reference:
+                    continue
+                found.append(setting)
+    return found
+
+
+def _published_row(row: PublishedRow, dataset: str, mirror: Mirror, studies: Sequence[Study], notes: Notes) -> Row:
+    settings = _ours(studies, row.method, mirror.table, dataset)
+    metric, key, spread_key = mirror.headline
+    verdict = judge(row.numbers.get(key), row.numbers.get(spread_key), settings, metric, dataset)
+    held = [setting for setting in settings if why_not(setting, dataset) is None and setting.values(metric).size]
+    ours = held[0] if held else None
+    marks = []
+    if row.secondary:
+        marks.append(notes.mark("from a later paper's table, not from the authors'"))
+    if row.conflict:
+        marks.append(notes.mark(f"sources disagree: {row.cross_check}"))
+    cells = [
+        text_cell(row.method, marks=",".join(marks)),
+        text_cell({"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet"}.get(row.searched_on, "")),
+        text_cell(row.kind),
+    ]
+    for name, spread, _, _, digits in mirror.published:
+        value = row.numbers.get(name)
+        spreads = row.numbers.get(spread)
+        if value is None:
+            cells.append(
+                Cell(marks=notes.mark(_NOT_PUBLIC if row.method == "CSC-DARTS" else _NOT_FOUND), source="paper")
+            )
+            continue
+        cells.append(number_cell(value, max(digits, _decimals(value), _decimals(spreads)), "paper", spreads))
+    cells += _our_cells(ours, mirror, notes)
+    cells.append(_difference(ours, metric, row.numbers.get(key)))
+    cells.append(_count(ours, metric))
+    cells += [
+        text_cell(verdict.word),
+        text_cell(verdict.reason),
+        text_cell("; ".join(part for part in (row.source, row.note) if part)),
+        text_cell(row.cross_check),
+    ]
+    return Row(tuple(cells), "paper", key=row.method == "CSC-DARTS")
+
+
+def _decimals(value: float | None) -> int:
+    """Digits after the point that the source printed."""
+    return 0 if value is None or value == int(value) else len(f"{value:.6f}".rstrip("0").partition(".")[2])
+
+
+def _our_cells(setting: Setting | None, mirror: Mirror, notes: Notes) -> list[Cell]:
+    cells = []
+    for metric in mirror.ours:
+        if setting is None:
+            cells.append(Cell(source="ours"))
+        elif metric == "search_time_s":
+            cells.append(_days(machine_cell(setting, metric, notes)))
+        else:
+            cells.append(metric_cell(setting, metric, lacks(setting, notes) if metric == mirror.headline[0] else ""))
+    return cells
+
+
+def _days(cell: Cell) -> Cell:
+    """Seconds to days; below a hundredth of a day in scientific form, so that a short search is not printed as 0."""
+    if not isinstance(cell.value, float):
+        return cell
+    days = cell.value / DAY_S
+    text = f"{days:.3f}" if days >= 0.01 else f"{days:.1e}".replace("e-0", "e−").replace("e-", "e−")
+    return Cell(
+        text,
+        days,
+        None if cell.spread is None else cell.spread / DAY_S,
+        cell.n,
+        cell.link,
+        cell.marks,
+        cell.hint,
+        "ours",
+    )
+
+
+def _difference(setting: Setting | None, metric: str, published: float | None) -> Cell:
+    if setting is None or published is None:
+        return Cell()
+    centre = statistics.mean(setting.values(metric))
+    return Cell() if centre is None else Cell(signed(centre - published, 2), centre - published)
+
+
+def _count(setting: Setting | None, metric: str) -> Cell:
+    size = 0 if setting is None else int(setting.values(metric).size)
+    return Cell(str(size), size)
+
+
+def _apart(mirror: Mirror, studies: Sequence[Study], notes: Notes, width: int) -> list[Block]:
+    """Blocks of our numbers that must not stand in a published row, with the reason; one for each study."""
+    blocks = []
+    targets = {dataset for dataset, _ in mirror.targets}
+    for study in studies:
+        # A study on one of the table's data sets belongs here; the embedded data have no published table, and go to T1.
+        elsewhere = not any(s.dataset in ("cifar10", "cifar100", "imagenet") for s in study.settings)
+        rows = []
+        for setting in sorted(study.settings, key=lambda setting: setting is not study.reference):
+            here = setting.dataset in targets or (elsewhere and mirror.table == "cifar")
+            # Of CSC-DARTS only the default setting stands here; a setting that is also DARTS stands for DARTS.
+            if not here or (setting.methods == ("csc",) and setting is not study.reference):
+                continue
+            target = setting.dataset if setting.dataset in targets else next(iter(mirror.targets))[0]
+            space = None if setting.space == "darts" else f"search space {setting.space or 'unknown'}"
+            reason = "; ".join(part for part in (space, why_not(setting, target)) if part)
+            if not reason and setting.dataset in targets and _has_row(setting, mirror):
+                continue
+            rows.append(_apart_row(setting, mirror, reason or "no published row", notes))
+        if rows:
+            blocks.append(Block(f"Ours, not comparable with the rows above: {study.title}", tuple(rows)))
+    return blocks
+
+
+def _has_row(setting: Setting, mirror: Mirror) -> bool:
+    return any(name in PUBLISHED_NAMES[mirror.table] for name in setting.methods)
+
+
+def _apart_row(setting: Setting, mirror: Mirror, reason: str, notes: Notes) -> Row:
+    source: Source = "ours"
+    others = [method_title(method) for method in setting.methods if method != "csc"]
+    name = " = ".join(others) or f"CSC-DARTS ({setting.describe()})"
+    searched = setting.params.get("data.search_dataset", "same")
+    cells = [
+        text_cell(name, link=f"#{setting.anchor}"),
+        text_cell(setting.data if searched == "same" else searched),
+        text_cell(
+            {"gradient": "gradient", "random": "random", "random-ws": "random"}.get(
+                setting.params.get("search.strategy", ""), ""
+            )
+        ),
+        *(Cell(source="paper") for _ in mirror.published),
+        *_our_cells(setting, mirror, notes),
+        Cell(),
+        _count(setting, mirror.headline[0]),
+        text_cell("not comparable"),
+        text_cell(reason),
+        text_cell("this report"),
+        Cell(),
+    ]
+    return Row(tuple(cells), source)

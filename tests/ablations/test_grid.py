@@ -1,0 +1,134 @@
+"""Grids: ordinary loops in, unique runs out, and one sentence for everything that can be wrong with one."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ablations.grid.load import grid_folder, grid_names, load_grid, recorded_choice
+from cscdarts.errors import UserError
+from tests.support.grids import write_grid
+
+
+def test_the_grids_that_ship() -> None:
+    assert {"factorial", "identity", "order", "quickstart", "split_ratio"} <= set(grid_names())
+
+
+@pytest.mark.parametrize("name", grid_names())
+@pytest.mark.parametrize("scale", ["smoke", "reduced", "paper"])
+def test_every_grid_at_every_scale_is_valid_and_unique(name: str, scale: str) -> None:
+    grid = load_grid(name, scale)
+    assert len({point.hash for point in grid.points}) == len(grid.points) > 0
+    assert {point.config.labels.scale for point in grid.points} == {scale}
+    assert len({point.config.seed for point in grid.points}) >= 3
+
+
+def test_quickstart_is_the_factorial_and_the_baselines() -> None:
+    grid = load_grid("quickstart", "reduced")
+    csc = [p.config for p in grid.points if p.methods[0] == "csc"]
+    cells = {(str(c.supernet.split_ratio), c.supernet.identity, c.search.order, c.seed) for c in csc}
+    assert cells == {
+        (r, i, o, s) for r in ("1", "1/2", "1/4") for i in ("cell", "none") for o in (1, 2) for s in (0, 1, 2)
+    }
+    assert {m for p in grid.points for m in p.methods} == {"csc", "darts1", "darts2", "pcdarts", "random"}
+    assert {(p.config.data.dataset, p.config.supernet.space) for p in grid.points} == {("digits", "nasbench201")}
+    # The baselines have the same budget: what sets the work is the same in all runs.
+    budgets = {(p.config.search.epochs, p.config.evaluation.epochs, p.config.supernet.channels) for p in grid.points}
+    assert len(budgets) == 1
+
+
+def test_equal_points_are_one_run_under_several_methods() -> None:
+    # Without a warm-up, the method at ratio 1 without identity is DARTS.
+    grid = load_grid("quickstart", "reduced", ["search.alpha_warmup=0"])
+    shared = [p for p in grid.points if len(p.methods) > 1]
+    assert {p.methods for p in shared} == {("csc", "darts1"), ("csc", "darts2")}
+    assert len(shared) == 6
+    assert all(str(p.config.supernet.split_ratio) == "1" and p.config.supernet.identity == "none" for p in shared)
+    assert len(grid.points) == 12 * 3 + 4 * 3 - 6
+    manifest = grid.manifest("abc")
+    assert sum(len(run["methods"]) for run in manifest["runs"]) == 48
+    assert manifest["overrides"] == {"search.alpha_warmup": "0"}
+
+
+def test_overrides_reach_every_run_and_change_every_hash() -> None:
+    plain, changed = load_grid("quickstart", "smoke"), load_grid("quickstart", "smoke", ["search.epochs=3"])
+    assert {p.config.search.epochs for p in changed.points} == {3}
+    assert not {p.hash for p in plain.points} & {p.hash for p in changed.points}
+    same = load_grid("quickstart", "smoke", ["runtime.threads=3"])
+    assert [p.hash for p in plain.points] == [p.hash for p in same.points]
+
+
+def test_an_override_that_one_point_cannot_take_is_refused() -> None:
+    with pytest.raises(UserError, match=r"split_ratio=1/4 of channels=6"):
+        load_grid("quickstart", "smoke", ["supernet.channels=6"])
+
+
+def test_a_users_file(tmp_path: Path) -> None:
+    grid = load_grid(write_grid(tmp_path / "mine.py", ["", "", ""]), "smoke")
+    assert grid.name == "mine"
+    assert [p.config.seed for p in grid.points] == [0, 1, 2]
+    assert grid_folder(str(tmp_path / "mine.py"), Path("runs")) == Path("runs/mine")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("x = 1", "no function grid"),
+        ("def grid(scale):\n    yield 3", "int.*RunConfig"),
+        ("def grid(scale):\n    return []", "no runs"),
+        ("def grid(scale):\n    raise KeyError('lr')", "KeyError: 'lr'"),
+        ("import nothing_like_it", "ModuleNotFoundError"),
+        ("def grid(:", "SyntaxError"),
+    ],
+)
+def test_a_broken_file_is_one_sentence(tmp_path: Path, content: str, words: str) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text(content)
+    with pytest.raises(UserError, match=words) as caught:
+        load_grid(str(path), "smoke")
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "scale", "assignments", "words"),
+    [
+        ("quickstrat", "smoke", [], "quickstrat.*quickstart, split_ratio, PATH.py"),
+        ("no/such.py", "smoke", [], "existing Python file"),
+        ("quickstart", "tiny", [], "smoke, reduced, paper"),
+        ("quickstart", "smoke", ["search.epoch=3"], "Did you mean"),
+        ("quickstart", "smoke", ["search.epochs=0"], "search.epochs.*0"),
+        ("quickstart", "smoke", ["split_ratio=1/64"], "denominator"),
+        ("quickstart", "smoke", ["epochs=3"], "search.epochs or evaluation.epochs"),
+    ],
+)
+def test_bad_input_names_field_value_and_what_is_allowed(
+    source: str, scale: str, assignments: list[str], words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        load_grid(source, scale, assignments)
+
+
+def test_the_last_choice_is_recalled(tmp_path: Path) -> None:
+    assert recorded_choice("quickstart", tmp_path) is None
+    grid = load_grid("quickstart", "smoke", ["search.epochs=3"])
+    (tmp_path / "quickstart").mkdir()
+    (tmp_path / "quickstart" / "grid.json").write_text(json.dumps(grid.manifest(None)))
+    choice = recorded_choice("quickstart", tmp_path)
+    assert choice is not None
+    assert [p.hash for p in load_grid("quickstart", *choice).points] == [p.hash for p in grid.points]
+
+
+@pytest.mark.parametrize(("text", "seeds"), [("5", [0, 1, 2, 3, 4]), ("7,8", [7, 8])])
+def test_seeds_replace_those_of_the_grid(text: str, seeds: list[int]) -> None:
+    whole, reseeded = load_grid("order", "smoke"), load_grid("order", "smoke", [f"seeds={text}"])
+    settings = len(whole.points) // len({point.config.seed for point in whole.points})
+    assert len(reseeded.points) == settings * len(seeds)
+    assert {point.config.seed for point in reseeded.points} == set(seeds)
+    assert all(point.config.evaluation.seed == point.config.seed for point in reseeded.points)
+    assert reseeded.overrides["seeds"] == ",".join(map(str, seeds))
+
+
+@pytest.mark.parametrize("text", ["x", "", "0", "1,x"])
+def test_seeds_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(UserError, match="seeds"):
+        load_grid("order", "smoke", [f"seeds={text}"])

@@ -1,0 +1,226 @@
+"""The compact index: made from CSV and official records, exact, quick, and the answers follow the data."""
+
+import csv
+import gzip
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.checks.run import check
+from benchmarks.official.nats import NatsBench
+from benchmarks.official.table import compare, table_of
+from benchmarks.tabular.csv_table import read_csv
+from benchmarks.tabular.index import read_index, write_index
+from benchmarks.tabular.space import SIZE, official_archs
+from benchmarks.tabular.table import Table, percentile, rank, regret
+from cscdarts.errors import UserError
+
+
+def quiet(line: str) -> None:
+    """Takes progress and says nothing."""
+
+
+@pytest.fixture(scope="module")
+def source(shared: Path) -> Path:
+    return shared / "data" / "nasbench201.csv.gz"
+
+
+@pytest.fixture(scope="module")
+def table(source: Path) -> Table:
+    return read_csv(source)
+
+
+@pytest.fixture(scope="module")
+def index(table: Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("index") / "nasbench201.parquet"
+    write_index(table, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def official(shared: Path) -> NatsBench:
+    return NatsBench(shared / "data" / "fake_torch_dir" / "NATS-tss-v1_0-3ffb9-simple")
+
+
+OPTIMA = [
+    ("cifar10", "valid", 91.607, 6111),
+    ("cifar10", "test", 94.373, 6111),
+    ("cifar100", "valid", 73.493, 9930),
+    ("cifar100", "test", 73.513, 9930),
+    ("imagenet16-120", "valid", 46.733, 10676),
+    ("imagenet16-120", "test", 47.311, 857),
+]
+
+
+@pytest.mark.parametrize(("dataset", "split", "accuracy", "place"), OPTIMA)
+def test_optima_of_the_real_table(index: Path, dataset: str, split: str, accuracy: float, place: int) -> None:
+    values = read_index(index).accuracy(dataset, "valid" if split == "valid" else "test")
+    assert values.argmax() == place
+    assert values.max() == pytest.approx(accuracy, abs=5e-4)
+
+
+def test_the_collapsed_cell(index: Path) -> None:
+    found = check(
+        "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|",
+        f"index:{index}",
+    )
+    assert found["index"] == 1835
+    assert found["datasets"]["cifar10"]["valid_acc"] == pytest.approx(39.77, abs=5e-3)
+    assert found["datasets"]["cifar10"]["test_acc"] == pytest.approx(54.30, abs=5e-3)
+    assert found["datasets"]["cifar10"]["regret"] == pytest.approx(94.373333 - 54.296667, abs=1e-5)
+
+
+def test_index_keeps_every_number_of_the_csv(table: Table, index: Path) -> None:
+    again = read_index(index)
+    assert again.holds == SIZE
+    assert set(again.columns) == set(table.columns)
+    for name, values in table.columns.items():
+        assert np.array_equal(again.columns[name], values, equal_nan=True), name
+    assert again.provenance == table.provenance
+    assert index.stat().st_size < 2_000_000
+
+
+def test_index_of_the_official_records_is_exact(official: NatsBench, tmp_path: Path) -> None:
+    made = table_of(official, quiet)
+    write_index(made, tmp_path / "three.parquet")
+    again = read_index(tmp_path / "three.parquet")
+    assert again.holds == 3
+    assert np.flatnonzero(again.held).tolist() == [0, 11, 284]
+    for seed, accuracy in ((777, 91.79), (888, 91.76), (999, 91.20)):
+        assert again.accuracy("cifar10", "test", 200, seed)[11] == accuracy
+    assert again.trials("cifar10", 200) == (777, 888, 999)
+    assert again.trials("cifar10", 12) == (111, 777)  # of the validation training
+    for place in (0, 11, 284):
+        info = official.info(place, "cifar10-valid", 200)
+        assert again.query_cost_s("cifar10", 200)[place] == info["train-all-time"] + info["valid-per-time"]
+    assert compare(again, official, sample=3, seed=0, report=quiet) > 100
+
+
+def test_real_records_agree_with_the_real_table(table: Table, official: NatsBench) -> None:
+    assert compare(table, official, sample=3, seed=0, report=quiet) > 50
+    made = table_of(official, quiet)
+    for place in (0, 11, 284):  # times of these rows are measured, so the stated factors must give the official cost
+        for dataset in ("cifar10", "cifar100", "imagenet16-120"):
+            assert table.query_cost_s(dataset)[place] == pytest.approx(made.query_cost_s(dataset)[place], abs=1e-3)
+
+
+def test_verify_notices_one_wrong_number(table: Table, official: NatsBench) -> None:
+    columns = {name: values.copy() for name, values in table.columns.items()}
+    columns["cifar100_test_acc_12"][284] += 0.02
+    with pytest.raises(UserError, match="cifar100_test_acc_12 of architecture 284"):
+        compare(Table(columns, table.provenance), official, sample=3, seed=0, report=quiet)
+
+
+def test_a_shuffled_table_gives_the_shuffled_winners(source: Path, tmp_path: Path) -> None:
+    with gzip.open(source, "rt", newline="") as file:
+        rows = list(csv.DictReader(file))
+    order = np.random.default_rng(3).permutation(len(rows))
+    fields = ["index", "arch_str", "cifar10_valid_acc_200", "cifar10_test_acc_200"]
+    with (tmp_path / "shuffled.csv").open("w", newline="", encoding="utf-8") as out:
+        writer = csv.DictWriter(out, fields)
+        writer.writeheader()
+        for row, other in zip(rows, order.tolist(), strict=True):
+            writer.writerow({**{key: row[key] for key in fields[:2]}, **{key: rows[other][key] for key in fields[2:]}})
+    shuffled = read_csv(tmp_path / "shuffled.csv")
+    winner = int(np.flatnonzero(order == 6111)[0])
+    assert winner != 6111
+    assert shuffled.accuracy("cifar10", "test").argmax() == winner
+    found = check(str(winner), f"csv:{tmp_path / 'shuffled.csv'}")
+    assert found["datasets"]["cifar10"]["rank"] == 1
+    assert found["datasets"]["cifar10"]["regret"] == 0
+    assert list(found["datasets"]) == ["cifar10"]
+    was_best = check("6111", f"csv:{tmp_path / 'shuffled.csv'}")["datasets"]["cifar10"]
+    assert was_best["test_acc"] == pytest.approx(float(rows[int(order[6111])]["cifar10_test_acc_200"]))
+
+
+def test_rank_percentile_regret_by_hand() -> None:
+    values = np.full(SIZE, np.nan)
+    values[[3, 4, 5, 6]] = [10.0, 30.0, 30.0, 20.0]
+    assert [rank(values, values[k]) for k in (3, 4, 5, 6)] == [4, 1, 1, 3]
+    assert [percentile(values, values[k]) for k in (3, 4, 5, 6)] == [25.0, 100.0, 100.0, 50.0]
+    assert [regret(values, values[k]) for k in (3, 4, 5, 6)] == [20.0, 0.0, 0.0, 10.0]
+
+
+def test_many_look_ups_equal_single_ones(index: Path) -> None:
+    table = read_index(index)
+    places = np.random.default_rng(0).integers(0, SIZE, 10_000).tolist()
+    archs = [official_archs()[place] for place in places]
+    assert np.array_equal(table.look_up(archs, "cifar10", "test"), table.accuracy("cifar10", "test")[places])
+
+
+def test_loading_an_index_imports_neither_torch_nor_pandas_nor_an_official_package(index: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from benchmarks.tabular.index import read_index;"
+        f"read_index(Path({str(index)!r})).accuracy('cifar10', 'test');"
+        "print([name for name in ('torch', 'pandas', 'nats_bench', 'nas_201_api', 'scipy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_unmeasured_times_are_missing_never_estimates(table: Table) -> None:
+    assert np.isfinite(table.query_cost_s("cifar10")).sum() == 1000
+    assert not np.isfinite(table.query_cost_s("cifar10")[1000:]).any()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("arch_str", "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"), "official index"),
+        (("index", "99999"), "official index"),
+        (("index", "x"), "whole number"),
+        (("cifar10_test_acc_200", "101"), "0 to 100"),
+        (("cifar10_test_acc_200", "nan"), "0 to 100"),
+        (("cifar10_test_acc_200", "ninety"), "0 to 100"),
+    ],
+)
+def test_wrong_lines_of_a_csv_are_named(tmp_path: Path, change: tuple[str, str], said: str) -> None:
+    row = {"index": "11", "arch_str": official_archs()[11], "cifar10_test_acc_200": "91.5"} | dict([change])
+    (tmp_path / "t.csv").write_text(",".join(row) + "\n" + ",".join(row.values()) + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match=said) as error:
+        read_csv(tmp_path / "t.csv")
+    assert "line 2" in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "index,arch_str\n", "index,arch_str,cifar10_test_acc_200\n"])
+def test_other_csv_files_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError):
+        read_csv(tmp_path / "t.csv")
+
+
+def test_a_missing_value_is_missing_not_zero(tmp_path: Path) -> None:
+    text = "index,arch_str,cifar10_valid_acc_200,cifar10_test_acc_200\n"
+    text += f"11,{official_archs()[11]},,91.5\n12,{official_archs()[12]},80,90\n"
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8")
+    found = check("11", f"csv:{tmp_path / 't.csv'}")
+    assert found["benchmark"]["holds"] == 2
+    assert found["datasets"]["cifar10"]["valid_acc"] is None
+    assert found["datasets"]["cifar10"]["valid_rank"] is None
+    assert found["datasets"]["cifar10"]["rank"] == 1
+
+
+def test_another_parquet_and_another_schema_are_refused(tmp_path: Path, table: Table) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"index": [1], "arch_str": ["x"]}), tmp_path / "other.parquet")
+    with pytest.raises(UserError, match="make it anew"):
+        read_index(tmp_path / "other.parquet")
+    write_index(table, tmp_path / "good.parquet")
+    content = pq.read_table(tmp_path / "good.parquet")
+    position = content.column_names.index("arch_str")
+    swapped = content.set_column(position, "arch_str", pa.array(content["arch_str"].to_pylist()[::-1]))
+    pq.write_table(swapped, tmp_path / "swapped.parquet")
+    with pytest.raises(UserError, match="official numbering"):
+        read_index(tmp_path / "swapped.parquet")
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence_and_leaves_nothing(table: Table, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="--out"):
+        write_index(table, tmp_path / "file" / "index.parquet")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]

@@ -1,0 +1,284 @@
+"""Laws of the supernet: equal to the plain edge-by-edge one, switches that reduce to each other, known sizes."""
+
+import copy
+from fractions import Fraction
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cscdarts.data.randomness import numpy_generator
+from cscdarts.kernels.batch_norm import BatchNorm, frozen_statistics
+from cscdarts.models.channel_split import join, shuffle_channels, shuffle_groups, unshuffle_channels
+from cscdarts.models.cost import supernet_cost
+from cscdarts.models.reference import OracleSupernet, copy_weights
+from cscdarts.models.supernet import Supernet
+from cscdarts.settings.config import RunConfig, SupernetConfig
+from cscdarts.settings.methods import apply_preset
+from cscdarts.settings.overrides import with_values
+from cscdarts.spaces.genotype import random_genotype
+from cscdarts.training.bilevel import plain_autograd
+from cscdarts.training.memory import saved_bytes
+from cscdarts.training.one_shot import discrete_mixing
+
+SPACES = ("darts", "nasbench201")
+
+
+def settings(space: str, **values: Any) -> SupernetConfig:
+    sizes = {"channels": 8, "cells": 3 if space == "darts" else 1}
+    return SupernetConfig.model_validate({"space": space, "identity": "none", "split_ratio": 1, **sizes, **values})
+
+
+def supernet(config: SupernetConfig, seed: int = 0) -> Supernet:
+    torch.manual_seed(seed)
+    return Supernet(config, classes=5, identity=config.identity, alpha_std=0.5)
+
+
+def images(n: int = 4) -> Tensor:
+    return torch.randn(n, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+
+
+def loss_of(model: torch.nn.Module) -> Tensor:
+    dtype = next(model.parameters()).dtype
+    return F.cross_entropy(model(images().to(dtype)), torch.tensor([0, 1, 2, 3]))
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("ratio", ["1", "1/2", "1/4"])
+@pytest.mark.parametrize("edge_norm", [False, True])
+@pytest.mark.parametrize("plain", [False, True])
+def test_equals_the_edge_by_edge_supernet(space: str, ratio: str, edge_norm: bool, plain: bool) -> None:
+    """Ratio 1 is plain DARTS, 1/4 is PC-DARTS's arithmetic: outputs, gradients and running statistics agree.
+
+    In float64: in float32 a value within rounding of a ReLU's kink may fall on either side, and its gradient with it.
+    """
+    config = settings(space, split_ratio=ratio, edge_norm=edge_norm)
+    torch.manual_seed(0)
+    oracle, ours = OracleSupernet(config, classes=5), supernet(config)
+    with torch.no_grad():
+        for parameter in oracle.architecture():
+            parameter.normal_()
+    oracle, ours = oracle.double(), ours.double()
+    copy_weights(oracle, ours)
+    for layer in ours.modules():
+        if hasattr(layer, "plain"):
+            layer.plain = plain
+    expected, found = loss_of(oracle), loss_of(ours)
+    assert torch.allclose(found, expected, rtol=1e-10, atol=1e-10)
+    expected.backward()
+    found.backward()
+
+    # The oracle's gradients, arranged as ours are: give them to a copy as weights and let copy_weights move them.
+    arranged_oracle, arranged = copy.deepcopy(oracle), copy.deepcopy(ours)
+    with torch.no_grad():
+        for parameter, source in zip(arranged_oracle.parameters(), oracle.parameters(), strict=True):
+            parameter.copy_(torch.zeros_like(source) if source.grad is None else source.grad)
+    copy_weights(arranged_oracle, arranged)
+    for (name, arranged_grad), parameter in zip(arranged.named_parameters(), ours.parameters(), strict=True):
+        target = arranged_grad.detach()
+        grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        scale = float(target.abs().max()) + 1e-8
+        assert float((grad - target).abs().max()) < 1e-8 * scale, name
+
+    # Running statistics moved alike: in evaluation mode the outputs still agree.
+    x = images().double()
+    assert torch.allclose(ours.eval()(x), oracle.eval()(x), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("identity", ["cell", "edge"])
+def test_identity_of_scale_0_is_none(space: str, identity: str) -> None:
+    model = supernet(settings(space, identity=identity, split_ratio="1/2"))
+    plain = supernet(settings(space, split_ratio="1/2"))
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if "identit" not in k})
+    model.identity_scale = 0.0
+    assert torch.equal(model(images()), plain(images()))
+    model.identity_scale = 1.0
+    assert not torch.allclose(model(images()), plain(images()))
+
+
+@pytest.mark.parametrize("projection", ["conv", "pool-pad", "skip-cell"])
+@pytest.mark.parametrize("space", SPACES)
+def test_projections_of_the_cell_identity(projection: str, space: str) -> None:
+    model = supernet(settings(space, identity="cell", identity_proj=projection))
+    assert model(images()).shape == (4, 5)
+    cells = [cell.cell_identity for cell in model.cells if getattr(cell, "cell_identity", None) is not None]
+    assert cells
+    carries = [any(True for _ in cell.parameters()) for cell in cells]
+    # Only where shapes differ, and only for a convolution, does the identity have parameters.
+    assert carries == [projection == "conv" and not cell.matches for cell in cells]
+
+
+def test_identity_matches_in_five_of_eight_search_cells() -> None:
+    config = SupernetConfig(split_ratio=Fraction(1, 2), identity="cell")
+    with torch.device("meta"):
+        model = Supernet(config, 10, identity="cell")
+    assert sum(cell.cell_identity.matches for cell in model.cells) == 5
+
+
+def test_dartsminus_without_its_skip_is_darts() -> None:
+    decayed = apply_preset(RunConfig(), "dartsminus").supernet
+    assert (decayed.identity, decayed.identity_decay, decayed.identity_phases) == ("edge", "linear", "search")
+    model = supernet(settings("darts", identity="edge"))
+    model.identity_scale = 0.0
+    plain = supernet(settings("darts"))
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if "edge_identities" not in k})
+    assert torch.equal(model(images()), plain(images()))
+
+
+def test_pcdarts_with_all_channels_and_no_edge_normalisation_is_darts() -> None:
+    pc = with_values(apply_preset(RunConfig(), "pcdarts"), {"supernet.split_ratio": "1", "supernet.edge_norm": False})
+    darts = apply_preset(RunConfig(), "darts1")
+    assert pc.supernet == darts.supernet
+    assert with_values(pc, {"search.alpha_warmup": 0}).hash == darts.hash
+
+
+@pytest.mark.parametrize("channels", [4, 8, 12, 36])
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_shuffle_is_a_permutation_and_unshuffle_undoes_it(channels: int, groups: int) -> None:
+    x = torch.arange(channels, dtype=torch.float32)[None, :, None, None]
+    y = shuffle_channels(x, groups)
+    assert sorted(y.flatten().tolist()) == x.flatten().tolist()
+    assert torch.equal(unshuffle_channels(y, groups), x)
+    for k in range(channels):  # channel g*(c/q) + t moves to t*q + g
+        g, t = divmod(k, channels // groups)
+        assert y[0, t * groups + g] == k
+
+
+def test_shuffle_groups_divide_the_channels() -> None:
+    assert shuffle_groups(16, Fraction(1, 4)) == 4
+    assert shuffle_groups(36, Fraction(1, 8)) == 4
+    assert shuffle_groups(16, Fraction(1)) == 1
+    assert shuffle_groups(16, Fraction(3, 4)) == 4
+
+
+def test_join_without_bypass_is_the_identity() -> None:
+    x = images()
+    assert join(x, None, Fraction(1, 2), shuffle=True) is x
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("pick", ["first", "last", "random"])
+@pytest.mark.parametrize("bypass", ["max", "avg", "factorized", "nosplit"])
+def test_every_pick_and_bypass_runs_and_differs_from_the_default(space: str, pick: str, bypass: str) -> None:
+    config = settings(space, split_ratio="1/2", split_pick=pick, bypass_reduce=bypass)
+    model = supernet(config)
+    if pick == "random":
+        with pytest.raises(RuntimeError, match="draw_channels"):
+            model(images())
+        model.draw_channels(torch.Generator().manual_seed(0))
+    default = supernet(settings(space, split_ratio="1/2"))
+    state = model.state_dict()
+    shared = all(state[k].shape == v.shape for k, v in default.state_dict().items() if k in state)
+    if shared:
+        default.load_state_dict({k: v for k, v in state.items() if k in default.state_dict()}, strict=False)
+    same = torch.allclose(model(images()), default(images()), atol=1e-6)
+    reduces = space == "darts"  # NAS-Bench-201 has no searched reduction cell, so no strided bypass
+    assert same == (pick == "first" and (bypass == "max" or not reduces))
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_shuffle_is_a_switch(shuffle: bool) -> None:
+    model = supernet(settings("darts", split_ratio="1/2", shuffle=shuffle))
+    other = supernet(settings("darts", split_ratio="1/2", shuffle=not shuffle))
+    other.load_state_dict(model.state_dict())
+    assert not torch.allclose(model(images()), other(images()))
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_a_subset_of_operations(space: str) -> None:
+    ops = ("none", "skip_connect", "sep_conv_3x3") if space == "darts" else ("skip_connect", "nor_conv_3x3")
+    model = supernet(settings(space, ops=ops, split_ratio="1/2"))
+    assert model(images()).shape == (4, 5)
+    assert all(alpha.shape[1] == len(ops) for alpha in model.alphas.values())
+
+
+def test_only_none_and_skip_still_flows() -> None:
+    model = supernet(settings("nasbench201", ops=("none", "skip_connect")))
+    loss_of(model).backward()
+    assert model.alphas["cell"].grad is not None
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_one_hot_mixing_is_deterministic_in_the_chosen_operations(space: str) -> None:
+    model = supernet(settings(space, split_ratio="1/2"))
+    genotypes = [random_genotype(space, numpy_generator(seed, "t")) for seed in (0, 1)]  # type: ignore[arg-type]
+    with torch.no_grad(), frozen_statistics(model):
+        outputs = [model(images(), discrete_mixing(model, genotype)) for genotype in genotypes]
+        again = model(images(), discrete_mixing(model, genotypes[0]))
+    assert torch.equal(outputs[0], again)
+    assert not torch.allclose(outputs[0], outputs[1])
+
+
+def test_frozen_statistics_change_no_output() -> None:
+    model = supernet(settings("nasbench201"))
+    twin = copy.deepcopy(model)
+    with frozen_statistics(model):
+        found = model(images())
+    assert torch.allclose(found, twin(images()), atol=1e-6)
+    moved = [b for layer in model.modules() if isinstance(layer, BatchNorm) for b in (layer.running_mean,)]
+    assert all(torch.equal(b, torch.zeros_like(b)) for b in moved)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "params", "macs"),
+    [("1", 1.931, 300), ("3/4", 1.215, 196), ("1/2", 0.671, 115), ("1/4", 0.300, 57), ("1/8", 0.178, 36)],
+)
+def test_known_sizes_of_the_darts_supernet(ratio: str, params: float, macs: float) -> None:
+    """Measured on the original model code: C = 16, 8 cells, 8 operations."""
+    config = SupernetConfig(split_ratio=Fraction(ratio), identity="none")
+    cost = supernet_cost(config, "none", 10, 3, 32, batch=1)
+    assert round(cost.params / 1e6, 3) == params
+    assert round(cost.macs / 1e6) == macs
+
+
+def test_memory_access_of_a_1x1_convolution_obeys_shufflenet_g1() -> None:
+    """MAC = hw(c1 + c2) + c1 c2 >= 2 sqrt(hw B) + B / hw with B = hw c1 c2, with equality at c1 = c2."""
+    from cscdarts.models.cost import Conv
+
+    for inputs, outputs in ((16, 16), (8, 32), (4, 64)):
+        conv = Conv(inputs, outputs, 1, 1, 64, 64)
+        access = conv.activations + conv.weights
+        bound = 2 * (64 * conv.macs) ** 0.5 + conv.macs / 64
+        assert access >= bound - 1e-9
+        assert (access == pytest.approx(bound)) == (inputs == outputs)
+
+
+def test_memory_access_falls_with_the_ratio() -> None:
+    access = [
+        supernet_cost(
+            SupernetConfig(split_ratio=Fraction(r), identity="none"), "none", 10, 3, 32, 16
+        ).memory_access_bytes
+        for r in ("1", "1/2", "1/4")
+    ]
+    assert access[0] > access[1] > access[2]
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("level", ["node", "cell"])
+@pytest.mark.parametrize("ratio", ["1", "1/2"])
+def test_recomputation_changes_memory_and_nothing_else(space: str, level: str, ratio: str) -> None:
+    kept = supernet(settings(space, split_ratio=ratio, identity="cell"))
+    again = copy.deepcopy(kept)
+    again.recompute(level)  # type: ignore[arg-type]
+    for model in (kept, again):
+        loss_of(model).backward()
+    for (name, one), other in zip(kept.named_parameters(), again.parameters(), strict=True):
+        assert one.grad is not None, name
+        assert other.grad is not None, name
+        assert torch.equal(one.grad, other.grad), name
+    for (name, one_buffer), other_buffer in zip(kept.named_buffers(), again.buffers(), strict=True):
+        assert torch.equal(one_buffer, other_buffer), name  # running statistics moved once, not twice
+    saved = [saved_bytes(model, lambda model=model: loss_of(model)) for model in (kept, again)]  # type: ignore[misc]
+    assert saved[1] < saved[0]
+
+
+def test_recomputation_can_be_differentiated_twice() -> None:
+    model = supernet(settings("nasbench201"))
+    model.recompute("cell")
+    with plain_autograd(model):
+        (first,) = torch.autograd.grad(loss_of(model), [model.alphas["cell"]], create_graph=True)
+        (second,) = torch.autograd.grad((first * first).sum(), [model.alphas["cell"]])
+    assert torch.isfinite(second).all()

@@ -1,0 +1,77 @@
+"""Checkpoints: torn, foreign, old and malicious files are refused in a sentence, and the previous one is used."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cscdarts.errors import UserError
+from cscdarts.records.checkpoint import load_checkpoint, previous_of, save_checkpoint
+
+CPU = torch.device("cpu")
+
+
+def silent(line: str) -> None:
+    pass
+
+
+def test_a_torn_checkpoint_is_named_and_the_previous_one_used(tmp_path: Path) -> None:
+    path, lines = tmp_path / "checkpoint.pt", []
+    for number in (1, 2):
+        save_checkpoint(path, {"hash": "h", "number": number, "tensor": torch.ones(3)})
+    assert load_checkpoint(path, "h", CPU, lines.append)["number"] == 2
+    content = path.read_bytes()
+    for torn in (content[: len(content) // 2], content[:100] + b"\x00" + content[101:], b""):
+        path.write_bytes(torn)
+        assert load_checkpoint(path, "h", CPU, lines.append)["number"] == 1
+        assert "checkpoint.pt is not used" in lines[-1]
+
+
+def test_a_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, {"hash": "another"})
+    with pytest.raises(UserError, match="belongs to run another"):
+        load_checkpoint(path, "h", CPU, silent)
+    torch.save({"hash": "h"}, path)
+    with pytest.raises(UserError, match="no seal"):
+        load_checkpoint(path, "h", CPU, silent)
+    assert load_checkpoint(tmp_path / "none.pt", "h", CPU, silent) is None
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "checkpoint.pt"
+    monkeypatch.setattr("cscdarts.records.checkpoint._FORMAT", 0)
+    save_checkpoint(path, {"hash": "h"})
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="another version"):
+        load_checkpoint(path, "h", CPU, silent)
+
+
+def test_a_malicious_checkpoint_executes_nothing(tmp_path: Path) -> None:
+    import hashlib
+    import io
+
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.system, (f"touch {tmp_path / 'pwned'}",)
+
+    buffer = io.BytesIO()
+    torch.save({"hash": "h", "evil": Evil()}, buffer)
+    payload = buffer.getvalue()
+    (tmp_path / "checkpoint.pt").write_bytes(payload + b"cscdarts-seal-1:" + hashlib.sha256(payload).digest())
+    with pytest.raises(Exception, match=r"(?i)weights.only|unsupported"):
+        load_checkpoint(tmp_path / "checkpoint.pt", "h", CPU, silent)
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_crash_between_two_renames_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    for number in (1, 2):
+        save_checkpoint(path, {"hash": "h", "number": number})
+    path.rename(tmp_path / "checkpoint.fresh.pt")
+    assert load_checkpoint(path, "h", CPU, silent)["number"] == 2
+    (tmp_path / "checkpoint.fresh.pt").unlink()
+    assert previous_of(path).exists()
+    assert load_checkpoint(path, "h", CPU, silent)["number"] == 1

@@ -1,0 +1,73 @@
+"""Genotypes: text forms round-trip, known cells, nothing is evaluated."""
+
+import numpy as np
+import pytest
+
+from cscdarts.errors import UserError
+from cscdarts.spaces.genotype import KNOWN_GENOTYPES, CellGenotype, DartsGenotype, parse_genotype, random_genotype
+from cscdarts.spaces.space import NASBENCH201
+
+
+@pytest.mark.parametrize("name", KNOWN_GENOTYPES)
+def test_known_genotype_survives_its_text(name: str) -> None:
+    genotype = KNOWN_GENOTYPES[name]
+    assert parse_genotype(str(genotype)) == genotype
+    assert parse_genotype(name) == genotype
+
+
+@pytest.mark.parametrize("space", ["darts", "nasbench201"])
+@pytest.mark.parametrize("seed", range(10))
+def test_random_genotype_survives_its_text(space: str, seed: int) -> None:
+    genotype = random_genotype(space, np.random.default_rng(seed))  # type: ignore[arg-type]
+    assert parse_genotype(str(genotype)) == genotype
+
+
+def test_published_text_of_darts() -> None:
+    text = (
+        "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('sep_conv_3x3', 1), "
+        "('sep_conv_3x3', 1), ('skip_connect', 0), ('skip_connect', 0), ('dil_conv_3x3', 2)], "
+        "normal_concat=[2, 3, 4, 5], reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1), ('skip_connect', 2), "
+        "('max_pool_3x3', 1), ('max_pool_3x3', 0), ('skip_connect', 2), ('skip_connect', 2), ('max_pool_3x3', 1)], "
+        "reduce_concat=[2, 3, 4, 5])"
+    )
+    assert parse_genotype(text) == KNOWN_GENOTYPES["DARTS_V2"]
+
+
+def test_published_text_of_nasbench201() -> None:
+    text = "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|none~0|nor_conv_3x3~1|avg_pool_3x3~2|"
+    genotype = parse_genotype(text)
+    assert isinstance(genotype, CellGenotype)
+    assert genotype.ops == ("nor_conv_3x3", "nor_conv_3x3", "avg_pool_3x3", "none", "nor_conv_3x3", "avg_pool_3x3")
+    assert str(genotype) == text
+
+
+def test_edges_are_ordered_by_target() -> None:
+    assert NASBENCH201.edges == ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nonsense",
+        "|none~0|",
+        "|none~0|+|none~0|none~0|+|none~0|none~1|none~2|",
+        "|swish~0|+|none~0|none~1|+|none~0|none~1|none~2|",
+        "Genotype(normal=[('sep_conv_3x3', 9), ('sep_conv_3x3', 0)], normal_concat=[2], reduce=[], reduce_concat=[])",
+        "Genotype(normal=__import__('os').system('touch pwned'), normal_concat=[2], reduce=[], reduce_concat=[])",
+        "Genotype(normal=[('none', 0)]*10**9, normal_concat=range(10**9), reduce=[], reduce_concat=range(9))",
+        "Genotype(" + "(" * 5000,
+    ],
+)
+def test_wrong_text_is_refused(text: str, tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="genotype"):
+        parse_genotype(text)
+    assert not list(__import__("pathlib").Path().iterdir())
+
+
+def test_counts() -> None:
+    genotype = KNOWN_GENOTYPES["DARTS_V1"]
+    assert isinstance(genotype, DartsGenotype)
+    assert genotype.count("skip_connect") == 3
+    assert not genotype.parameter_free
+    assert CellGenotype(("skip_connect",) * 6).parameter_free

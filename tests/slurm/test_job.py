@@ -1,0 +1,259 @@
+"""One job in a process of its own: claims, signals, requeue, hangs, orders to stop, the end of its driver."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from slurm.job import CLAIM, FRUITLESS_LIVES, REQUEUED, Job, Task
+from slurm.lock import Lock
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A `scontrol` that notes its calls; the environment of a SLURM job."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/scontrol.calls\n')
+    (folder / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "70")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    return tmp_path / "scontrol.calls"
+
+
+def _task(folder: Path, function: str = "count", to: int = 3, pace: float = 0.0) -> Task:
+    return Task(
+        folder.name,
+        str(folder),
+        f"tests.support.tasks:{function}",
+        "tests.support.tasks:hung",
+        {"to": to, "pace": pace},
+    )
+
+
+def _start(tmp_path: Path, job: Job) -> "subprocess.Popen[str]":
+    path = tmp_path / f"job{time.monotonic_ns()}.pkl"
+    path.write_bytes(pickle.dumps(job))
+    code = f"from tests.support import tasks; tasks.work({str(path)!r})"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env
+    )
+
+
+def _finish(process: "subprocess.Popen[str]", seconds: float = 60) -> tuple[int, str]:
+    out, _ = process.communicate(timeout=seconds)
+    return process.returncode, out
+
+
+def _until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.02)
+
+
+def test_tasks_in_order_and_claims_given_back(tmp_path: Path) -> None:
+    code, out = _finish(_start(tmp_path, Job((_task(tmp_path / "a"), _task(tmp_path / "b")))))
+    assert (code, out.strip()) == (0, "{'a': 'done', 'b': 'done'}")
+    assert [(tmp_path / name / "count.json").read_text() for name in "ab"] == ["3", "3"]
+    assert not list(tmp_path.glob(f"*/{CLAIM}"))
+
+
+def test_a_task_held_elsewhere_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    lock = Lock(tmp_path / "a" / CLAIM)
+    assert lock.acquire("another worker")
+    code, out = _finish(_start(tmp_path, Job((_task(tmp_path / "a"), _task(tmp_path / "b")))))
+    assert (code, out.strip()) == (0, "{'a': 'held', 'b': 'done'}")
+    assert lock.refresh()
+    lock.release()
+
+
+def test_a_job_all_of_whose_tasks_failed_fails(tmp_path: Path) -> None:
+    code, out = _finish(_start(tmp_path, Job((_task(tmp_path / "a", "fail"),))))
+    assert code == 1
+    assert "RuntimeError: failed: a" in out
+    code, out = _finish(_start(tmp_path, Job((_task(tmp_path / "a", "fail"), _task(tmp_path / "b")))))
+    assert (code, out.strip()) == (0, "{'a': 'failed', 'b': 'done'}")
+
+
+def test_the_signal_before_a_limit_saves_and_requeues(tmp_path: Path, scontrol: Path) -> None:
+    job = Job((_task(tmp_path / "a", to=1000, pace=0.05), _task(tmp_path / "b")))
+    process = _start(tmp_path, job)
+    _until(lambda: (tmp_path / "a" / "count.json").exists())
+    process.send_signal(signal.SIGUSR2)
+    code, out = _finish(process)
+    assert code == 75, out
+    assert "stopping: signal SIGUSR2" in out
+    assert scontrol.read_text() == "requeue 70_3\n"
+    assert (tmp_path / "a" / REQUEUED).exists()
+    assert not (tmp_path / "a" / CLAIM).exists()
+    assert not (tmp_path / "b").exists()
+    # The next life of the job goes on, and takes its mark away.
+    (tmp_path / "a" / "count.json").write_text("998")
+    code, out = _finish(_start(tmp_path, job))
+    assert (code, out.strip()) == (0, "{'a': 'done', 'b': 'done'}")
+    assert not (tmp_path / "a" / REQUEUED).exists()
+
+
+def test_any_number_of_requeues(tmp_path: Path, scontrol: Path) -> None:
+    job = Job((_task(tmp_path / "a", to=1_000_000, pace=0.01),))
+    for life in range(1, FRUITLESS_LIVES + 3):
+        process = _start(tmp_path, job)
+        before = (tmp_path / "a" / "count.json").read_text() if life > 1 else ""
+        _until(lambda: (tmp_path / "a" / "count.json").exists())
+        _until(lambda: (tmp_path / "a" / "count.json").read_text() not in ("", before))  # noqa: B023
+        process.send_signal(signal.SIGUSR2)
+        assert _finish(process)[0] == 75
+        assert len(scontrol.read_text().splitlines()) == life
+
+
+def test_a_signal_after_the_work_is_done_changes_nothing(
+    tmp_path: Path, scontrol: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Seen on a real cluster: the search was done, python was shutting down, and the job ended as failed.
+    monkeypatch.setenv("LINGER_S", "2")
+    process = _start(tmp_path, Job((_task(tmp_path / "a"),)))
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == "{'a': 'done'}"
+    process.send_signal(signal.SIGUSR2)
+    code, _ = _finish(process)
+    assert code == 0
+    assert not scontrol.exists()
+
+
+def test_a_cancellation_saves_and_does_not_requeue(tmp_path: Path, scontrol: Path) -> None:
+    process = _start(tmp_path, Job((_task(tmp_path / "a", to=1000, pace=0.05),)))
+    _until(lambda: (tmp_path / "a" / "count.json").exists())
+    process.send_signal(signal.SIGTERM)
+    code, out = _finish(process)
+    assert code == 75, out
+    assert not scontrol.exists()
+    assert not (tmp_path / "a" / REQUEUED).exists()
+
+
+def test_sigterm_followed_by_the_limits_signal_requeues(tmp_path: Path, scontrol: Path) -> None:
+    process = _start(tmp_path, Job((_task(tmp_path / "a", to=1000, pace=0.5),)))
+    _until(lambda: (tmp_path / "a" / "count.json").exists())
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGUSR2)
+    assert _finish(process)[0] == 75
+    assert scontrol.read_text() == "requeue 70_3\n"
+
+
+def test_a_requeue_that_fails_is_tried_again(tmp_path: Path, scontrol: Path) -> None:
+    tool = tmp_path / "bin" / "scontrol"
+    tool.write_text(f'#!/bin/sh\necho "$@" >> {scontrol}\n[ $(wc -l < {scontrol}) -ge 2 ]\n')
+    process = _start(tmp_path, Job((_task(tmp_path / "a", to=1000, pace=0.05),)))
+    _until(lambda: (tmp_path / "a" / "count.json").exists())
+    process.send_signal(signal.SIGUSR2)
+    code, out = _finish(process)
+    assert code == 75
+    assert scontrol.read_text().count("requeue 70_3") == 2
+    assert "requeued job 70_3" in out
+
+
+def test_a_hang_is_named_and_ends_the_job(tmp_path: Path, scontrol: Path) -> None:
+    process = _start(tmp_path, Job((_task(tmp_path / "a", "stuck"),), stall_s=0.5))
+    code, out = _finish(process)
+    assert code == 1
+    assert (tmp_path / "a" / "hung.txt").read_text() == "hung: no step for 0.0 min"
+    assert "hung" in out
+    assert not (tmp_path / "a" / CLAIM).exists()
+    assert not scontrol.exists()
+
+
+def test_what_never_makes_a_step_is_named_after_some_lives(tmp_path: Path, scontrol: Path) -> None:
+    folder = tmp_path / "a"
+    for life in range(1, FRUITLESS_LIVES + 1):
+        process = _start(tmp_path, Job((_task(folder, "stuck"),), grace_s=0.3))
+        _until(lambda: (folder / "began").exists())
+        (folder / "began").unlink()
+        process.send_signal(signal.SIGUSR2)
+        assert _finish(process)[0] == 1
+        # A life may be cut short while it starts; only a row of them is a hang.
+        assert (folder / "hung.txt").exists() == (life == FRUITLESS_LIVES)
+        assert len(scontrol.read_text().splitlines()) == min(life, FRUITLESS_LIVES - 1)
+    assert "no step within 0 s of signal SIGUSR2" in (folder / "hung.txt").read_text()
+
+
+def test_a_life_with_steps_starts_the_count_anew(tmp_path: Path, scontrol: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / REQUEUED).write_text(str(FRUITLESS_LIVES - 1))
+    process = _start(tmp_path, Job((_task(tmp_path / "a", to=1000, pace=0.05),)))
+    _until(lambda: (tmp_path / "a" / "count.json").exists())
+    time.sleep(0.3)
+    process.send_signal(signal.SIGUSR2)
+    assert _finish(process)[0] == 75
+    assert (tmp_path / "a" / REQUEUED).read_text() == "0"
+
+
+def test_a_slow_step_goes_back_to_the_queue_instead(tmp_path: Path, scontrol: Path) -> None:
+    process = _start(tmp_path, Job((_task(tmp_path / "a", to=1000, pace=3.0),), grace_s=0.5))
+    _until(lambda: (tmp_path / "a" / "count.json").exists())
+    time.sleep(0.2)
+    process.send_signal(signal.SIGUSR2)
+    code, out = _finish(process)
+    assert code == 1, out
+    assert scontrol.read_text() == "requeue 70_3\n"
+    assert (tmp_path / "a" / REQUEUED).exists()
+    assert not (tmp_path / "a" / "hung.txt").exists()
+
+
+def test_an_order_to_stop(tmp_path: Path) -> None:
+    job = Job((_task(tmp_path / "a", to=1000, pace=0.05),), stop_file=str(tmp_path / "stop"), requeue=False)
+    process = _start(tmp_path, job)
+    _until(lambda: (tmp_path / "a" / "count.json").exists())
+    (tmp_path / "stop").touch()
+    code, out = _finish(process)
+    assert (code, out.strip()) == (0, "stopping: asked to stop")
+    assert not (tmp_path / "a" / CLAIM).exists()
+
+
+def test_a_worker_ends_with_its_driver(tmp_path: Path) -> None:
+    driver = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    process = _start(tmp_path, Job((_task(tmp_path / "a", to=1000, pace=0.05),), parent=driver.pid, requeue=False))
+    _until(lambda: (tmp_path / "a" / "count.json").exists())
+    driver.kill()
+    driver.wait()
+    code, out = _finish(process)
+    assert (code, out.strip()) == (0, "stopping: the driver is gone")
+
+
+def test_a_claim_taken_over_by_another_stops_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from slurm.control import Control
+
+    control = Control(beat_s=0.01)
+    lost = False
+
+    with control.listening(), control.watching(lambda: not lost, lambda sentence, stalled: None):
+        time.sleep(0.3)
+        assert not control.stop()
+        lost = True
+        _until(control.stop, 10)
+    assert control.reason == "another process has taken the work over"
+
+
+def test_unstepped_work_may_be_silent() -> None:
+    from slurm.control import Control
+
+    said: list[str] = []
+    control = Control(stall_s=0.3)
+    with control.listening(), control.watching(lambda: True, lambda sentence, stalled: said.append(sentence)):
+        with control.unstepped():
+            time.sleep(0.8)
+        assert said == []
+        _until(lambda: bool(said), 10)
+    assert said[0].startswith("hung: no step")

@@ -1,0 +1,141 @@
+"""What must hold on a real SLURM with the real engine: the cluster finds what this machine finds, to the bit."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ablations.drive.driver import Driver, counts
+from ablations.grid.load import load_grid
+from cscdarts.records.run_folder import RunFolder, read_json
+from cscdarts.settings.metrics import METRICS
+from tests.support.grids import write_grid
+from tests.support.slurm_site import ON, Site, job_of, states_of, until
+
+# One group: some tests stop daemons that others need.
+pytestmark = [
+    pytest.mark.slurm, pytest.mark.slow, pytest.mark.usefixtures("slurm"), pytest.mark.xdist_group("slurm")
+]  # fmt: skip
+
+#: Metrics that another machine, or the same one at another hour, measures otherwise.
+MEASURED = {name for name, metric in METRICS.items() if metric.unit in ("s", "MiB", "MB")}
+
+
+SEED_0 = '''"""The quickstart, first seed."""
+from ablations.grids.quickstart import grid as whole
+
+
+def grid(scale):
+    yield from (config for config in whole(scale) if config.seed == 0)
+'''
+
+
+def _numbers(folder: Path) -> dict[str, Any]:
+    """Everything a run found that is not a time or a measure of memory."""
+    result = read_json(folder / "result.json")
+    assert result is not None
+    run = RunFolder(folder)
+    return {
+        "values": {k: v for k, v in result["values"].items() if k not in MEASURED},
+        "genotype": result["genotype"],
+        "curves": [
+            (line["stage"], line["epoch"], {k: v for k, v in line["values"].items() if k not in MEASURED})
+            for line in run.curves()
+        ],
+        "alphas": [{k: v for k, v in line.items() if k != "time"} for line in run.alphas()],
+        "check": read_json(folder / "check.json"),
+    }
+
+
+def test_the_cluster_finds_what_this_machine_finds(site: Site) -> None:
+    """Same hashes, same numbers, same report, byte for byte in the CSV tables but for times and memory."""
+    import csv
+
+    places = {"local": ("--parallel", "2"), "slurm": ("--on", "slurm:single-node", "--allow-dirty")}
+    for name, options in places.items():
+        (site.path / name).mkdir()
+        (site.path / name / "quickstart.py").write_text(SEED_0)
+        place = Site(site.path / name)
+        place.call("ablate", "run", "quickstart.py", "--scale", "smoke", *options, engine="real", seconds=1200)
+        place.call("report", "quickstart", "--out", "report", "--formats", "csv", engine="real")
+    local, slurm = (site.path / name for name in places)
+    runs = {p.parent.name: _numbers(p.parent) for p in (local / "runs/quickstart").glob("*/result.json")}
+    assert len(runs) >= 14
+    assert runs == {p.parent.name: _numbers(p.parent) for p in (slurm / "runs/quickstart").glob("*/result.json")}
+
+    def table(path: Path) -> list[list[str]]:
+        rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+        # The store's own ids differ by nature.
+        kept = [i for i, head in enumerate(rows[0]) if not re.search(r"mlflow_run|time|memory|_s\b|MiB|MB|\bs\b", head)]
+        return [[row[i] for i in kept if i < len(row)] for row in rows]
+
+    tables = sorted(path.relative_to(local) for path in (local / "report").rglob("*.csv"))
+    assert tables
+    for path in tables:
+        assert table(local / path) == table(slurm / path), path
+
+
+def test_a_search_preempted_three_times_is_bit_equal_to_one_undisturbed(site: Site) -> None:
+    """By signal, by requeue and by time limit, with the real engine."""
+
+    def grid(epochs: int) -> tuple[Driver, str]:
+        source = write_grid(site.path / f"long{epochs}.py", [""], search__epochs=epochs, search__alpha_warmup=0)
+        return Driver(load_grid(source, "smoke"), site.path / "runs"), f"long{epochs}.py"
+
+    # How fast is this machine now? The disturbed search must outlast the signal, which comes after 50 s at most.
+    probe, source = grid(8)
+    site.call("ablate", "run", source, "--scale", "smoke", engine="real")
+    result = read_json(probe.path(probe.grid.points[0]) / "result.json")
+    assert result is not None
+    pace = result["values"]["search_time_s"] / 8
+    driver, source = grid(min(1500, max(24, round(70 / pace))))
+    (point,) = driver.grid.points
+    site.call("ablate", "run", source, "--scale", "smoke", "--runs", "quiet", engine="real", seconds=1500)
+    site.call(
+        "ablate", "run", source, *ON, "--no-wait", "--slurm", "time_min=2", "--slurm", "signal_s=70", engine="real"
+    )
+    folder = driver.path(point)
+    metrics = folder / "metrics.jsonl"
+
+    def lines() -> int:
+        return len(metrics.read_text().splitlines()) if metrics.exists() else 0
+
+    def starts() -> int:
+        environment = read_json(folder / "environment.json") or {}
+        return len(environment.get("starts", []))
+
+    job = until(lambda: lines() >= 2 and job_of(driver, 0, "search"), what="epochs")
+    subprocess.run(["scancel", "--signal=USR2", job], check=True)
+    until(lambda: starts() == 2, what="second life")
+    before = lines()
+    until(lambda: lines() > before, what="second life's epochs")
+    subprocess.run(["scontrol", "requeue", job], check=True)
+    until(lambda: starts() >= 3, what="third life")
+    until(lambda: counts(states_of(driver)) == {"done": 1}, seconds=1500, what="done")
+    assert starts() >= 5, "a signal, a requeue, a time limit, and the retraining's start"
+    assert _numbers(folder) == _numbers(site.path / "quiet" / driver.grid.name / point.hash)
+
+
+def test_two_nodes_work_on_one_run(site: Site) -> None:
+    """The `multi-node-ddp` profile without GPUs: two processes on two nodes search and retrain one run together."""
+    source = write_grid(site.path / "both.py", [""], search__epochs=3)
+    driver = Driver(load_grid(source, "smoke"), site.path / "runs")
+    sizes = [f"groups.search.{key}" for key in ("gpus_per_node=0", "nodes=2", "mem_gb=3", "cpus_per_task=1")]
+    sizes += ["gpus_per_node=0", "nodes=2", "tasks_per_node=1", "mem_gb=3", "cpus_per_task=1", "time_min=30"]
+    words = [word for size in sizes for word in ("--slurm", size)]
+    site.call(
+        "ablate", "run", "both.py", "--scale", "smoke", "--on", "slurm:multi-node-ddp", "--allow-dirty", *words,
+        "--set", "runtime.device=cpu", engine="real",
+    )  # fmt: skip
+    (point,) = driver.grid.points
+    assert counts(states_of(driver)) == {"done": 1}
+    lines = [json.loads(line) for line in (driver.path(point) / "metrics.jsonl").read_text().splitlines()]
+    # One writer: every epoch of both stages once.
+    assert [line["epoch"] for line in lines if line["stage"] == "search"] == [0, 1, 2]
+    assert [line["epoch"] for line in lines if line["stage"] == "retrain"] == [0]
+    environment = read_json(driver.path(point) / "environment.json")
+    assert environment is not None
+    assert len(environment["starts"]) == 2

@@ -1,0 +1,105 @@
+"""A place to run drivers against a real SLURM, and the ways its tests look at what happens there."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ablations.drive.cluster import best_states
+from ablations.drive.driver import Driver, Functions
+from ablations.grid.load import load_grid
+from ablations.run.state import RunState
+from tests.support.grids import write_grid
+
+ROOT = Path(__file__).parents[2]
+
+
+def until(condition: Callable[[], Any], seconds: float = 240, what: str = "") -> Any:
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > end:
+            queue = subprocess.run(["squeue", "-r"], capture_output=True, text=True, check=False).stdout
+            pytest.fail(f"it did not come to pass within {seconds:.0f} s: {what}\n{queue}")
+        time.sleep(0.3)
+    return value
+
+
+def _hear_interrupts() -> None:
+    """A shell's background jobs ignore SIGINT and hand that on; a driver must hear it whoever started the tests."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def queued_names() -> set[str]:
+    """The names of all jobs the scheduler knows of."""
+    return set(subprocess.run(["squeue", "-h", "-o", "%j"], capture_output=True, text=True, check=True).stdout.split())
+
+
+class Site:
+    """A folder to run drivers in, with everything cleaned from the queue at the end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.processes: list[subprocess.Popen[str]] = []
+
+    def start(self, *words: str, engine: str = "tiny") -> "subprocess.Popen[str]":
+        """Start `cscdarts WORDS`, with the tiny engine or the real one."""
+        script = ["-m", "tests.support.drive"] if engine == "tiny" else ["-m", "ablations.cli"]
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        env.pop("MLFLOW_TRACKING_URI", None)
+        # One version for all, even if someone commits while this test runs: reports compare no runs of different code.
+        env["CSCDARTS_COMMIT"] = "f" * 40
+        process = subprocess.Popen(
+            [sys.executable, *script, *words], cwd=self.path, env=env, text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_hear_interrupts,
+        )  # fmt: skip
+        self.processes.append(process)
+        return process
+
+    def call(self, *words: str, engine: str = "tiny", code: int | None = 0, seconds: float = 540) -> str:
+        """Run `cscdarts WORDS` to its end; returns what it said."""
+        process = self.start(*words, engine=engine)
+        out, _ = process.communicate(timeout=seconds)
+        assert code is None or process.returncode == code, out
+        return out
+
+    def grid(self, notes: list[str], **values: object) -> tuple[Driver, str]:
+        """A grid of the tiny engine: its driver, to look at it, and its file."""
+        source = write_grid(self.path / "mine.py", notes, **values)
+        driver = Driver(load_grid(source, "smoke"), self.path / "runs", Functions("tests.support.engine:run_task"))
+        return driver, "mine.py"
+
+
+ON = ("--on", "slurm:single-node", "--allow-dirty", "--scale", "smoke", "--slurm", "runs_per_job=1")
+
+
+def states_of(driver: Driver) -> list[RunState]:
+    states, caveat = best_states(driver)
+    assert caveat == ""
+    return states
+
+
+def starts_of(driver: Driver) -> list[int]:
+    return [
+        len((driver.path(p) / "starts.jsonl").read_text().splitlines())
+        if (driver.path(p) / "starts.jsonl").exists()
+        else 0
+        for p in driver.grid.points
+    ]
+
+
+def job_of(driver: Driver, index: int, group: str) -> str:
+    """The scheduler's id of a run's job."""
+    from ablations.drive.cluster import queue_of
+
+    seen = queue_of(driver.folder, driver.grid.name).see({driver.grid.points[index].hash})
+    return next(one.job for one in reversed(seen) if one.group == group)
+
+
+def scontrol(*words: str) -> str:
+    return subprocess.run(["scontrol", *words], capture_output=True, text=True, check=True).stdout
