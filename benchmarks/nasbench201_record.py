@@ -121,10 +121,10 @@ def configs(scale: str, dataset: str, data_root: str, device: str) -> Iterator[t
 def run(config: RunConfig, folder: RunFolder) -> None:
     """Search and derive, unless done."""
     from cscdarts.training.derivation import derive
-    from cscdarts.training.resumable import settle
+    from cscdarts.training.resumable import configure_process
     from cscdarts.training.search import search
 
-    settle(config)
+    configure_process(config)
     folder.create(config)
     if not folder.has("search"):
         search(config, folder, lambda: False, folder.log)

@@ -1,6 +1,81 @@
 """CSC-DARTS engine: channel-split supernets, bilevel search, derivation, retraining and cost accounting.
 
-Importing this package imports no torch, so that configuration, genotypes and metrics are cheap to read.
+The names below are the public interface. They are imported on first use, so that reading a configuration, a genotype or a
+metric imports no torch.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cscdarts.errors import NumericalError, Stopped, UserError
+    from cscdarts.models.cost import Cost, network_cost, supernet_cost
+    from cscdarts.models.network import Network
+    from cscdarts.models.reference import ReferenceSupernet
+    from cscdarts.models.supernet import Supernet
+    from cscdarts.records.run_folder import RunFolder
+    from cscdarts.settings.config import RunConfig
+    from cscdarts.settings.methods import apply_preset
+    from cscdarts.settings.overrides import with_values
+    from cscdarts.settings.protocols import protocol
+    from cscdarts.spaces.genotype import parse_genotype
+    from cscdarts.training.derivation import derive
+    from cscdarts.training.retrain import retrain
+    from cscdarts.training.search import search
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Cost": "cscdarts.models.cost",
+    "Network": "cscdarts.models.network",
+    "NumericalError": "cscdarts.errors",
+    "ReferenceSupernet": "cscdarts.models.reference",
+    "RunConfig": "cscdarts.settings.config",
+    "RunFolder": "cscdarts.records.run_folder",
+    "Stopped": "cscdarts.errors",
+    "Supernet": "cscdarts.models.supernet",
+    "UserError": "cscdarts.errors",
+    "apply_preset": "cscdarts.settings.methods",
+    "derive": "cscdarts.training.derivation",
+    "network_cost": "cscdarts.models.cost",
+    "parse_genotype": "cscdarts.spaces.genotype",
+    "protocol": "cscdarts.settings.protocols",
+    "retrain": "cscdarts.training.retrain",
+    "search": "cscdarts.training.search",
+    "supernet_cost": "cscdarts.models.cost",
+    "with_values": "cscdarts.settings.overrides",
+}
+
+__all__ = [
+    "Cost",
+    "Network",
+    "NumericalError",
+    "ReferenceSupernet",
+    "RunConfig",
+    "RunFolder",
+    "Stopped",
+    "Supernet",
+    "UserError",
+    "__version__",
+    "apply_preset",
+    "derive",
+    "network_cost",
+    "parse_genotype",
+    "protocol",
+    "retrain",
+    "search",
+    "supernet_cost",
+    "with_values",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cscdarts' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -6,10 +6,7 @@ than the exact one; each run records the cosine between the two at every fifth o
 
 from collections.abc import Iterator
 
-from cscdarts.settings.config import RunConfig
-from cscdarts.settings.methods import apply_preset
-from cscdarts.settings.overrides import with_values
-from cscdarts.settings.protocols import protocol
+from cscdarts import RunConfig, apply_preset, protocol, with_values
 
 SEEDS = (0, 1, 2)
 

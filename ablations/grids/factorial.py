@@ -2,10 +2,7 @@
 
 from collections.abc import Iterator
 
-from cscdarts.settings.config import RunConfig
-from cscdarts.settings.methods import apply_preset
-from cscdarts.settings.overrides import with_values
-from cscdarts.settings.protocols import protocol
+from cscdarts import RunConfig, apply_preset, protocol, with_values
 
 SEEDS = (0, 1, 2)
 

@@ -5,10 +5,7 @@ Smallest grid that shows every part of the method on real scans. It proves the r
 
 from collections.abc import Iterator
 
-from cscdarts.settings.config import RunConfig
-from cscdarts.settings.methods import apply_preset
-from cscdarts.settings.overrides import with_values
-from cscdarts.settings.protocols import protocol
+from cscdarts import RunConfig, apply_preset, protocol, with_values
 
 SEEDS = (0, 1, 2)
 

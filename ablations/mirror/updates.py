@@ -131,8 +131,8 @@ def _tags(grid: Grid, point: Point, folder: RunFolder, status: str, state: RunSt
         "cscdarts.dirty": str(environment.get("dirty", "")),
         "cscdarts.hardware": hardware(environment) if environment else "",
         "cscdarts.host": str(environment.get("hostname") or ""),
-        "cscdarts.data.source": str(result.get("data", {}).get("label") or point.config.data.dataset),
-        "cscdarts.spaces.genotype": str(genotype.get("text") or ""),
+        "cscdarts.data": str(result.get("data", {}).get("label") or point.config.data.dataset),
+        "cscdarts.genotype": str(genotype.get("text") or ""),
         "cscdarts.torch": str(environment.get("torch") or ""),
     }
 

@@ -225,9 +225,9 @@ def _prepare(config: RunConfig, folder: RunFolder, threads: int | None) -> None:
     """Record the surroundings and set the number of threads."""
     from cscdarts.records.environment import describe
     from cscdarts.training.distributed import World, resolve_device
-    from cscdarts.training.resumable import settle
+    from cscdarts.training.resumable import configure_process
 
-    settle(config, threads)
+    configure_process(config, threads)
     if int(os.environ.get("RANK", "0")) == 0:
         device = resolve_device(config.runtime.device, World())
         now = describe(str(device))

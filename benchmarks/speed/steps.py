@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cscdarts.models import reference as edgewise
+from cscdarts.models import reference
 from cscdarts.models.activation_checkpointing import Level
 from cscdarts.models.supernet import Supernet
 from cscdarts.settings.config import EvaluationConfig, RunConfig, SearchConfig, SupernetConfig
@@ -95,10 +95,10 @@ class Pair:
         named = {f"supernet.{key}": value for key, value in values.items()}
         config = with_values(RunConfig(), {**named, "supernet.identity": "none"}).supernet
         torch.manual_seed(0)
-        self.plain = edgewise.OracleSupernet(config, classes=10).to(self.device)
+        self.plain = reference.ReferenceSupernet(config, classes=10).to(self.device)
         self.ours = Supernet(config, classes=10).to(self.device)
-        edgewise.copy_weights(self.plain, self.ours)
-        self.ours.recompute(case.checkpointing)
+        reference.copy_weights(self.plain, self.ours)
+        self.ours.checkpoint_activations(case.checkpointing)
         shape = (case.batch, 3, case.image_size, case.image_size)
         self.train, self.valid = (
             (torch.randn(shape, device=self.device), torch.randint(10, (case.batch,), device=self.device))
@@ -130,11 +130,11 @@ class Pair:
         """One step of the plain supernet."""
         with autocast(self.device, self.case.precision):  # type: ignore[arg-type]
             if step == "weight":
-                edgewise.weight_step(self.plain, self.train, self.sgd[self.plain])
+                reference.weight_step(self.plain, self.train, self.sgd[self.plain])
             elif step == "alpha-1st":
-                edgewise.first_order_gradient(self.plain, self.valid)
+                reference.first_order_gradient(self.plain, self.valid)
             else:
-                edgewise.second_order_gradient(self.plain, self.train, self.valid, self.sgd[self.plain], 0.025)
+                reference.second_order_gradient(self.plain, self.train, self.valid, self.sgd[self.plain], 0.025)
 
     def our_step(self, step: str) -> None:
         """The same step of ours."""
@@ -172,7 +172,7 @@ class Pair:
         The plain supernet always keeps for weights and architecture at once, as all public code does.
         """
 
-        def megabytes(model: Supernet | edgewise.OracleSupernet, parameters: list[torch.nn.Parameter]) -> float:
+        def megabytes(model: Supernet | reference.ReferenceSupernet, parameters: list[torch.nn.Parameter]) -> float:
             model.zero_grad()
             wanted = {id(p) for p in parameters}
             for parameter in model.parameters():

@@ -151,10 +151,10 @@ def normalisation_gradient(
     """
     c = mean.shape[0]
     if c % _LANES == 0 and x.numel() < _LARGE:
-        of_x, dot, _ = torch.ops.aten.native_batch_norm_backward(
+        grad_x, dot, _ = torch.ops.aten.native_batch_norm_backward(
             grad, x, weight, None, None, mean, inv_std, True, 0.0, [wanted, True, True]
         )
-        return of_x if wanted else None, dot
+        return grad_x if wanted else None, dot
     fold = _fold_of_sums(x)
     m, g = matrix(x, fold), matrix(grad, fold)
     _, dot, total = torch.ops.aten.native_batch_norm_backward(

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cscdarts.kernels import channels_last as rows
-from cscdarts.kernels import depthwise
+from cscdarts.kernels import channels_last, depthwise
 from cscdarts.kernels.batch_norm import BatchNorm
 
 #: On 16 channels the convolution library is quicker on some processors and slower on others, from here on it never is.
@@ -15,7 +14,7 @@ _PRODUCT_CHANNELS = 32
 
 
 @dataclass(frozen=True)
-class Stage:
+class ConvBN:
     """A convolution and its normalisation, for e edges at once.
 
     Attributes:
@@ -40,7 +39,7 @@ class Stage:
         return plain and self.point.device.type == "cpu"
 
 
-def convolve(y: Tensor, stage: Stage, edges: int) -> Tensor:
+def convolve(y: Tensor, stage: ConvBN, edges: int) -> Tensor:
     """The stage's convolutions; y: (n, c, h, w), with a depthwise one (n, e*c, h, w) -> (n, e*c, h/s, w/s)."""
     if _as_product(stage):
         return _product(y, stage.point.view(-1, y.shape[1]).t())
@@ -51,7 +50,7 @@ def convolve(y: Tensor, stage: Stage, edges: int) -> Tensor:
     return F.conv2d(y, point, groups=edges)
 
 
-def _as_product(stage: Stage) -> bool:
+def _as_product(stage: ConvBN) -> bool:
     return stage.is_product and stage.point.shape[2] >= _PRODUCT_CHANNELS
 
 
@@ -61,7 +60,7 @@ def _product(x: Tensor, factors: Tensor) -> Tensor:
 
 
 def convolve_backward(
-    grad: Tensor, y: Tensor | None, x: Tensor, stage: Stage, edges: int, deeper: bool, need: tuple[bool, bool]
+    grad: Tensor, y: Tensor | None, x: Tensor, stage: ConvBN, edges: int, deeper: bool, need: tuple[bool, bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of `convolve`'s input, depthwise weight and other weight, each None where it is not needed.
 
@@ -70,11 +69,11 @@ def convolve_backward(
     """
     need_depth, need_point = need
     if _as_product(stage):
-        of_input = _product(grad, stage.point.view(-1, x.shape[1])) if deeper else None
+        grad_input = _product(grad, stage.point.view(-1, x.shape[1])) if deeper else None
         if not need_point:
-            return of_input, None, None
+            return grad_input, None, None
         assert y is not None
-        return of_input, None, (rows.matrix(grad, 1).t() @ rows.matrix(y, 1)).view_as(stage.point)
+        return grad_input, None, (channels_last.matrix(grad, 1).t() @ channels_last.matrix(y, 1)).view_as(stage.point)
     point = stage.point.flatten(0, 1)
     size = [stage.stride] * 2, [stage.padding] * 2, [1, 1], False, [0, 0], 1
     if stage.depth is None:
@@ -84,24 +83,24 @@ def convolve_backward(
         return results[0], None, None if results[1] is None else results[1].view_as(stage.point)
     channels = grad.shape[1]
     kernel = stage.depth.shape[-1]
-    of_point: Tensor | None = None
+    grad_point: Tensor | None = None
     if need_point:
         assert y is not None
         middle = F.conv2d(y, stage.depth.flatten(0, 1), None, stage.stride, stage.padding, stage.dilation, channels)
-        of_point = torch.ops.aten.convolution_backward(
+        grad_point = torch.ops.aten.convolution_backward(
             grad, middle, point, None, [1, 1], [0, 0], [1, 1], False, [0, 0], edges, [False, True, False]
         )[1].view_as(stage.point)
     if not deeper and not need_depth:
-        return None, None, of_point
+        return None, None, grad_point
     grad = F.conv2d(grad, stage.point.transpose(1, 2).flatten(0, 1), groups=edges)
-    of_input, of_depth = None, None
+    grad_input, grad_depth = None, None
     if need_depth:
         assert y is not None
-        of_depth = depthwise.weight_gradient(grad, y, kernel, stage.stride, stage.padding, stage.dilation)
-        of_depth = of_depth.view_as(stage.depth)
+        grad_depth = depthwise.weight_gradient(grad, y, kernel, stage.stride, stage.padding, stage.dilation)
+        grad_depth = grad_depth.view_as(stage.depth)
     if deeper:
         shape = torch.Size((x.shape[0], channels, grad.shape[2] * stage.stride, grad.shape[3] * stage.stride))
-        of_input = depthwise.input_gradient(
+        grad_input = depthwise.input_gradient(
             grad, shape, stage.depth.flatten(0, 1), stage.stride, stage.padding, stage.dilation
         )
-    return of_input, of_depth, of_point
+    return grad_input, grad_depth, grad_point

@@ -70,13 +70,13 @@ def weight_gradient(grad: Tensor, x: Tensor, kernel: int, stride: int, padding: 
 
 
 def _library(
-    grad: Tensor, x: Tensor, weight: Tensor, stride: int, padding: tuple[int, int], dilation: int, of_input: bool
+    grad: Tensor, x: Tensor, weight: Tensor, stride: int, padding: tuple[int, int], dilation: int, grad_input: bool
 ) -> Tensor:
     results = torch.ops.aten.convolution_backward(
         grad, x, weight, None, [stride] * 2, padding, [dilation] * 2, False, [0, 0], x.shape[1],
-        [of_input, not of_input, False],
+        [grad_input, not grad_input, False],
     )  # fmt: skip
-    return results[0 if of_input else 1]  # type: ignore[no-any-return]
+    return results[0 if grad_input else 1]  # type: ignore[no-any-return]
 
 
 def _phases(x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ The mixing weights scale the normalisation, so their gradient falls out of its b
 are never stored. What a step does not need is not computed: no gradients of weights while the architecture learns, none
 of the architecture while the weights learn.
 
-The function is differentiable once. `FanOut` has a plain path with the same parameters for second derivatives.
+The function is differentiable once. `MixedOps` has a plain path with the same parameters for second derivatives.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cscdarts.kernels import channels_last as rows
-from cscdarts.kernels import pointwise
-from cscdarts.kernels.conv_bn import Stage, convolve
+from cscdarts.kernels import channels_last, pointwise
+from cscdarts.kernels.conv_bn import ConvBN, convolve
 from cscdarts.kernels.mixed_op_backward import Backward, Inputs
 from cscdarts.kernels.mixing_weights import EdgeWeights
-from cscdarts.kernels.pooling import Shared, pool
+from cscdarts.kernels.pooling import SharedMap, pool
 
-Operation = Sequence[Stage] | Shared
+Operation = Sequence[ConvBN] | SharedMap
 
 
 def mix(x: Tensor, operations: Sequence[Operation], weights: EdgeWeights) -> tuple[Tensor, ...]:
@@ -32,7 +31,7 @@ def mix(x: Tensor, operations: Sequence[Operation], weights: EdgeWeights) -> tup
     Args:
         x: (n, c, h, w), the node's output, before ReLU.
         operations: k operations, those with convolutions first, those without normalisation last; a ReLU precedes each
-            `Stage`.
+            `ConvBN`.
         weights: mixing weights of e edges, a row for each operation.
 
     Returns:
@@ -41,11 +40,11 @@ def mix(x: Tensor, operations: Sequence[Operation], weights: EdgeWeights) -> tup
     tensors = [
         tensor
         for operation in operations
-        if not isinstance(operation, Shared)
+        if not isinstance(operation, SharedMap)
         for stage in operation
         for tensor in (stage.depth, stage.point)
     ]
-    return _Mix.apply(tuple(operations), weights, x, weights.chosen, *tensors)  # type: ignore[no-any-return]
+    return _Mix.apply(tuple(operations), weights, x, weights.per_op, *tensors)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,8 @@ class _Last:
         if self.filters is not None:
             return pointwise.weighted(self.x, self.filters, scale, shift, total)
         if total is None:
-            return rows.affine(self.x, scale, shift)
-        rows.add_scaled_(total, self.x, scale)
+            return channels_last.affine(self.x, scale, shift)
+        channels_last.add_scaled_(total, self.x, scale)
         return total
 
 
@@ -77,10 +76,10 @@ class _Mix(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, operations: tuple[Operation, ...], weights: EdgeWeights, x: Tensor, chosen: Tensor, *tensors: Tensor
+        ctx: Any, operations: tuple[Operation, ...], weights: EdgeWeights, x: Tensor, per_op: Tensor, *tensors: Tensor
     ) -> tuple[Tensor, ...]:
         x = x.contiguous(memory_format=torch.channels_last)
-        edges, channels = chosen.shape[1], x.shape[1]
+        edges, channels = per_op.shape[1], x.shape[1]
         inputs = Inputs(x, edges)
         convolutional, shared = _sorted(operations)
         learns_mixing, learns_weights = ctx.needs_input_grad[3], any(ctx.needs_input_grad[4:])
@@ -97,11 +96,11 @@ class _Mix(torch.autograd.Function):
                 continue
             for stage in operation[:-1]:
                 p = convolve(y, stage, edges)
-                mean, inv_std = rows.statistics(p, stage.norm)
-                y = rows.affine(p, inv_std, -mean * inv_std).relu_()
+                mean, inv_std = channels_last.statistics(p, stage.norm)
+                y = channels_last.affine(p, inv_std, -mean * inv_std).relu_()
                 kept += (p, mean, inv_std)
             p = convolve(y, operation[-1], edges)
-            mean, inv_std = rows.statistics(p, operation[-1].norm)
+            mean, inv_std = channels_last.statistics(p, operation[-1].norm)
             last.append(_Last(p, mean, inv_std, None))
             kept += (p, mean, inv_std)
         # Of the node's output only the signs are read again, unless the mixing weights learn: relu(x) has them too.
@@ -111,14 +110,14 @@ class _Mix(torch.autograd.Function):
         pooled = []
         for source in shared:
             p, indices = pool(x, source.pool, source.stride)
-            statistics = (None, None) if source.norm is None else rows.statistics(p, source.norm)
+            statistics = (None, None) if source.norm is None else channels_last.statistics(p, source.norm)
             pooled.append((p, *statistics))
             # A pooled map without normalisation is read again for the gradient of its weight alone.
             again = source.norm is not None or learns_mixing
             kept += (p if again else p.new_empty(0), indices, *(s for s in statistics if s is not None))
 
-        wide, plain = weights.wide(channels), weights.numbers
-        scales, shift = _scales(wide, edges, last, pooled)
+        per_channel, plain = weights.per_channel(channels), weights.as_floats
+        scales, shift = _scales(per_channel, edges, last, pooled)
         total: Tensor | None = None
         for end, scale in zip(last, scales, strict=False):
             total = end.add(total, scale, shift)
@@ -131,41 +130,41 @@ class _Mix(torch.autograd.Function):
                 if mean is None:
                     target.add_(p, alpha=plain[column][edge])
                 else:
-                    rows.add_scaled_(target, p, scales[column].view(edges, channels)[edge])
+                    channels_last.add_scaled_(target, p, scales[column].view(edges, channels)[edge])
         ctx.operations, ctx.count, ctx.rectified = operations, len(tensors), rectified
         ctx.factors = plain
-        ctx.save_for_backward(source_map, wide, *tensors, *kept)
+        ctx.save_for_backward(source_map, per_channel, *tensors, *kept)
         return mixed
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, wide, *rest = ctx.saved_tensors
+        x, per_channel, *rest = ctx.saved_tensors
         kept, needs = iter(rest[ctx.count :]), iter(ctx.needs_input_grad[4:])
         needs_x, needs_weights = ctx.needs_input_grad[2:4]
-        back = Backward(grads, x, wide, ctx.factors, ctx.rectified, needs_x, needs_weights)
+        back = Backward(grads, x, per_channel, ctx.factors, ctx.rectified, needs_x, needs_weights)
         convolutional, shared = _sorted(ctx.operations)
         outputs = [[(next(kept), next(kept), next(kept)) for _ in operation] for operation in convolutional]
         needed = [[(next(needs), next(needs)) for _ in operation] for operation in convolutional]
-        of_tensors: list[Tensor | None] = []
+        grad_tensors: list[Tensor | None] = []
         for column, (operation, out, need) in enumerate(zip(convolutional, outputs, needed, strict=True)):
-            of_tensors += back.convolutions(column, operation, out, need)
+            grad_tensors += back.convolutions(column, operation, out, need)
         back.finish_active()
         for column, source in enumerate(shared, len(convolutional)):
             p, indices = next(kept), next(kept)
             statistics = None if source.norm is None else (next(kept), next(kept))
             back.pooling(column, source, p, indices, statistics)
-        of_weights = back.of_chosen() if needs_weights else None
-        return None, None, back.of_x, of_weights, *of_tensors
+        grad_weights = back.grad_per_op() if needs_weights else None
+        return None, None, back.grad_x, grad_weights, *grad_tensors
 
 
-def _sorted(operations: tuple[Operation, ...]) -> tuple[list[Sequence[Stage]], list[Shared]]:
+def _sorted(operations: tuple[Operation, ...]) -> tuple[list[Sequence[ConvBN]], list[SharedMap]]:
     """Operations with convolutions, and maps that the edges share."""
-    return [o for o in operations if not isinstance(o, Shared)], [o for o in operations if isinstance(o, Shared)]
+    return [o for o in operations if not isinstance(o, SharedMap)], [o for o in operations if isinstance(o, SharedMap)]
 
 
 def _scales(
-    wide: Tensor,
+    per_channel: Tensor,
     edges: int,
     last: list[_Last],
     pooled: list[tuple[Tensor, Tensor | None, Tensor | None]],
@@ -178,7 +177,7 @@ def _scales(
     means = [o.mean for o in last] + [m for _, m, _ in pooled if m is not None for _ in range(edges)]
     inv_stds = [o.inv_std for o in last] + [s for _, _, s in pooled if s is not None for _ in range(edges)]
     if not means:
-        return wide, wide.new_zeros(wide.shape[1])
-    scales = torch.cat(inv_stds).view(-1, wide.shape[1])
-    scales = scales * wide[: len(scales)]
+        return per_channel, per_channel.new_zeros(per_channel.shape[1])
+    scales = torch.cat(inv_stds).view(-1, per_channel.shape[1])
+    scales = scales * per_channel[: len(scales)]
     return scales, (scales * torch.cat(means).view_as(scales)).sum(0).neg_()

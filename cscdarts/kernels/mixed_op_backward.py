@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cscdarts.kernels import channels_last as rows
-from cscdarts.kernels import pointwise
-from cscdarts.kernels.conv_bn import Stage, convolve_backward
-from cscdarts.kernels.pooling import Shared, pool_gradient
+from cscdarts.kernels import channels_last, pointwise
+from cscdarts.kernels.conv_bn import ConvBN, convolve_backward
+from cscdarts.kernels.pooling import SharedMap, pool_gradient
 
 
 class Inputs:
@@ -18,7 +17,7 @@ class Inputs:
         self.x, self.edges, self.active = x, edges, active
         self.copies: Tensor | None = None
 
-    def of(self, stage: Stage) -> Tensor:
+    def of(self, stage: ConvBN) -> Tensor:
         """(n, c, h, w), before a depthwise convolution (n, e*c, h, w)."""
         if self.active is None:
             self.active = self.x.relu()
@@ -34,10 +33,10 @@ class Backward:
 
     Args:
         x: the node's output, or relu of it if `rectified`.
-        wide, factors: the mixing weights (k, e*c), one for each channel, and as k lists of e numbers.
+        per_channel, factors: the mixing weights (k, e*c), one for each channel, and as k lists of e numbers.
 
     Attributes:
-        of_x: the gradient of x so far, or None.
+        grad_x: the gradient of x so far, or None.
         dots, sums: the gradients of the mixing weights so far, if they are needed: of operations with convolutions channel
             by channel (e*c,), of the others edge by edge.
     """
@@ -46,7 +45,7 @@ class Backward:
         self,
         grads: Sequence[Tensor],
         x: Tensor,
-        wide: Tensor,
+        per_channel: Tensor,
         factors: list[list[float]],
         rectified: bool,
         needs_x: bool,
@@ -56,20 +55,22 @@ class Backward:
         self.parts = [grad.contiguous(memory_format=torch.channels_last) for grad in grads]
         self.grad = self.parts[0] if len(grads) == 1 else torch.cat(self.parts, dim=1)
         self.x, self.needs_x = x, needs_x
-        self.wide, self.factors = wide, factors
+        self.per_channel, self.factors = per_channel, factors
         self.edges, self.channels = len(factors[0]), x.shape[1]
         self.inputs = Inputs(x, self.edges, active=x if rectified else None)
         self.needs_weights = needs_weights
         self.dots: list[Tensor] = []
         self.sums: list[Tensor] = []
-        self.of_x: Tensor | None = None
-        self.of_active: Tensor | None = None  # of relu(x), through convolutions that read it directly
-        self.of_copies: Tensor | None = None  # (n, e*c, h, w), through depthwise convolutions, for each edge by itself
+        self.grad_x: Tensor | None = None
+        self.grad_active: Tensor | None = None  # of relu(x), through convolutions that read it directly
+        self.grad_copies: Tensor | None = (
+            None  # (n, e*c, h, w), through depthwise convolutions, for each edge by itself
+        )
 
     def convolutions(
         self,
         column: int,
-        operation: Sequence[Stage],
+        operation: Sequence[ConvBN],
         outputs: list[tuple[Tensor, Tensor, Tensor]],
         needed: list[tuple[bool, bool]],
     ) -> list[Tensor | None]:
@@ -86,13 +87,13 @@ class Backward:
         if pointwise.applies(operation[0]):
             return self.pointwise(column, operation[0], outputs[0], needed[0])
         grads: list[Tensor | None] = []
-        of_output = self.grad
+        grad_output = self.grad
         for number in reversed(range(len(operation))):
             stage, need = operation[number], needed[number]
             deeper = self.needs_x or any(map(any, needed[:number]))
             last = number == len(operation) - 1
-            grad, dot = rows.normalisation_gradient(
-                of_output, *outputs[number], self.wide[column] if last else None, wanted=deeper or any(need)
+            grad, dot = channels_last.normalisation_gradient(
+                grad_output, *outputs[number], self.per_channel[column] if last else None, wanted=deeper or any(need)
             )
             if last and self.needs_weights:
                 self.dots.append(dot)
@@ -101,52 +102,52 @@ class Backward:
             y: Tensor | None = None
             if number:
                 before, mean, inv_std = outputs[number - 1]
-                y = rows.affine(before, inv_std, -mean * inv_std).relu_()
+                y = channels_last.affine(before, inv_std, -mean * inv_std).relu_()
             elif any(need):
                 y = self.inputs.of(stage)
-            of_input, of_depth, of_point = convolve_backward(grad, y, self.x, stage, self.edges, deeper, need)
-            grads = [of_depth, of_point, *grads]
-            if of_input is None:
+            grad_input, grad_depth, grad_point = convolve_backward(grad, y, self.x, stage, self.edges, deeper, need)
+            grads = [grad_depth, grad_point, *grads]
+            if grad_input is None:
                 return [*[None] * (2 * number), *grads]
             if number:
                 assert y is not None
-                of_output = _through_relu_(of_input, y)
+                grad_output = _through_relu_(grad_input, y)
             elif stage.depth is not None:
-                self.of_copies = of_input if self.of_copies is None else self.of_copies.add_(of_input)
+                self.grad_copies = grad_input if self.grad_copies is None else self.grad_copies.add_(grad_input)
             else:
-                self.add_to_active(of_input)
+                self.add_to_active(grad_input)
         return grads
 
     def pointwise(
-        self, column: int, stage: Stage, kept: tuple[Tensor, Tensor, Tensor], need: tuple[bool, bool]
+        self, column: int, stage: ConvBN, kept: tuple[Tensor, Tensor, Tensor], need: tuple[bool, bool]
     ) -> list[Tensor | None]:
         """Walk back through a 1x1 convolution that left no map."""
-        of_active, of_filters, dot = pointwise.gradients(
-            self.grad, self.inputs.of(stage), stage.point.view(-1, self.channels), kept, self.wide[column],
-            self.of_active, (self.needs_x, need[1]),
+        grad_active, grad_filters, dot = pointwise.gradients(
+            self.grad, self.inputs.of(stage), stage.point.view(-1, self.channels), kept, self.per_channel[column],
+            self.grad_active, (self.needs_x, need[1]),
         )  # fmt: skip
         if self.needs_weights:
             self.dots.append(dot)
-        if of_active is not None:
-            self.of_active = of_active
-        return [None, None if of_filters is None else of_filters.view_as(stage.point)]
+        if grad_active is not None:
+            self.grad_active = grad_active
+        return [None, None if grad_filters is None else grad_filters.view_as(stage.point)]
 
     def add_to_active(self, grad: Tensor) -> None:
         """Add to the gradient of relu(x)."""
-        self.of_active = grad if self.of_active is None else self.of_active.add_(grad)
+        self.grad_active = grad if self.grad_active is None else self.grad_active.add_(grad)
 
     def finish_active(self) -> None:
         """Sum over the edges what came through the convolutions and take it through the ReLU."""
-        total = self.of_active
-        if self.of_copies is not None:
-            for part in self.of_copies.chunk(self.edges, dim=1):
+        total = self.grad_active
+        if self.grad_copies is not None:
+            for part in self.grad_copies.chunk(self.edges, dim=1):
                 total = part.clone(memory_format=torch.channels_last) if total is None else total.add_(part)
-        self.inputs.active = self.inputs.copies = self.of_copies = None
+        self.inputs.active = self.inputs.copies = self.grad_copies = None
         if total is not None:
-            self.of_x = _through_relu_(total, self.x)
+            self.grad_x = _through_relu_(total, self.x)
 
     def pooling(
-        self, column: int, shared: Shared, p: Tensor, indices: Tensor, statistics: tuple[Tensor, Tensor] | None
+        self, column: int, shared: SharedMap, p: Tensor, indices: Tensor, statistics: tuple[Tensor, Tensor] | None
     ) -> None:
         """Walk back through a pooling or the identity; p: (n, c, h, w), its map before normalisation, if it is read."""
         parts, factors = self.parts, self.factors[column]
@@ -154,26 +155,26 @@ class Backward:
             source = p
             if statistics is not None:
                 mean, inv_std = statistics
-                source = rows.affine(p, inv_std, -mean * inv_std, rows.scratch(p))
-            source = rows.flat(source)
-            self.sums += [torch.dot(rows.flat(part), source) for part in parts]
+                source = channels_last.affine(p, inv_std, -mean * inv_std, channels_last.scratch(p))
+            source = channels_last.flat(source)
+            self.sums += [torch.dot(channels_last.flat(part), source) for part in parts]
         if not self.needs_x:
             return
-        if shared.pool is None and statistics is None and self.of_x is not None:
+        if shared.pool is None and statistics is None and self.grad_x is not None:
             for part, factor in zip(parts, factors, strict=True):
-                self.of_x.add_(part, alpha=factor)
+                self.grad_x.add_(part, alpha=factor)
             return
         grad = parts[0] * factors[0]
         for part, factor in zip(parts[1:], factors[1:], strict=True):
             grad.add_(part, alpha=factor)
         if statistics is not None:
-            through, _ = rows.normalisation_gradient(grad, p, *statistics, None)
+            through, _ = channels_last.normalisation_gradient(grad, p, *statistics, None)
             assert through is not None
             grad = through
         grad = pool_gradient(grad, self.x, indices, shared.pool, shared.stride)
-        self.of_x = grad if self.of_x is None else self.of_x.add_(grad)
+        self.grad_x = grad if self.grad_x is None else self.grad_x.add_(grad)
 
-    def of_chosen(self) -> Tensor:
+    def grad_per_op(self) -> Tensor:
         """The gradients of the mixing weights, (k, e)."""
         found = [torch.stack(self.dots).view(-1, self.edges, self.channels).sum(2)] if self.dots else []
         if self.sums:

@@ -10,28 +10,28 @@ class EdgeWeights:
     """Mixing weights of the edges that leave one node, in one pass.
 
     Args:
-        chosen: (k, e), a row for each operation that is computed, in the order in which it is; factors of edge
+        per_op: (k, e), a row for each operation that is computed, in the order in which it is; factors of edge
             normalisation are in them.
         factors: (e,) these factors, or None for 1.
     """
 
-    def __init__(self, chosen: Tensor, factors: Tensor | None = None) -> None:
-        self.chosen, self.factors = chosen, factors
-        self._wide: dict[int, Tensor] = {}
+    def __init__(self, per_op: Tensor, factors: Tensor | None = None) -> None:
+        self.per_op, self.factors = per_op, factors
+        self._per_channel: dict[int, Tensor] = {}
 
     @cached_property
-    def numbers(self) -> list[list[float]]:
-        """`chosen` as numbers. On a GPU this waits for it."""
-        return self.chosen.tolist()
+    def as_floats(self) -> list[list[float]]:
+        """`per_op` as numbers. On a GPU this waits for it."""
+        return self.per_op.tolist()
 
-    def wide(self, channels: int) -> Tensor:
+    def per_channel(self, channels: int) -> Tensor:
         """(k, e*c): an edge's weight for each of its channels. Without gradient."""
-        if channels not in self._wide:
+        if channels not in self._per_channel:
             # Of one edge a reshape would be a view of stride 0, which torch's batch norm reads wrongly on channels_last maps.
-            spread = self.chosen.detach().unsqueeze(2).expand(-1, -1, channels)
-            self._wide[channels] = spread.contiguous().view(self.chosen.shape[0], -1)
-        return self._wide[channels]
+            spread = self.per_op.detach().unsqueeze(2).expand(-1, -1, channels)
+            self._per_channel[channels] = spread.contiguous().view(self.per_op.shape[0], -1)
+        return self._per_channel[channels]
 
     def only(self, rows: Sequence[int]) -> "EdgeWeights":
         """The weights of some of the operations."""
-        return EdgeWeights(self.chosen[list(rows)], self.factors)
+        return EdgeWeights(self.per_op[list(rows)], self.factors)

@@ -21,9 +21,9 @@ so that stays small; it would not on maps whose mean is many times their deviati
 import torch
 from torch import Tensor
 
-from cscdarts.kernels import channels_last as rows
+from cscdarts.kernels import channels_last
 from cscdarts.kernels.batch_norm import BatchNorm
-from cscdarts.kernels.conv_bn import Stage
+from cscdarts.kernels.conv_bn import ConvBN
 
 #: With fewer channels the calls cost more than the passes they replace, with more the c^2 products do.
 _CHANNELS = range(16, 33)
@@ -31,7 +31,7 @@ _CHANNELS = range(16, 33)
 _PART = 512
 
 
-def applies(stage: Stage) -> bool:
+def applies(stage: ConvBN) -> bool:
     """Whether a stage is better computed so: a 1x1 convolution alone, on channels neither too few nor too many."""
     return stage.is_product and stage.point.shape[2] in _CHANNELS
 
@@ -47,11 +47,11 @@ def statistics(a: Tensor, filters: Tensor, norm: BatchNorm) -> tuple[Tensor, Ten
     """
     if not norm.training:
         none = a.new_empty(0)
-        return *rows.statistics(a, norm), none, none
-    pixels = rows.matrix(a, 1)
+        return *channels_last.statistics(a, norm), none, none
+    pixels = channels_last.matrix(a, 1)
     count = len(pixels)
     centre = _sums(pixels).div_(count)
-    parts = pixels.view(rows.halved(count, _PART), -1, a.shape[1])
+    parts = pixels.view(channels_last.halved(count, _PART), -1, a.shape[1])
     moments = torch.bmm(parts.transpose(1, 2), parts).sum(0, dtype=torch.float64)
     covariance = moments.div_(count).addr_(centre, centre, alpha=-1)
     exact = filters.double()
@@ -68,8 +68,8 @@ def weighted(a: Tensor, filters: Tensor, scale: Tensor, shift: Tensor, total: Te
     """
     factors = (filters * scale[:, None]).t()
     if total is None:
-        return rows.as_map(torch.addmm(shift, rows.matrix(a, 1), factors), a)
-    rows.matrix(total, 1).addmm_(rows.matrix(a, 1), factors)
+        return channels_last.as_map(torch.addmm(shift, channels_last.matrix(a, 1), factors), a)
+    channels_last.matrix(total, 1).addmm_(channels_last.matrix(a, 1), factors)
     return total
 
 
@@ -95,7 +95,7 @@ def gradients(
         added + g_a (n, c, h, w) and g_W (d, c), or None, and k, (d,): the mixing weights' gradient, channel by channel.
     """
     centre, spread, inv_std = kept
-    pixels, g = rows.matrix(a, 1), rows.matrix(grad, 1)
+    pixels, g = channels_last.matrix(a, 1), channels_last.matrix(grad, 1)
     total = _sums(g).to(g.dtype)
     products = _across_pixels(g, pixels).addr_(total, centre, alpha=-1)
     dot = (filters * products).sum(1).mul_(inv_std)
@@ -103,24 +103,24 @@ def gradients(
         return None, None, dot
     scale = inv_std * weight
     reach = inv_std * dot
-    of_filters = (products - spread * reach[:, None]).mul_(scale[:, None]) if need[1] else None
+    grad_filters = (products - spread * reach[:, None]).mul_(scale[:, None]) if need[1] else None
     if not need[0]:
-        return None, of_filters, dot
+        return None, grad_filters, dot
     share = -1 / len(pixels)
     scaled = filters * scale[:, None]
     back = torch.mm((scaled * (reach * share)[:, None]).t(), filters)
     shift = torch.mv(scaled.t(), total).mul_(share).sub_(torch.mv(back, centre))
     if added is None:
-        of_input = torch.addmm(shift, pixels, back)
+        grad_input = torch.addmm(shift, pixels, back)
     else:
-        rows.add_(added, shift)
-        of_input = rows.matrix(added, 1).addmm_(pixels, back)
-    return rows.as_map(of_input.addmm_(g, scaled), a), of_filters, dot
+        channels_last.add_(added, shift)
+        grad_input = channels_last.matrix(added, 1).addmm_(pixels, back)
+    return channels_last.as_map(grad_input.addmm_(g, scaled), a), grad_filters, dot
 
 
 def _across_pixels(g: Tensor, a: Tensor) -> Tensor:
     """g^T a, g: (N, d), a: (N, c) -> (d, c); a part for each thread, as the library shares tall products badly."""
-    parts = rows.halved(len(g), len(g) // torch.get_num_threads())
+    parts = channels_last.halved(len(g), len(g) // torch.get_num_threads())
     if parts == 1:
         return torch.mm(g.t(), a)
     return torch.bmm(g.view(parts, -1, g.shape[1]).transpose(1, 2), a.view(parts, -1, a.shape[1])).sum(0)
@@ -128,6 +128,6 @@ def _across_pixels(g: Tensor, a: Tensor) -> Tensor:
 
 def _sums(m: Tensor) -> Tensor:
     """Sums of a matrix's columns in double precision; by far the quickest way is a product with ones."""
-    parts, columns = rows.halved(len(m), _PART), m.shape[1]
+    parts, columns = channels_last.halved(len(m), _PART), m.shape[1]
     sums = torch.mv(m.view(-1, parts * columns).t(), m.new_ones(len(m) // parts))
     return sums.view(parts, columns).sum(0, dtype=torch.float64)

@@ -19,7 +19,7 @@ _SMALL = 16
 
 
 @dataclass(frozen=True)
-class Shared:
+class SharedMap:
     """A map without weights that all edges share.
 
     Attributes:

@@ -29,7 +29,7 @@ class _HeldStatistics(ExitStack):
         return super().__enter__()
 
 
-def recomputed(module: nn.Module, *inputs: Any) -> Any:
+def checkpointed(module: nn.Module, *inputs: Any) -> Any:
     """`module(*inputs)`, computed again when gradients need its insides."""
     if not torch.is_grad_enabled():
         return module(*inputs)

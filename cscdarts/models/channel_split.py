@@ -91,7 +91,7 @@ class Split(nn.Module):
         return operated, rest
 
 
-def join(mixed: Tensor, bypass: Tensor | None, ratio: Fraction, shuffle: bool) -> Tensor:
+def concat_and_shuffle(mixed: Tensor, bypass: Tensor | None, ratio: Fraction, shuffle: bool) -> Tensor:
     """Concat and shuffle a node's sums: (n, c1, h, w) and (n, c - c1, h, w) -> (n, c, h, w)."""
     if bypass is None:
         return mixed

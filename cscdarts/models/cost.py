@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from cscdarts.errors import UserError
-from cscdarts.models.mixed_ops import FanOut
+from cscdarts.models.mixed_ops import MixedOps
 from cscdarts.models.network import Network
 from cscdarts.models.supernet import Supernet
 from cscdarts.settings.config import EvaluationConfig, SupernetConfig
@@ -165,14 +165,14 @@ def _trace(model: nn.Module, images: Tensor) -> dict[str, list[tuple[Conv, int]]
         found["fixed"].append((Conv(layer.in_features, layer.out_features, 1, 1, 1, 1), 1))
 
     def on_fanout(layer: nn.Module, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
-        assert isinstance(layer, FanOut)
+        assert isinstance(layer, MixedOps)
         height, width = inputs[0].shape[2:]
         for op in layer.ops:
             for conv in operation_convs(op, layer.channels, height, width, layer.stride):
                 found[op].append((conv, layer.edges))
 
     for layer in model.modules():
-        if isinstance(layer, FanOut):
+        if isinstance(layer, MixedOps):
             layer.plain = True  # shapes are all that counts, and plain autograd knows meta tensors
             handles.append(layer.register_forward_hook(on_fanout))
         elif isinstance(layer, nn.Conv2d):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 @dataclass
-class PathDropper:
+class DropPath:
     """Drops the paths of whole images (Larsson et al. 2017; quark0/darts `cnn/utils.py:drop_path`).
 
     x <- x * mask / (1 - p), mask (n, 1, 1, 1) of Bernoulli(1 - p); the identity at p = 0.

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cscdarts.kernels.batch_norm import BatchNorm
-from cscdarts.kernels.conv_bn import Stage, convolve
+from cscdarts.kernels.conv_bn import ConvBN, convolve
 from cscdarts.kernels.mixed_op import Operation, mix
 from cscdarts.kernels.mixing_weights import EdgeWeights
-from cscdarts.kernels.pooling import Shared
+from cscdarts.kernels.pooling import SharedMap
 
 
 def conv_parameter(edges: int, outputs: int, inputs: int, kernel: int) -> nn.Parameter:
@@ -30,7 +30,7 @@ def conv_parameter(edges: int, outputs: int, inputs: int, kernel: int) -> nn.Par
     return nn.Parameter(weight.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3))
 
 
-class FanOut(nn.Module):
+class MixedOps(nn.Module):
     """All mixed operations that leave one node.
 
     Args:
@@ -68,7 +68,7 @@ class FanOut(nn.Module):
         self._plan = [(op[:3] if "pool" in op else None, self._kind(op)) for op in self.active]
         self._norms = [layer for layer in self.modules() if isinstance(layer, BatchNorm)]
 
-    def weigh(self, weights: Tensor, factors: Tensor | None = None) -> EdgeWeights:
+    def mixing_weights(self, weights: Tensor, factors: Tensor | None = None) -> EdgeWeights:
         """Mixing weights as this node, and the same one of each cell of its kind, takes them.
 
         Args:
@@ -82,7 +82,7 @@ class FanOut(nn.Module):
 
         Args:
             x: (n, c, h, w), the node's output (its share for the operations).
-            weights: mixing weights from `weigh`.
+            weights: mixing weights from `mixing_weights`.
 
         Returns:
             for each edge (n, c, h/stride, w/stride).
@@ -91,14 +91,14 @@ class FanOut(nn.Module):
             n, _, h, w = x.shape
             return (x.new_zeros((n, self.channels, h // self.stride, w // self.stride)),) * self.edges
         operations = [
-            kind.stages() if isinstance(kind, Convolutions) else Shared(pool, kind, self.stride)
+            kind.stages() if isinstance(kind, Convolutions) else SharedMap(pool, kind, self.stride)
             for pool, kind in self._plan
         ]
         if not self._may_fuse(x):
-            return self._plain(x, operations, weights.chosen)
+            return self._plain(x, operations, weights.per_op)
         if not torch.is_grad_enabled() and not (self.training and any(norm.track for norm in self._norms)):
             # A discrete cell weighs most operations by 0, and nothing is to be learned from these here.
-            used = [place for place, row in enumerate(weights.numbers) if any(row)] or [0]
+            used = [place for place, row in enumerate(weights.as_floats) if any(row)] or [0]
             operations, weights = [operations[place] for place in used], weights.only(used)
         return mix(x, operations, weights)
 
@@ -132,7 +132,7 @@ class FanOut(nn.Module):
         active = F.relu(x)
         total: Tensor | None = None
         for operation, weight in zip(operations, weights.unbind(0), strict=True):
-            if isinstance(operation, Shared):
+            if isinstance(operation, SharedMap):
                 pooled = x
                 if operation.pool == "max":
                     pooled = F.max_pool2d(x, 3, self.stride, 1)
@@ -155,7 +155,7 @@ class FanOut(nn.Module):
 class Convolutions(nn.Module):
     """An operation made of convolutions, for e edges."""
 
-    def stages(self) -> list[Stage]:
+    def stages(self) -> list[ConvBN]:
         """Its convolutions with their normalisations, in order; a ReLU precedes each."""
         raise NotImplementedError
 
@@ -173,11 +173,11 @@ class SeparableConvs(Convolutions):
         self.point2 = conv_parameter(edges, channels, channels, 1)
         self.norm2 = BatchNorm(edges * channels, affine=False)
 
-    def stages(self) -> list[Stage]:
+    def stages(self) -> list[ConvBN]:
         """See `Convolutions.stages`."""
         return [
-            Stage(self.depth1, self.point1, self.norm1, self.stride, self.padding),
-            Stage(self.depth2, self.point2, self.norm2, 1, self.padding),
+            ConvBN(self.depth1, self.point1, self.norm1, self.stride, self.padding),
+            ConvBN(self.depth2, self.point2, self.norm2, 1, self.padding),
         ]
 
 
@@ -191,9 +191,9 @@ class DilatedConvs(Convolutions):
         self.point = conv_parameter(edges, channels, channels, 1)
         self.norm = BatchNorm(edges * channels, affine=False)
 
-    def stages(self) -> list[Stage]:
+    def stages(self) -> list[ConvBN]:
         """See `Convolutions.stages`."""
-        return [Stage(self.depth, self.point, self.norm, self.stride, self.padding, dilation=2)]
+        return [ConvBN(self.depth, self.point, self.norm, self.stride, self.padding, dilation=2)]
 
 
 class PlainConvs(Convolutions):
@@ -205,9 +205,9 @@ class PlainConvs(Convolutions):
         self.conv = conv_parameter(edges, channels, channels, kernel)
         self.norm = BatchNorm(edges * channels, affine=False)
 
-    def stages(self) -> list[Stage]:
+    def stages(self) -> list[ConvBN]:
         """See `Convolutions.stages`."""
-        return [Stage(None, self.conv, self.norm, self.stride, self.padding)]
+        return [ConvBN(None, self.conv, self.norm, self.stride, self.padding)]
 
 
 class FactorizedReduces(Convolutions):
@@ -222,7 +222,7 @@ class FactorizedReduces(Convolutions):
         self.odd = conv_parameter(edges, channels // 2, channels, 1)
         self.norm = BatchNorm(edges * channels, affine=False)
 
-    def stages(self) -> list[Stage]:
+    def stages(self) -> list[ConvBN]:
         """See `Convolutions.stages`."""
         kernels = torch.cat([F.pad(self.even, (0, 1, 0, 1)), F.pad(self.odd, (1, 0, 1, 0))], dim=1)
-        return [Stage(None, kernels, self.norm, stride=2, padding=0)]
+        return [ConvBN(None, kernels, self.norm, stride=2, padding=0)]

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cscdarts.kernels.batch_norm import BatchNorm
-from cscdarts.models.channel_split import Split, join
-from cscdarts.models.drop_path import PathDropper
+from cscdarts.models.channel_split import Split, concat_and_shuffle
+from cscdarts.models.drop_path import DropPath
 from cscdarts.models.identity import CellIdentity
 from cscdarts.models.operations import FactorizedReduce, ReLUConvBN, ResidualReduction, operation
 from cscdarts.models.supernet import imagenet_stem
@@ -36,7 +36,7 @@ class Edge(nn.Module):
         split: SupernetConfig | None,
         identity_scale: float,
         drop_identity: bool,
-        dropper: PathDropper,
+        dropper: DropPath,
     ) -> None:
         super().__init__()
         self.split_config, self.identity_scale, self.drop_identity = split, identity_scale, drop_identity
@@ -55,7 +55,7 @@ class Edge(nn.Module):
         if not self.spared:
             y = self.dropper(y)
         if self.split_config is not None:
-            y = join(y, bypass, self.split_config.split_ratio, self.split_config.shuffle)
+            y = concat_and_shuffle(y, bypass, self.split_config.split_ratio, self.split_config.shuffle)
         if self.identity is not None:
             carried = self.identity(x)
             y = y + self.identity_scale * (self.dropper(carried) if self.drop_identity else carried)
@@ -67,7 +67,7 @@ class _CellEnd(nn.Module):
 
     def __init__(
         self, inputs: int, outputs: int, stride: int, supernet: SupernetConfig, active: bool, drop: bool,
-        dropper: PathDropper,
+        dropper: DropPath,
     ) -> None:  # fmt: skip
         super().__init__()
         self.scale, self.drop, self.dropper = supernet.identity_scale, drop, dropper
@@ -90,7 +90,7 @@ class DartsCell(nn.Module):
 
     def __init__(
         self, genotype: DartsGenotype, before: int, previous: int, channels: int, reduction: bool, halved: bool,
-        supernet: SupernetConfig, evaluation: EvaluationConfig, identity: str, dropper: PathDropper,
+        supernet: SupernetConfig, evaluation: EvaluationConfig, identity: str, dropper: DropPath,
     ) -> None:  # fmt: skip
         super().__init__()
         kind = "reduce" if reduction else "normal"
@@ -133,7 +133,7 @@ class TabularCell(nn.Module):
 
     def __init__(
         self, genotype: CellGenotype, channels: int, supernet: SupernetConfig, evaluation: EvaluationConfig,
-        identity: str, dropper: PathDropper,
+        identity: str, dropper: DropPath,
     ) -> None:  # fmt: skip
         super().__init__()
         self.edges = nn.ModuleList(
@@ -213,7 +213,7 @@ class Network(nn.Module):
         large_images: bool = False,
     ) -> None:
         super().__init__()
-        self.dropper = PathDropper()
+        self.dropper = DropPath()
         self.cells = nn.ModuleList()
         self.auxiliary: AuxiliaryHead | None = None
         self.auxiliary_after = -1

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from cscdarts.kernels.batch_norm import BatchNorm
 from cscdarts.models.channel_split import shuffle_groups
-from cscdarts.models.mixed_ops import FanOut
+from cscdarts.models.mixed_ops import MixedOps
 from cscdarts.models.supernet import SearchCell, Supernet
 from cscdarts.settings.config import SupernetConfig, split_channels
 from cscdarts.spaces.space import SPACES, Space
@@ -154,7 +154,7 @@ class _ResidualReduction(nn.Module):
         return out
 
 
-class OracleSupernet(nn.Module):
+class ReferenceSupernet(nn.Module):
     """The whole supernet, edge by edge, without identity connections.
 
     Args:
@@ -238,7 +238,7 @@ def weight_step(model: nn.Module, batch: Batch, optimizer: torch.optim.Optimizer
     optimizer.step()
 
 
-def first_order_gradient(model: OracleSupernet, valid: Batch) -> list[Tensor]:
+def first_order_gradient(model: ReferenceSupernet, valid: Batch) -> list[Tensor]:
     """DARTS's first-order gradient in the architecture: a backward pass through everything."""
     model.zero_grad()
     torch.autograd.backward(F.cross_entropy(model(valid[0]), valid[1]))
@@ -246,7 +246,7 @@ def first_order_gradient(model: OracleSupernet, valid: Batch) -> list[Tensor]:
 
 
 def second_order_gradient(
-    model: OracleSupernet, train: Batch, valid: Batch, optimizer: torch.optim.SGD, xi: float, eps: float = 0.01
+    model: ReferenceSupernet, train: Batch, valid: Batch, optimizer: torch.optim.SGD, xi: float, eps: float = 0.01
 ) -> list[Tensor]:
     """DARTS's second-order gradient in the architecture, with a copy of the model (quark0/darts `cnn/architect.py`)."""
     group = optimizer.param_groups[0]
@@ -277,7 +277,7 @@ def second_order_gradient(
 
 
 @torch.no_grad()
-def copy_weights(oracle: OracleSupernet, supernet: Supernet) -> None:
+def copy_weights(oracle: ReferenceSupernet, supernet: Supernet) -> None:
     """Give our supernet (identity `none`) the oracle's weights, architecture parameters and statistics."""
     for name, alpha in oracle.alphas.items():
         supernet.alphas[name].copy_(alpha)
@@ -292,13 +292,13 @@ def copy_weights(oracle: OracleSupernet, supernet: Supernet) -> None:
             continue
         assert isinstance(theirs, Cell)
         _copy_all(theirs.preprocess, ours.preprocess)
-        for source, fanout in enumerate(ours.fanouts):
-            assert isinstance(fanout, FanOut)
+        for source, node_ops in enumerate(ours.mixed_ops):
+            assert isinstance(node_ops, MixedOps)
             edges = [theirs.edges[row] for row in ours.space.outgoing[source]]
-            for column, op in enumerate(fanout.ops):
-                if op not in fanout.kinds:
+            for column, op in enumerate(node_ops.ops):
+                if op not in node_ops.kinds:
                     continue
-                kind = fanout.kinds[op]
+                kind = node_ops.kinds[op]
                 for position, edge in enumerate(edges):
                     assert isinstance(edge, Edge)
                     for stacked, one in zip(_tensors(kind), _tensors(edge.ops[column]), strict=True):

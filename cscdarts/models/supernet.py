@@ -6,16 +6,17 @@ of `Space.edges`; with edge normalisation also `betas[kind]` of shape (edges,).
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cscdarts.kernels.batch_norm import BatchNorm
 from cscdarts.kernels.mixing_weights import EdgeWeights
-from cscdarts.models.activation_checkpointing import Level, recomputed
-from cscdarts.models.channel_split import Split, join
+from cscdarts.models.activation_checkpointing import Level, checkpointed
+from cscdarts.models.channel_split import Split, concat_and_shuffle
 from cscdarts.models.identity import CellIdentity
-from cscdarts.models.mixed_ops import FanOut
+from cscdarts.models.mixed_ops import MixedOps
 from cscdarts.models.operations import FactorizedReduce, ReLUConvBN, ResidualReduction
 from cscdarts.settings.config import SupernetConfig
 from cscdarts.spaces.space import SPACES
@@ -49,7 +50,7 @@ class SearchCell(nn.Module):
         space = SPACES[config.space]
         assert config.ops is not None
         self.space, self.config, self.identity = space, config, identity
-        self.recompute_nodes = False
+        self.checkpoint_nodes = False
         self.outputs = channels * (space.nodes if space.inputs == 2 else 1)
         self.preprocess = nn.ModuleList()
         if space.inputs == 2:
@@ -59,14 +60,16 @@ class SearchCell(nn.Module):
                 else ReLUConvBN(inputs[0], channels, 1, 1, affine=False)
             )
             self.preprocess.append(ReLUConvBN(inputs[1], channels, 1, 1, affine=False))
-        self.splits, self.fanouts, self.edge_identities = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        self.splits, self.mixed_ops, self.edge_identities = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for source, rows in enumerate(space.outgoing):
             stride = 2 if reduction and source < space.inputs else 1
             split = Split(config, channels, stride)
             self.splits.append(split)
-            self.fanouts.append(FanOut(config.ops, len(rows), split.operated, stride, pool_norm=space.name == "darts"))
+            self.mixed_ops.append(
+                MixedOps(config.ops, len(rows), split.operated, stride, pool_norm=space.name == "darts")
+            )
             if identity == "edge" and stride == 2:
-                self.edge_identities.append(FanOut(("skip_connect",), len(rows), channels, stride))
+                self.edge_identities.append(MixedOps(("skip_connect",), len(rows), channels, stride))
             else:
                 self.edge_identities.append(nn.Identity())
         self.cell_identity = (
@@ -75,7 +78,7 @@ class SearchCell(nn.Module):
             else None
         )
 
-    def weigh(self, mixing: Tensor, factors: Tensor | None) -> list[EdgeWeights]:
+    def mixing_weights(self, mixing: Tensor, factors: Tensor | None) -> list[EdgeWeights]:
         """Mixing weights node by node, as this cell and all others of its kind take them.
 
         Args:
@@ -84,8 +87,8 @@ class SearchCell(nn.Module):
         if factors is not None:
             mixing = mixing * factors[:, None]
         return [
-            fanout.weigh(mixing[rows], None if factors is None else factors[rows])  # type: ignore[operator]
-            for fanout, rows in zip(self.fanouts, self.space.outgoing, strict=True)
+            node_ops.mixing_weights(mixing[rows], None if factors is None else factors[rows])  # type: ignore[operator]
+            for node_ops, rows in zip(self.mixed_ops, self.space.outgoing, strict=True)
         ]
 
     def forward(self, previous: tuple[Tensor, ...], mixing: list[EdgeWeights], scale: float) -> Tensor:
@@ -93,7 +96,7 @@ class SearchCell(nn.Module):
 
         Args:
             previous: outputs of the two cells before (`darts`) or of the one before (`nasbench201`).
-            mixing: each node's mixing weights, from `weigh`.
+            mixing: each node's mixing weights, from `mixing_weights`.
             scale: the identity's scale; 0 is the same as no identity.
 
         Returns:
@@ -105,12 +108,12 @@ class SearchCell(nn.Module):
             states = [layer(s) for layer, s in zip(self.preprocess, previous, strict=True)]
         sums = _NodeSums(config)
         for source, weights in enumerate(mixing):
-            fanout = self.fanouts[source]
+            node_ops = self.mixed_ops[source]
             if source >= space.inputs:
                 states.append(sums.take())
             x = states[source]
             operated, bypass = self.splits[source](x)
-            mixed = recomputed(fanout, operated, weights) if self.recompute_nodes else fanout(operated, weights)
+            mixed = checkpointed(node_ops, operated, weights) if self.checkpoint_nodes else node_ops(operated, weights)
             sums.add_mixed(mixed, bypass, weights.factors)
             if self.identity == "edge" and scale != 0:
                 self._add_edge_identity(sums, source, x, scale, weights.factors)
@@ -122,13 +125,19 @@ class SearchCell(nn.Module):
                 output = output + (carried if scale == 1 else scale * carried)
         return output
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        # Runs stored by 0.1.0 call the mixed operations `fanouts`.
+        for key in [key for key in state_dict if key.startswith(f"{prefix}fanouts.")]:
+            state_dict[f"{prefix}mixed_ops.{key.removeprefix(f'{prefix}fanouts.')}"] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
     def _add_edge_identity(
         self, sums: "_NodeSums", source: int, x: Tensor, scale: float, factors: Tensor | None
     ) -> None:
         layer = self.edge_identities[source]
-        if isinstance(layer, FanOut):
+        if isinstance(layer, MixedOps):
             weights = x.new_full((layer.edges,), scale) if factors is None else scale * factors
-            sums.whole.add_each(layer(x, layer.weigh(weights[:, None])))
+            sums.whole.add_each(layer(x, layer.mixing_weights(weights[:, None])))
         else:
             sums.whole.add(x if scale == 1 else scale * x, factors)
 
@@ -185,7 +194,7 @@ class _NodeSums:
         """The value (n, c, h, w) of the first of the pending nodes."""
         whole, mixed, bypass = (pending.take() for pending in (self.whole, self.mixed, self.bypass))
         if mixed is not None:
-            joined = join(mixed, bypass, self.config.split_ratio, self.config.shuffle)
+            joined = concat_and_shuffle(mixed, bypass, self.config.split_ratio, self.config.shuffle)
             whole = joined if whole is None else whole + joined
         assert whole is not None
         return whole
@@ -220,7 +229,7 @@ class Supernet(nn.Module):
         assert config.ops is not None
         self.config, self.space = config, space
         self.identity_scale = config.identity_scale
-        self.recompute_cells = False
+        self.checkpoint_cells = False
         c = config.channels
         self.cells = nn.ModuleList()
         self.stem0: nn.Module | None = None
@@ -260,12 +269,12 @@ class Supernet(nn.Module):
             before, previous, halved = previous, cell.outputs, reduction
         return previous
 
-    def recompute(self, level: Level) -> None:
+    def checkpoint_activations(self, level: Level) -> None:
         """Choose what is computed again in the backward pass instead of being kept."""
-        self.recompute_cells = level == "cell"
+        self.checkpoint_cells = level == "cell"
         for cell in self.cells:
             if isinstance(cell, SearchCell):
-                cell.recompute_nodes = level == "node"
+                cell.checkpoint_nodes = level == "node"
 
     def architecture(self) -> list[nn.Parameter]:
         """The architecture parameters: alphas, then betas."""
@@ -321,9 +330,9 @@ class Supernet(nn.Module):
             # Once for all cells of a kind, and outside of what is computed again.
             kind = "cell" if one else "reduce" if cell.splits[0].stride == 2 else "normal"
             if kind not in weights:
-                weights[kind] = cell.weigh(*mixing[kind])
+                weights[kind] = cell.mixing_weights(*mixing[kind])
             arguments = ((second,) if one else (first, second), weights[kind], self.identity_scale)
-            output = recomputed(cell, *arguments) if self.recompute_cells else cell(*arguments)
+            output = checkpointed(cell, *arguments) if self.checkpoint_cells else cell(*arguments)
             first, second = second, output
         out: Tensor = self.classifier(self.head(second).mean((2, 3)))
         return out

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from cscdarts.data.source import Batch
 from cscdarts.kernels.batch_norm import batch_norms, flag_set
-from cscdarts.models.mixed_ops import FanOut
+from cscdarts.models.mixed_ops import MixedOps
 from cscdarts.models.supernet import Supernet
 from cscdarts.settings.config import SearchConfig
 
@@ -60,7 +60,7 @@ def restored(parameters: Sequence[nn.Parameter]) -> Iterator[list[Tensor]]:
 @contextmanager
 def plain_autograd(supernet: Supernet) -> Iterator[None]:
     """Run the mixed operations on plain autograd, which can be differentiated twice."""
-    with flag_set((layer for layer in supernet.modules() if isinstance(layer, FanOut)), "plain", True):
+    with flag_set((layer for layer in supernet.modules() if isinstance(layer, MixedOps)), "plain", True):
         yield
 
 

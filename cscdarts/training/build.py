@@ -20,5 +20,5 @@ def build_supernet(config: RunConfig, data: DataSet, device: torch.device) -> Su
             large_images=data.size >= 96,
             alpha_std=config.search.alpha_init_std,
         )
-    supernet.recompute(config.search.checkpointing)
+    supernet.checkpoint_activations(config.search.checkpointing)
     return supernet.to(device)

@@ -30,7 +30,7 @@ def sgd(parameters: Sequence[nn.Parameter], settings: SearchConfig | EvaluationC
     )
 
 
-def settle(config: RunConfig, threads: int | None = None) -> None:
+def configure_process(config: RunConfig, threads: int | None = None) -> None:
     """Set this process up for a run: its number of threads (`threads` where the configuration names none), its allocator."""
     keep_freed_memory()
     threads = config.runtime.threads or threads
@@ -38,7 +38,7 @@ def settle(config: RunConfig, threads: int | None = None) -> None:
         torch.set_num_threads(threads)
 
 
-class Running:
+class ResumableRun:
     """A stage under way.
 
     Attributes:

@@ -26,13 +26,16 @@ from cscdarts.settings.config import EvaluationConfig, RunConfig
 from cscdarts.spaces.genotype import Genotype, parse_genotype
 from cscdarts.training.distributed import average, place, share_statistics
 from cscdarts.training.gradients import autocast, full
-from cscdarts.training.resumable import Running, compiled, sgd
+from cscdarts.training.resumable import ResumableRun, compiled, sgd
 from cscdarts.training.schedules import drop_path, evaluation_lr
 
 
 def retrain(
-    config: RunConfig, folder: RunFolder, stop: Callable[[], bool], report: Callable[[str], None]
-) -> None:  # fmt: skip
+    config: RunConfig,
+    folder: RunFolder,
+    stop: Callable[[], bool] = lambda: False,
+    report: Callable[[str], None] = lambda line: None,
+) -> None:
     """Train the derived network, test it once, write `result.json`; nothing happens where that is there.
 
     Errors:
@@ -51,7 +54,7 @@ def retrain(
     run.finish()
 
 
-class RetrainRun(Running):
+class RetrainRun(ResumableRun):
     """A retraining under way."""
 
     stage = "retrain"

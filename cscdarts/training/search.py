@@ -29,7 +29,7 @@ from cscdarts.training.distributed import average, join_world, place, share_stat
 from cscdarts.training.gradients import SupernetGradients, autocast, full
 from cscdarts.training.memory import PeakMemory, saved_bytes
 from cscdarts.training.one_shot import discrete_mixing, error_pct, sample_mixing
-from cscdarts.training.resumable import Running, compiled, sgd
+from cscdarts.training.resumable import ResumableRun, compiled, sgd
 from cscdarts.training.schedules import cosine_lr, identity_scale
 
 #: How many steps on CUDA go between two looks at the losses: a look waits for the device.
@@ -37,8 +37,11 @@ _LOOK_EVERY = 50
 
 
 def search(
-    config: RunConfig, folder: RunFolder, stop: Callable[[], bool], report: Callable[[str], None]
-) -> None:  # fmt: skip
+    config: RunConfig,
+    folder: RunFolder,
+    stop: Callable[[], bool] = lambda: False,
+    report: Callable[[str], None] = lambda line: None,
+) -> None:
     """Run or resume the search and write `search.json`; nothing happens where that is there.
 
     Args:
@@ -72,7 +75,7 @@ class _Sums:
     recent: list[tuple[int, Tensor]] = field(default_factory=list)  # losses not yet looked at
 
 
-class SearchRun(Running):
+class SearchRun(ResumableRun):
     """A search under way: all that moves, and the steps that move it."""
 
     stage = "search"

@@ -130,7 +130,7 @@ def test_what_the_store_holds(tmp_path: Path, uri: str) -> None:
         "host": os.uname().nodename,
     }  # fmt: skip
     assert {key: tags[f"cscdarts.{key}"] for key in expected} == expected
-    assert tags["cscdarts.spaces.genotype"].startswith("|")
+    assert tags["cscdarts.genotype"].startswith("|")
     assert params["supernet.split_ratio"] == "1/2"
     assert params["search.order"] == "2"
     assert params["seed"] == "0"

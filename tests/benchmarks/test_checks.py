@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.checks import run as checks
 from benchmarks.checks.baselines import _mutate, random_search, regularised_evolution
 from benchmarks.checks.run import check, check_run, describe_run
-from benchmarks.checks import run as checks
 from benchmarks.tabular.agreement import agreement_of, kendall_tau, spearman_rho, top_k_overlap_pct
 from benchmarks.tabular.index import write_index
 from benchmarks.tabular.space import POWERS, SIZE, index_of_code, official_archs, official_codes, read_cell

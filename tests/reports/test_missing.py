@@ -164,7 +164,7 @@ def test_memory_and_time_of_two_machines_are_neither_averaged_nor_compared(
     assert "Several machines" in _titles(report)
 
 
-@pytest.mark.parametrize("key", ["cscdarts.data.source", "cscdarts.scale"])
+@pytest.mark.parametrize("key", ["cscdarts.data", "cscdarts.scale"])
 def test_other_data_or_scale_is_another_study(store: SyntheticStore, tmp_path: Path, key: str) -> None:
     _two_settings(store, {}, {key: "other"})
     assert len(_report(store, tmp_path).studies) == 2

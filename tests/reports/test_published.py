@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.published.rows import find_published, primary_rows, published_rows
 from benchmarks.published import rows as published
+from benchmarks.published.rows import find_published, primary_rows, published_rows
 from cscdarts.errors import UserError
 
 

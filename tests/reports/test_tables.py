@@ -83,14 +83,14 @@ def _paper(method: str, seed: int, recipe: str = "cifar10") -> RunConfig:
 
 
 def _paper_runs(made: SyntheticStore) -> None:
-    true = {"cscdarts.data.source": "CIFAR-10"}
+    true = {"cscdarts.data": "CIFAR-10"}
     for seed, error in enumerate((2.7, 2.9)):
         values = {"test_error_pct": error, "search_time_s": 43_200.0, "peak_memory_mib": 6000.0, **COSTS}
         made.add(_paper("csc", seed), values, grid="cifar10", tags=true, name=f"1{seed:015d}")
     made.add(
         _paper("darts1", 0), {"test_error_pct": 3.9}, grid="cifar10", methods=("darts1",), tags=true, name="2" * 16
     )
-    copy = {"cscdarts.data.source": "CIFAR-10 (JPEG copy)"}
+    copy = {"cscdarts.data": "CIFAR-10 (JPEG copy)"}
     made.add(
         _paper("pcdarts", 0), {"test_error_pct": 2.6}, grid="cifar10", methods=("pcdarts",), tags=copy, name="3" * 16
     )
@@ -99,7 +99,7 @@ def _paper_runs(made: SyntheticStore) -> None:
 
 
 def _benchmark_runs(made: SyntheticStore) -> None:
-    true = {"cscdarts.data.source": "CIFAR-10"}
+    true = {"cscdarts.data": "CIFAR-10"}
     for seed in range(2):
         made.add(
             _paper("darts1", seed, "nasbench201"),

@@ -100,8 +100,8 @@ class SyntheticStore:
             "cscdarts.dirty": "false",
             "cscdarts.hardware": "Example CPU, 2 cores",
             "cscdarts.host": "node1",
-            "cscdarts.data.source": "digits",
-            "cscdarts.spaces.genotype": genotype if status == "done" else "",
+            "cscdarts.data": "digits",
+            "cscdarts.genotype": genotype if status == "done" else "",
             "cscdarts.torch": "2.9.0",
             **(tags or {}),
         }

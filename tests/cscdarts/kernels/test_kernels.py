@@ -9,14 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cscdarts.kernels import channels_last as rows
-from cscdarts.kernels import depthwise, pointwise, pooling
+from cscdarts.kernels import channels_last, depthwise, pointwise, pooling
 from cscdarts.kernels.batch_norm import BatchNorm, frozen_statistics
-from cscdarts.models.mixed_ops import FanOut
+from cscdarts.models.mixed_ops import MixedOps
 from cscdarts.spaces.space import DARTS, NASBENCH201, Space
 
 
-def channels_last(*shape: int, seed: int = 0) -> Tensor:
+def map_of(*shape: int, seed: int = 0) -> Tensor:
     x = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return x.contiguous(memory_format=torch.channels_last)
 
@@ -24,7 +23,7 @@ def channels_last(*shape: int, seed: int = 0) -> Tensor:
 @pytest.fixture(params=[1, 2])
 def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """One thread, or two that share what they would share of large maps only."""
-    monkeypatch.setattr(rows, "_MANY", 0)
+    monkeypatch.setattr(channels_last, "_MANY", 0)
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
     yield
@@ -38,16 +37,16 @@ def test_depthwise_gradients(kernel: int, stride: int, dilation: int, height: in
     if stride == 2 and (height % 2 or width % 2):
         pytest.skip("the supernet halves even maps only")
     padding = dilation * (kernel // 2)
-    x = channels_last(3, 6, height, width).requires_grad_()
-    weight = channels_last(6, 1, kernel, kernel, seed=1).requires_grad_()
+    x = map_of(3, 6, height, width).requires_grad_()
+    weight = map_of(6, 1, kernel, kernel, seed=1).requires_grad_()
     y = F.conv2d(x, weight, None, stride, padding, dilation, 6)
     grad = torch.randn_like(y)
-    of_x, of_weight = torch.autograd.grad(y, (x, weight), grad)
+    grad_x, grad_weight = torch.autograd.grad(y, (x, weight), grad)
     with torch.no_grad():
         found_x = depthwise.input_gradient(grad, x.shape, weight, stride, padding, dilation)
         found_weight = depthwise.weight_gradient(grad, x, kernel, stride, padding, dilation)
-    assert torch.allclose(found_x, of_x, rtol=1e-10, atol=1e-10)
-    assert torch.allclose(found_weight, of_weight, rtol=1e-10, atol=1e-10)
+    assert torch.allclose(found_x, grad_x, rtol=1e-10, atol=1e-10)
+    assert torch.allclose(found_weight, grad_weight, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("kind", ["max", "avg"])
@@ -55,18 +54,18 @@ def test_depthwise_gradients(kernel: int, stride: int, dilation: int, height: in
 @pytest.mark.parametrize(("height", "width"), [(18, 18), (4, 17), (8, 8), (6, 3), (5, 5), (2, 2), (1, 1)])
 def test_pooling(kind: str, stride: int, height: int, width: int) -> None:
     """Images large and small, ties included: the gradient goes where torch's goes."""
-    x = channels_last(2, 4, height, width).mul(2).round().requires_grad_()
+    x = map_of(2, 4, height, width).mul(2).round().requires_grad_()
     if kind == "max":
         expected = F.max_pool2d(x, 3, stride, 1)
     else:
         expected = F.avg_pool2d(x, 3, stride, 1, count_include_pad=False)
     grad = torch.randn_like(expected)
-    (of_x,) = torch.autograd.grad(expected, x, grad)
+    (grad_x,) = torch.autograd.grad(expected, x, grad)
     with torch.no_grad():
         found, indices = pooling.pool(x, kind, stride)
         found_x = pooling.pool_gradient(grad, x, indices, kind, stride)
     assert torch.allclose(found, expected, rtol=1e-12, atol=1e-12)
-    assert torch.allclose(found_x, of_x, rtol=1e-12, atol=1e-12)
+    assert torch.allclose(found_x, grad_x, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.usefixtures("threads")
@@ -76,23 +75,23 @@ def test_pooling(kind: str, stride: int, height: int, width: int) -> None:
 def test_normalisation_gradient(channels: int, large: bool, weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """By one pass or by two, in rows of folded pixels or as the map lies."""
     if large:
-        monkeypatch.setattr(rows, "_LARGE", 0)
-    x = channels_last(4, channels, 8, 8).add(1).requires_grad_()
+        monkeypatch.setattr(channels_last, "_LARGE", 0)
+    x = map_of(4, channels, 8, 8).add(1).requires_grad_()
     weight = torch.rand(channels, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     weight = weight.requires_grad_() if weighted else torch.ones(channels, dtype=torch.float64, requires_grad=True)
     mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
     inv_std = (var + 1e-5).rsqrt()
     y = (x - mean[:, None, None]) * (inv_std * weight)[:, None, None]
-    grad = channels_last(4, channels, 8, 8, seed=1).add(0.5)
-    of_x, of_weight = torch.autograd.grad(y, (x, weight), grad)
+    grad = map_of(4, channels, 8, 8, seed=1).add(0.5)
+    grad_x, grad_weight = torch.autograd.grad(y, (x, weight), grad)
     with torch.no_grad():
-        found, dot = rows.normalisation_gradient(grad, x, mean, inv_std, weight if weighted else None)
+        found, dot = channels_last.normalisation_gradient(grad, x, mean, inv_std, weight if weighted else None)
         assert found is not None
-        assert torch.allclose(found, of_x, rtol=1e-10, atol=1e-10)
-        assert torch.allclose(dot, of_weight, rtol=1e-10, atol=1e-10)
-        found, dot = rows.normalisation_gradient(grad, x, mean, inv_std, None, wanted=False)
+        assert torch.allclose(found, grad_x, rtol=1e-10, atol=1e-10)
+        assert torch.allclose(dot, grad_weight, rtol=1e-10, atol=1e-10)
+        found, dot = channels_last.normalisation_gradient(grad, x, mean, inv_std, None, wanted=False)
     assert found is None
-    assert torch.allclose(dot, of_weight, rtol=1e-10, atol=1e-10)
+    assert torch.allclose(dot, grad_weight, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.usefixtures("threads")
@@ -100,10 +99,10 @@ def test_normalisation_gradient(channels: int, large: bool, weighted: bool, monk
 @pytest.mark.parametrize("channels", [4, 12, 16, 48])
 def test_statistics(channels: int, long: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In parts or whole, of few channels or many: those of torch's batch norm, running ones included."""
-    monkeypatch.setattr(rows, "_LONG", long)
-    x = channels_last(4, channels, 8, 6).add(1)
+    monkeypatch.setattr(channels_last, "_LONG", long)
+    x = map_of(4, channels, 8, 6).add(1)
     ours, theirs = BatchNorm(channels, affine=False).double(), nn.BatchNorm2d(channels, affine=False).double()
-    mean, inv_std = rows.statistics(x, ours)
+    mean, inv_std = channels_last.statistics(x, ours)
     expected = theirs(x)
     assert torch.allclose((x - mean[:, None, None]) * inv_std[:, None, None], expected, rtol=1e-10, atol=1e-10)
     assert theirs.running_mean is not None
@@ -114,7 +113,7 @@ def test_statistics(channels: int, long: int, monkeypatch: pytest.MonkeyPatch) -
 
 def test_batch_norm_with_an_expanded_weight() -> None:
     """torch on the CPU gives wrong values for a stride-0 weight on channels_last maps: ours makes it contiguous."""
-    x = channels_last(2, 8, 4, 4).float()
+    x = map_of(2, 8, 4, 4).float()
     layer = BatchNorm(8, affine=False)
     weight = torch.tensor(0.3)
     expected = F.batch_norm(x.contiguous(), None, None, training=True) * 0.3
@@ -124,12 +123,12 @@ def test_batch_norm_with_an_expanded_weight() -> None:
 @pytest.mark.parametrize("edges", [1, 3])
 def test_statistics_of_a_product_without_its_map(edges: int) -> None:
     """Those of the map itself, in single precision to 1e-6, with the running ones; in evaluation the running ones."""
-    a = channels_last(8, 16, 16, 8).relu()
+    a = map_of(8, 16, 16, 8).relu()
     filters = torch.randn(16 * edges, 16, dtype=torch.float64)
     ours, theirs = BatchNorm(16 * edges, affine=False), BatchNorm(16 * edges, affine=False).double()
     mean, inv_std, *_ = pointwise.statistics(a.float(), filters.float(), ours)
     p = F.conv2d(a, filters[:, :, None, None])
-    expected_mean, expected = rows.statistics(p.contiguous(memory_format=torch.channels_last), theirs)
+    expected_mean, expected = channels_last.statistics(p.contiguous(memory_format=torch.channels_last), theirs)
     assert torch.allclose(inv_std.double(), expected, rtol=1e-6, atol=0)
     assert torch.allclose(mean * inv_std, (expected_mean * expected).float(), rtol=0, atol=1e-6)
     assert torch.allclose(ours.running_mean.double(), theirs.running_mean, atol=1e-6)
@@ -148,9 +147,9 @@ def test_a_product_of_constant_maps() -> None:
     assert torch.allclose(inv_std, torch.full((32,), 1e-5).rsqrt(), rtol=0.1)
 
 
-def fan_out(space: Space, edges: int, channels: int, stride: int) -> FanOut:
+def fan_out(space: Space, edges: int, channels: int, stride: int) -> MixedOps:
     torch.manual_seed(1)
-    return FanOut(space.ops, edges, channels, stride, pool_norm=space is DARTS).double()
+    return MixedOps(space.ops, edges, channels, stride, pool_norm=space is DARTS).double()
 
 
 def all_close(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
@@ -180,7 +179,7 @@ def test_fused_equals_plain(space: Space, edges: int, channels: int, stride: int
     fused = fan_out(space, edges, channels, stride)
     plain = copy.deepcopy(fused)
     plain.plain = True
-    x = channels_last(4, channels, size, size).requires_grad_()
+    x = map_of(4, channels, size, size).requires_grad_()
     weights = torch.randn(edges, len(space.ops), dtype=torch.float64).softmax(1).requires_grad_()
     found = []
     for layer in (plain, fused):
@@ -190,51 +189,55 @@ def test_fused_equals_plain(space: Space, edges: int, channels: int, stride: int
         }  # fmt: skip
         for tensor in (x, weights, *own):
             tensor.requires_grad_(any(tensor is w for w in wanted[needed]))
-        y = torch.cat(layer(x, layer.weigh(weights)), dim=1)
+        y = torch.cat(layer(x, layer.mixing_weights(weights)), dim=1)
         grad = torch.ones_like(y).cumsum(1) / y.shape[1] - 0.3
         found.append([y, *torch.autograd.grad(y * y, wanted[needed], grad), *layer.buffers()])
     assert all_close(*found)
 
 
 @pytest.mark.parametrize(("space", "edges", "channels", "stride", "size"), CASES)
-@pytest.mark.parametrize("chosen", ["all", "one an edge", "none"])
+@pytest.mark.parametrize("per_op", ["all", "one an edge", "none"])
 def test_fused_equals_plain_in_evaluation(
-    space: Space, edges: int, channels: int, stride: int, size: int, chosen: str
+    space: Space, edges: int, channels: int, stride: int, size: int, per_op: str
 ) -> None:
     """With the running statistics, and for cells of which most operations weigh nothing; nothing moves."""
     fused = fan_out(space, edges, channels, stride)
-    x = channels_last(4, channels, size, size)
+    x = map_of(4, channels, size, size)
     weights = torch.randn(edges, len(space.ops), dtype=torch.float64).softmax(1)
-    fused(x, fused.weigh(weights))  # running statistics of its own
+    fused(x, fused.mixing_weights(weights))  # running statistics of its own
     fused.eval()
     plain = copy.deepcopy(fused)
     plain.plain = True
-    if chosen == "one an edge":
+    if per_op == "one an edge":
         weights = F.one_hot(torch.arange(edges) % 2 + 2, len(space.ops)).double()
-    elif chosen == "none":
+    elif per_op == "none":
         weights = F.one_hot(torch.full((edges,), space.ops.index("none")), len(space.ops)).double()
     before = {name: value.clone() for name, value in fused.state_dict().items()}
     with torch.no_grad():
-        assert all_close(fused(x, fused.weigh(weights)), plain(x, plain.weigh(weights)))
+        assert all_close(fused(x, fused.mixing_weights(weights)), plain(x, plain.mixing_weights(weights)))
     assert all(torch.equal(value, before[name]) for name, value in fused.state_dict().items())
-    assert all_close(fused(x, fused.weigh(weights)), plain(x, plain.weigh(weights))), "with gradients as well"
+    assert all_close(fused(x, fused.mixing_weights(weights)), plain(x, plain.mixing_weights(weights))), (
+        "with gradients as well"
+    )
     fused.train(), plain.train()
     with torch.no_grad(), frozen_statistics(fused), frozen_statistics(plain):
-        assert all_close(fused(x, fused.weigh(weights)), plain(x, plain.weigh(weights))), "with the batch's statistics"
+        assert all_close(fused(x, fused.mixing_weights(weights)), plain(x, plain.mixing_weights(weights))), (
+            "with the batch's statistics"
+        )
     assert all(torch.equal(value, before[name]) for name, value in fused.state_dict().items())
     with torch.no_grad():
-        fused(x, fused.weigh(weights)), plain(x, plain.weigh(weights))
+        fused(x, fused.mixing_weights(weights)), plain(x, plain.mixing_weights(weights))
     for name, value in plain.state_dict().items():
         assert torch.allclose(fused.state_dict()[name], value), f"{name}: moves whatever its operation weighs"
 
 
 def test_the_fused_function_is_differentiated_once() -> None:
     layer = fan_out(DARTS, 2, 4, 1)
-    x = channels_last(2, 4, 4, 4)
+    x = map_of(2, 4, 4, 4)
     weights = torch.full((2, 8), 0.125, dtype=torch.float64, requires_grad=True)
     for plain in (False, True):
         layer.plain = plain
-        loss = torch.stack(layer(x, layer.weigh(weights))).square().sum()
+        loss = torch.stack(layer(x, layer.mixing_weights(weights))).square().sum()
         (first,) = torch.autograd.grad(loss, weights, create_graph=True)
         if plain:
             assert torch.autograd.grad(first.sum(), weights)[0].isfinite().all()
@@ -251,13 +254,14 @@ def test_the_architecture_step_computes_no_weight_gradient(monkeypatch: pytest.M
         raise AssertionError("a weight gradient was computed")
 
     monkeypatch.setattr(depthwise, "weight_gradient", refuse)
-    x = channels_last(2, 4, 4, 4).requires_grad_()
+    x = map_of(2, 4, 4, 4).requires_grad_()
     assert all(
-        g.isfinite().all() for g in torch.autograd.grad(torch.stack(layer(x, layer.weigh(weights))).sum(), (x, weights))
+        g.isfinite().all()
+        for g in torch.autograd.grad(torch.stack(layer(x, layer.mixing_weights(weights))).sum(), (x, weights))
     )
     layer.requires_grad_(True)
     with pytest.raises(AssertionError, match="a weight gradient"):
-        torch.autograd.grad(torch.stack(layer(x, layer.weigh(weights))).sum(), list(layer.parameters()))
+        torch.autograd.grad(torch.stack(layer(x, layer.mixing_weights(weights))).sum(), list(layer.parameters()))
 
 
 def test_frozen_statistics_stay() -> None:
@@ -266,14 +270,14 @@ def test_frozen_statistics_stay() -> None:
     before = [buffer.clone() for buffer in running]
     weights = torch.full((2, 8), 0.125, dtype=torch.float64)
     with frozen_statistics(layer):
-        layer[0](channels_last(2, 4, 4, 4), layer[0].weigh(weights))
+        layer[0](map_of(2, 4, 4, 4), layer[0].mixing_weights(weights))
     assert all(torch.equal(a, b) for a, b in zip(before, running, strict=True))
-    layer[0](channels_last(2, 4, 4, 4), layer[0].weigh(weights))
+    layer[0](map_of(2, 4, 4, 4), layer[0].mixing_weights(weights))
     assert not any(torch.equal(a, b) for a, b in zip(before, running, strict=True))
 
 
 def test_none_alone_gives_zeros() -> None:
-    layer = FanOut(("none",), 2, 4, 2)
-    found = layer(torch.randn(2, 4, 8, 8), layer.weigh(torch.ones(2, 1)))
+    layer = MixedOps(("none",), 2, 4, 2)
+    found = layer(torch.randn(2, 4, 8, 8), layer.mixing_weights(torch.ones(2, 1)))
     assert [y.shape for y in found] == [(2, 4, 4, 4)] * 2
     assert not any(y.any() for y in found)

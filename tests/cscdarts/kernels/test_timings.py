@@ -8,7 +8,7 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from cscdarts.kernels import depthwise
-from cscdarts.models.mixed_ops import FanOut
+from cscdarts.models.mixed_ops import MixedOps
 from cscdarts.spaces.space import SPACES
 
 #: (space, edges, channels, side of the map): ratio 1 and 1/4 at C=16, NAS-Bench-201.
@@ -26,13 +26,13 @@ def _off_unless_asked(benchmark: BenchmarkFixture, request: pytest.FixtureReques
 def test_fan_out(
     benchmark: BenchmarkFixture, space: str, edges: int, channels: int, size: int, step: str
 ) -> None:  # fmt: skip
-    layer = FanOut(SPACES[space].ops, edges, channels, 1, pool_norm=space == "darts")
+    layer = MixedOps(SPACES[space].ops, edges, channels, 1, pool_norm=space == "darts")
     layer.requires_grad_(step == "weight")
     batch = 16 if benchmark.enabled else 2
     x = torch.randn(batch, channels, size, size).contiguous(memory_format=torch.channels_last).requires_grad_()
     weights = torch.full((edges, len(layer.ops)), 1 / len(layer.ops), requires_grad=step == "alpha")
     wanted = [x, *layer.parameters()] if step == "weight" else [x, weights]
-    grads = benchmark(lambda: torch.autograd.grad(torch.stack(layer(x, layer.weigh(weights))).sum(), wanted))
+    grads = benchmark(lambda: torch.autograd.grad(torch.stack(layer(x, layer.mixing_weights(weights))).sum(), wanted))
     assert all(grad.isfinite().all() for grad in grads)
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from cscdarts.errors import UserError
 from cscdarts.models.cost import fit_channels, network_cost
-from cscdarts.models.drop_path import PathDropper
+from cscdarts.models.drop_path import DropPath
 from cscdarts.models.network import AuxiliaryHead, Edge, Network
 from cscdarts.settings.config import EvaluationConfig, RunConfig, SupernetConfig
 from cscdarts.settings.overrides import with_values
@@ -102,8 +102,8 @@ def test_auxiliary_head_takes_small_maps_too(size: int) -> None:
 
 def test_drop_path_keeps_or_drops_whole_images_and_scales() -> None:
     x = torch.ones(2000, 2, 2, 2)
-    assert PathDropper(0.0)(x) is x
-    y = PathDropper(0.25, torch.Generator().manual_seed(0))(x)
+    assert DropPath(0.0)(x) is x
+    y = DropPath(0.25, torch.Generator().manual_seed(0))(x)
     values = y.flatten(1)
     assert torch.equal(values.amin(1), values.amax(1))
     assert sorted(values.unique().tolist()) == [0.0, pytest.approx(1 / 0.75)]
@@ -112,14 +112,14 @@ def test_drop_path_keeps_or_drops_whole_images_and_scales() -> None:
 
 def test_drop_path_of_several_processes_is_that_of_one() -> None:
     x = torch.ones(8, 1, 1, 1)
-    whole = PathDropper(0.5, torch.Generator().manual_seed(1))(x)
-    shares = [PathDropper(0.5, torch.Generator().manual_seed(1), rank, 2)(x[rank::2]) for rank in (0, 1)]
+    whole = DropPath(0.5, torch.Generator().manual_seed(1))(x)
+    shares = [DropPath(0.5, torch.Generator().manual_seed(1), rank, 2)(x[rank::2]) for rank in (0, 1)]
     for rank, share in enumerate(shares):
         assert torch.equal(share, whole[rank::2])
 
 
 def test_drop_path_spares_identities() -> None:
-    dropper = PathDropper(0.999, torch.Generator().manual_seed(0))
+    dropper = DropPath(0.999, torch.Generator().manual_seed(0))
     x = torch.randn(4, 4, 4, 4)
     skip = Edge("skip_connect", 4, 1, None, 0.0, False, dropper)
     assert torch.equal(skip(x), x)

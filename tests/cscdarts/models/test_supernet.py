@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from cscdarts.data.randomness import numpy_generator
 from cscdarts.kernels.batch_norm import BatchNorm, frozen_statistics
-from cscdarts.models.channel_split import join, shuffle_channels, shuffle_groups, unshuffle_channels
+from cscdarts.models.channel_split import concat_and_shuffle, shuffle_channels, shuffle_groups, unshuffle_channels
 from cscdarts.models.cost import supernet_cost
-from cscdarts.models.reference import OracleSupernet, copy_weights
+from cscdarts.models.reference import ReferenceSupernet, copy_weights
 from cscdarts.models.supernet import Supernet
 from cscdarts.settings.config import RunConfig, SupernetConfig
 from cscdarts.settings.methods import apply_preset
@@ -56,7 +56,7 @@ def test_equals_the_edge_by_edge_supernet(space: str, ratio: str, edge_norm: boo
     """
     config = settings(space, split_ratio=ratio, edge_norm=edge_norm)
     torch.manual_seed(0)
-    oracle, ours = OracleSupernet(config, classes=5), supernet(config)
+    oracle, ours = ReferenceSupernet(config, classes=5), supernet(config)
     with torch.no_grad():
         for parameter in oracle.architecture():
             parameter.normal_()
@@ -154,9 +154,9 @@ def test_shuffle_groups_divide_the_channels() -> None:
     assert shuffle_groups(16, Fraction(3, 4)) == 4
 
 
-def test_join_without_bypass_is_the_identity() -> None:
+def test_concat_without_bypass_is_the_identity() -> None:
     x = images()
-    assert join(x, None, Fraction(1, 2), shuffle=True) is x
+    assert concat_and_shuffle(x, None, Fraction(1, 2), shuffle=True) is x
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -262,7 +262,7 @@ def test_memory_access_falls_with_the_ratio() -> None:
 def test_recomputation_changes_memory_and_nothing_else(space: str, level: str, ratio: str) -> None:
     kept = supernet(settings(space, split_ratio=ratio, identity="cell"))
     again = copy.deepcopy(kept)
-    again.recompute(level)  # type: ignore[arg-type]
+    again.checkpoint_activations(level)  # type: ignore[arg-type]
     for model in (kept, again):
         loss_of(model).backward()
     for (name, one), other in zip(kept.named_parameters(), again.parameters(), strict=True):
@@ -277,7 +277,7 @@ def test_recomputation_changes_memory_and_nothing_else(space: str, level: str, r
 
 def test_recomputation_can_be_differentiated_twice() -> None:
     model = supernet(settings("nasbench201"))
-    model.recompute("cell")
+    model.checkpoint_activations("cell")
     with plain_autograd(model):
         (first,) = torch.autograd.grad(loss_of(model), [model.alphas["cell"]], create_graph=True)
         (second,) = torch.autograd.grad((first * first).sum(), [model.alphas["cell"]])
