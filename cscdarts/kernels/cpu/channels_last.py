@@ -175,6 +175,6 @@ def normalisation_gradient(
     of_grad = inv_std if weight is None else inv_std * weight
     share = of_grad * (-c / x.numel())
     of_value = share * inv_std * dot
-    out = affine(x, of_value, share * total - mean * of_value, scratch(x))
+    out = affine(x, of_value, share * total - mean * of_value)
     add_scaled_(out, grad, of_grad)
     return out, dot
