@@ -125,21 +125,21 @@ class PointwiseConv:
         products = _across_pixels(g, pixels).addr_(sums, saved.centre, alpha=-1)
         dot = (filters * products).sum(1).mul_(saved.inv_std)
         scale = saved.inv_std * mixing
-        reach = saved.inv_std * dot
+        inv_std_dot = saved.inv_std * dot
         grad_point: Tensor | None = None
         if need_filters:
-            grad_point = (products - saved.spread * reach[:, None]).mul_(scale[:, None]).view_as(saved.point)
+            grad_point = (products - saved.spread * inv_std_dot[:, None]).mul_(scale[:, None]).view_as(saved.point)
         if not needs.input:
             return Grads(total, [None, grad_point], dot)
-        share = -1 / len(pixels)
+        per_pixel = -1 / len(pixels)
         scaled = filters * scale[:, None]
-        back = torch.mm((scaled * (reach * share)[:, None]).t(), filters)
-        shift = torch.mv(scaled.t(), sums).mul_(share).sub_(torch.mv(back, saved.centre))
+        projection = torch.mm((scaled * (inv_std_dot * per_pixel)[:, None]).t(), filters)
+        shift = torch.mv(scaled.t(), sums).mul_(per_pixel).sub_(torch.mv(projection, saved.centre))
         if total is None:
-            grad_a = torch.addmm(shift, pixels, back)
+            grad_a = torch.addmm(shift, pixels, projection)
         else:
             channels_last.add_(total, shift)
-            grad_a = channels_last.matrix(total, 1).addmm_(pixels, back)
+            grad_a = channels_last.matrix(total, 1).addmm_(pixels, projection)
         return Grads(channels_last.as_map(grad_a.addmm_(g, scaled), a), [None, grad_point], dot)
 
 

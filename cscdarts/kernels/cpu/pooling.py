@@ -38,9 +38,15 @@ def pool(x: Tensor, kind: str | None, stride: int) -> tuple[Tensor, Tensor | Non
 
 
 def pool_gradient(grad: Tensor, x: Tensor, indices: Tensor | None, kind: str | None, stride: int) -> Tensor:
-    """Gradient of x through `pool`; grad: (n, c, h/stride, w/stride), is overwritten, x: (n, c, h, w) -> (n, c, h, w)."""
+    """Gradient (n, c, h, w) of x through `pool`, for the identity `grad` itself.
+
+    Args:
+        grad: (n, c, h/stride, w/stride), is overwritten.
+        x: (n, c, h, w), for its shape and layout.
+        indices: those that `pool` gave.
+    """
     if kind is None:
-        return grad.clone()
+        return grad
     size = [3, 3], [stride, stride], [1, 1]
     if kind == "max":
         assert indices is not None

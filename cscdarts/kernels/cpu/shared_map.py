@@ -127,5 +127,5 @@ class SharedMapKernel:
             through, _ = channels_last.normalisation_gradient(grad_map, saved.map, saved.mean, saved.inv_std, None)
             assert through is not None
             grad_map = through
-        grad_x = grad_map if kind is None else pool_gradient(grad_map, x, saved.indices, kind, self.operation.stride)
+        grad_x = pool_gradient(grad_map, x, saved.indices, kind, self.operation.stride)
         return grad_x if total is None else total.add_(grad_x)

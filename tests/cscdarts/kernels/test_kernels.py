@@ -89,6 +89,8 @@ def test_normalisation_gradient(channels: int, large: bool, weighted: bool, monk
         assert found is not None
         assert torch.allclose(found, grad_x, rtol=1e-10, atol=1e-10)
         assert torch.allclose(dot, grad_weight, rtol=1e-10, atol=1e-10)
+        channels_last.normalisation_gradient(-grad, x, mean, inv_std, None)
+        assert torch.allclose(found, grad_x, rtol=1e-10, atol=1e-10), "the next call leaves it alone"
         found, dot = channels_last.normalisation_gradient(grad, x, mean, inv_std, None, wanted=False)
     assert found is None
     assert torch.allclose(dot, grad_weight, rtol=1e-10, atol=1e-10)
