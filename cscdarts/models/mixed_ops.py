@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cscdarts.kernels.batch_norm import BatchNorm
-from cscdarts.kernels.conv_bn import ConvBN, convolve
-from cscdarts.kernels.mixed_op import Operation, mix
+from cscdarts.kernels.candidates import ConvBN, Operation, SharedMap, convolve
+from cscdarts.kernels.mixed_op import may_fuse, mix
 from cscdarts.kernels.mixing_weights import EdgeWeights
-from cscdarts.kernels.pooling import SharedMap
 
 
 def conv_parameter(edges: int, outputs: int, inputs: int, kernel: int) -> nn.Parameter:
@@ -94,13 +93,9 @@ class MixedOps(nn.Module):
             kind.stages() if isinstance(kind, Convolutions) else SharedMap(pool, kind, self.stride)
             for pool, kind in self._plan
         ]
-        if not self._may_fuse(x):
-            return self._plain(x, operations, weights.per_op)
-        if not torch.is_grad_enabled() and not (self.training and any(norm.track for norm in self._norms)):
-            # A discrete cell weighs most operations by 0, and nothing is to be learned from these here.
-            used = [place for place, row in enumerate(weights.as_floats) if any(row)] or [0]
-            operations, weights = [operations[place] for place in used], weights.only(used)
-        return mix(x, operations, weights)
+        if not self.plain and may_fuse(x, self.training, self._norms):
+            return mix(x, operations, weights)
+        return self._plain(x, operations, weights.per_op)
 
     def _kind(self, op: str) -> "Convolutions | BatchNorm | None":
         kind = self.kinds[op] if op in self.kinds else None  # noqa: SIM401 (a ModuleDict has no get)
@@ -114,21 +109,8 @@ class MixedOps(nn.Module):
             return 0 if kind.padding else 1
         return 3 if kind is None else 2 if isinstance(kind, BatchNorm) else 0
 
-    def _may_fuse(self, x: Tensor) -> bool:
-        """The fused function takes the batch's own statistics or, where nothing is differentiated, the running ones.
-
-        One precision, one process, one differentiation.
-        """
-        return (
-            (self.training or not torch.is_grad_enabled())
-            and not self.plain
-            and x.device.type == "cpu"
-            and not torch.is_autocast_enabled("cpu")
-            and not any(norm.sync for norm in self._norms)
-        )
-
     def _plain(self, x: Tensor, operations: Sequence[Operation], weights: Tensor) -> tuple[Tensor, ...]:
-        """The same by plain autograd."""
+        """sum_o w_o * o(x) of every edge by plain autograd; weights: (k, e), a row per operation."""
         active = F.relu(x)
         total: Tensor | None = None
         for operation, weight in zip(operations, weights.unbind(0), strict=True):
