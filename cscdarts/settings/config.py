@@ -7,6 +7,7 @@ stated default; `cscdarts.settings.open_choices` holds the evidence for each.
 
 import hashlib
 import json
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Any, Literal, Self
 
@@ -46,10 +47,33 @@ def split_channels(channels: int, ratio: Fraction) -> int:
     return channels if ratio == 1 else max(2, 2 * int(ratio * channels / 2))
 
 
+@dataclass(frozen=True)
+class Neutral:
+    """Marks a field that was added after results were stored: at this value a run is what it was before the field came.
+
+    `square: Annotated[Literal["squeeze", "crop"], Neutral("squeeze")] = "squeeze"`. The canonical JSON leaves the field out
+    while it has this value, so that stored hashes stay; any other value is hashed. Changing the default later still
+    changes the hash of what takes the default, for the neutral value stays as it is.
+    """
+
+    value: object
+
+
 class Frozen(BaseModel):
     """Base of all configuration: immutable, and unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, ser_json_inf_nan="strings")
+
+
+def _without_neutral(model: BaseModel, values: dict[str, Any]) -> dict[str, Any]:
+    """The dumped values of a model, at any depth without the fields that have the value their `Neutral` names."""
+    kept = {}
+    for name, dumped in values.items():
+        value = getattr(model, name)
+        neutral = next((m for m in type(model).model_fields[name].metadata if isinstance(m, Neutral)), None)
+        if neutral is None or type(value) is not type(neutral.value) or value != neutral.value:
+            kept[name] = _without_neutral(value, dumped) if isinstance(value, BaseModel) else dumped
+    return kept
 
 
 class DataConfig(Frozen):
@@ -265,8 +289,8 @@ class RunConfig(Frozen):
         return values
 
     def canonical(self) -> str:
-        """The one JSON text of everything that can change a number: sorted keys, no spaces."""
-        values = self.model_dump(mode="json", exclude={"runtime", "labels"})
+        """The one JSON text of everything that can change a number: sorted keys, no spaces, without fields at their neutral value."""
+        values = _without_neutral(self, self.model_dump(mode="json", exclude={"runtime", "labels"}))
         return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
     @property
