@@ -88,6 +88,9 @@ class DataConfig(Frozen):
     flip: bool | None = None
     crop_padding: int | None = Field(default=None, ge=0, le=64)
     split_seed: int = Field(default=0, ge=0)
+    #: How an oblong image becomes square, and what lies behind transparent pixels and beside padded images.
+    square: Annotated[Literal["squeeze", "crop", "pad"], Neutral("squeeze")] = "squeeze"
+    background: Annotated[Literal["white", "gray", "black"], Neutral("white")] = "white"
 
 
 class SupernetConfig(Frozen):
