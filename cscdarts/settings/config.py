@@ -304,3 +304,13 @@ class RunConfig(Frozen):
     def identity_in(self, phase: Literal["search", "eval"]) -> Literal["cell", "edge", "none"]:
         """The identity connection that is active in a phase (`identity` filtered by `identity_phases`)."""
         return self.supernet.identity if self.supernet.identity_phases in ("both", phase) else "none"
+
+
+def neutral_values(model: type[BaseModel] = RunConfig, prefix: str = "") -> dict[str, Any]:
+    """Dotted path -> neutral value, of all fields that have one: what a stored config without the field stands for."""
+    found: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found |= neutral_values(field.annotation, f"{prefix}{name}.")
+        found |= {f"{prefix}{name}": mark.value for mark in field.metadata if isinstance(mark, Neutral)}
+    return found

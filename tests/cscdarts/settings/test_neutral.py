@@ -6,7 +6,7 @@ from typing import Annotated
 
 import pytest
 
-from cscdarts.settings.config import Frozen, Neutral, Ratio, RunConfig
+from cscdarts.settings.config import Frozen, Neutral, Ratio, RunConfig, neutral_values
 from cscdarts.settings.methods import PRESETS, apply_preset
 from cscdarts.settings.protocols import PROTOCOLS, protocol
 
@@ -38,6 +38,13 @@ def test_a_later_field_is_left_out_at_its_neutral_value_only() -> None:
 
 def test_a_default_that_is_not_neutral_is_hashed() -> None:
     assert canonical() == {"old": 1, "number": 5}
+
+
+def test_neutral_values_by_path() -> None:
+    own = {
+        f"inner.{name}": value for name, value in {"word": "as before", "number": 0, "ratio": Fraction(1, 2)}.items()
+    }
+    assert neutral_values(WithLater) == {**neutral_values(), **own, "inner.optional": None, "inner.flag": False}
 
 
 def test_a_value_of_another_type_is_not_the_neutral_one() -> None:
