@@ -125,7 +125,7 @@ def pixel_sums(images: Tensor) -> tuple[Tensor, Tensor]:
     """
     first = torch.zeros(images.shape[1:], dtype=torch.int64)
     second = torch.zeros_like(first)
-    for part in images.split(4096):
+    for part in images.split(max(1, 2**24 // first.numel())):
         values = part.int()
         first += values.sum(0)
         second += (values * values).sum(0)

@@ -54,25 +54,27 @@ def gray_rgb(values: np.ndarray) -> np.ndarray:
 def write_png(path: Path, samples: np.ndarray, colour: int, bits: int = 16, transparent: bytes = b"") -> None:
     """A PNG of (h, w, channels) samples of 8 or 16 bits."""
 
+    h, w, _ = samples.shape
+    rows = b"".join(b"\0" + row.astype(">u2" if bits == 16 else "u1").tobytes() for row in samples)
+    _png_chunks(path, (w, h), bits, colour, transparent, rows)
+
+
+def png_bomb(path: Path, width: int, height: int) -> None:
+    """A PNG file of a few bytes that declares a size."""
+    _png_chunks(path, (width, height), 8, GRAY, b"", b"")
+
+
+def _png_chunks(path: Path, size: tuple[int, int], bits: int, colour: int, transparent: bytes, rows: bytes) -> None:
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    h, w, _ = samples.shape
-    rows = b"".join(b"\0" + row.astype(">u2" if bits == 16 else "u1").tobytes() for row in samples)
     path.write_bytes(
         b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, bits, colour, 0, 0, 0))
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", *size, bits, colour, 0, 0, 0))
         + (chunk(b"tRNS", transparent) if transparent else b"")
         + chunk(b"IDAT", zlib.compress(rows))
         + chunk(b"IEND", b"")
     )
-
-
-def png_header(path: Path, width: int, height: int) -> None:
-    """The first bytes of a PNG file that declares a size and holds next to nothing."""
-    header = struct.pack(">IIBBBBB", width, height, 8, GRAY, 0, 0, 0)
-    crc = struct.pack(">I", zlib.crc32(b"IHDR" + header))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + header + crc + b"\0" * 64)
 
 
 def write_tiff(path: Path, values: np.ndarray, tags: Tags | None = None, bits: int | None = None) -> None:

@@ -20,7 +20,7 @@ from tests.support.pictures import (
     RGB_ALPHA,
     gray_rgb,
     pattern,
-    png_header,
+    png_bomb,
     rgb_tree,
     save_rgb,
     tree,
@@ -322,9 +322,9 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "no image": (lambda p: p.write_bytes(b"not an image"), ".png", "no format that Pillow can decode"),
     "empty file": (lambda p: p.write_bytes(b""), ".jpg", "broken"),
     "cut off": (cut_off, ".png", "broken"),
-    "a bomb": (lambda p: png_header(p, 50_000, 50_000), ".png", "declares 2,500,000,000"),
-    "a smaller bomb": (lambda p: png_header(p, 10_000, 10_000), ".png", "at most 89,478,485 pixels.*declares 100,000,000"),
-    "a bomb without an ending": (lambda p: png_header(p, 50_000, 50_000), "", "declares 2,500,000,000"),
+    "a bomb": (lambda p: png_bomb(p, 50_000, 50_000), ".png", "declares 2,500,000,000"),
+    "a smaller bomb": (lambda p: png_bomb(p, 10_000, 10_000), ".png", "at most 89,478,485 pixels.*declares 100,000,000"),
+    "a bomb without an ending": (lambda p: png_bomb(p, 50_000, 50_000), "", "declares 2,500,000,000"),
 }  # fmt: skip
 
 
