@@ -118,15 +118,16 @@ def class_counts(name: str, labels: Sequence[int] | np.ndarray, classes: Sequenc
 
 
 def pixel_sums(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums over the images of each pixel and of its square, (c, h, w) int64: exact, so in no order but one.
+    """Sums over the images of each pixel and of its square, (c, h, w) int64: exact, so independent of their order.
 
     Args:
         images: (n, c, h, w) uint8.
     """
     first = torch.zeros(images.shape[1:], dtype=torch.int64)
     second = torch.zeros_like(first)
-    for part in images.split(max(1, 2**24 // first.numel())):
-        values = part.int()
+    step = max(1, 2**24 // first.numel())
+    for start in range(0, len(images), step):
+        values = images[start : start + step].int()
         first += values.sum(0)
         second += (values * values).sum(0)
     return first, second

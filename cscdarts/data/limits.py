@@ -99,10 +99,10 @@ def require_halves(counts: Sequence[int], classes: Sequence[str], config: DataCo
     for name, count in zip(classes, counts, strict=True):
         if count < 2:
             raise UserError(
-                "data.search_dataset",
-                name,
-                "classes of at least two training images",
-                f"This class has {count}, so one half of the search would lack it; add images or remove the class.",
+                "--data-root",
+                f"class {name} with {count} training image{'s' * (count != 1)}",
+                "at least two training images in each class",
+                "One half of the search would lack this class; add images or remove it.",
             )
     images = half_size(counts, config.search_fraction)
     if batch_size > images:

@@ -128,7 +128,7 @@ def test_a_search_whose_halves_would_lack_a_class_is_refused(dataset: str, tmp_p
     root = rgb_tree(tmp_path / "tree", train=8)
     for image in sorted((root / "train" / "bee").iterdir())[1:]:
         image.unlink()
-    words = "'bee'.*at least two training images.*has 1, so one half of the search would lack it"
+    words = "class bee with 1 training image'.*at least two.*One half of the search would lack this class"
     with pytest.raises(UserError, match=words):
         require_data(config(root, dataset))
     with pytest.raises(UserError, match=words):
