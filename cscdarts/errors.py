@@ -13,8 +13,12 @@ class UserError(Exception):
     """
 
     def __init__(self, field: str, value: object, allowed: str, fix: str, sentence: str | None = None) -> None:
-        self.field, self.value, self.allowed, self.fix = field, value, allowed, fix
+        self.field, self.value, self.allowed, self.fix, self.sentence = field, value, allowed, fix, sentence
         super().__init__(sentence or f"{field}: {value!r} is not possible; allowed: {allowed}. {fix}")
+
+    def __reduce__(self) -> tuple[type["UserError"], tuple[str, object, str, str, str | None]]:
+        """By all its arguments, so that it survives the way out of another process."""
+        return type(self), (self.field, self.value, self.allowed, self.fix, self.sentence)
 
 
 class Stopped(Exception):

@@ -16,7 +16,7 @@ from ablations.drive.show import following, label, status_table, tally
 from ablations.grid.estimate import estimate, measured, sentence
 from ablations.grid.load import DEFAULT_SCALE, SCALES, Grid, grid_names, load_grid, recorded_choice
 from ablations.run.state import RunState
-from cscdarts.data.folders import require_data
+from cscdarts.data.limits import require_data
 from cscdarts.errors import UserError
 from slurm.job import CLAIM
 from slurm.lock import Lock

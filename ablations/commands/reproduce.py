@@ -65,7 +65,7 @@ def reproduce(
     from ablations.drive.driver import Driver
     from ablations.drive.loop import Options, run_grid
     from ablations.grid.load import load_grid
-    from cscdarts.data.folders import require_data
+    from cscdarts.data.limits import require_data
     from reports.build import build_report
     from reports.read.store import tracking_uri
     from reports.terminal import print_ablation, print_table

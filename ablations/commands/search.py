@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from cscdarts.data.folders import require_data
+from cscdarts.data.limits import require_data
 from cscdarts.errors import UserError
 from cscdarts.records.run_folder import read_json
 

@@ -72,7 +72,8 @@ def news(grid: Grid, point: Point, path: Path, state: RunState, run_id: str, cur
         return None
     params: list[tuple[str, str]] = []
     if not cursor:  # a new run, or one whose mirror died before its first note: then all is written in any case
-        params = list(flatten(point.config.model_dump(mode="json", exclude={"runtime", "labels"})))
+        # As hashed: a field at its neutral value is absent, so runs from before it came stay in one setting with later ones.
+        params = list(flatten(json.loads(point.config.canonical())))
     metrics, read = _lines(folder.file("metrics.jsonl"), int(cursor.get("bytes", 0)))
     before = cursor.get("files", {})
     if files.get("result.json") != before.get("result.json"):
@@ -132,6 +133,7 @@ def _tags(grid: Grid, point: Point, folder: RunFolder, status: str, state: RunSt
         "cscdarts.hardware": hardware(environment) if environment else "",
         "cscdarts.host": str(environment.get("hostname") or ""),
         "cscdarts.data": str(result.get("data", {}).get("label") or point.config.data.dataset),
+        "cscdarts.contents": str(result.get("data", {}).get("contents") or ""),
         "cscdarts.genotype": str(genotype.get("text") or ""),
         "cscdarts.torch": str(environment.get("torch") or ""),
     }

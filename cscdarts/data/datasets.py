@@ -1,14 +1,18 @@
 """Whole data sets as uint8 tensors: digits (shipped with scikit-learn), torchvision's, and any class-per-folder tree."""
 
 import hashlib
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cscdarts.data.folders import folder_files, folder_split
+from cscdarts.data.contents import folder_notes, size_notes
+from cscdarts.data.folders import folder_split, image_tree
+from cscdarts.data.images import channels_first, decode, require_one_range, resized, squared
 from cscdarts.errors import UserError
 from cscdarts.settings.config import DataConfig
 
@@ -25,6 +29,8 @@ class Arrays:
         train_labels, test_labels: (n,) int64.
         classes: class names in label order.
         label: how the data set is named beside every number.
+        skipped: entries of a folder that were passed over, by what they are.
+        notes: what a run says of the files when it begins.
     """
 
     train_images: Tensor
@@ -33,6 +39,8 @@ class Arrays:
     test_labels: Tensor
     classes: tuple[str, ...]
     label: str
+    skipped: Counter[str] = field(default_factory=Counter)
+    notes: tuple[str, ...] = ()
 
     def sha256(self) -> str:
         """Hash of all pixels and labels: the fingerprint that stands in each record."""
@@ -61,14 +69,8 @@ def load_arrays(config: DataConfig, name: str, root: Path) -> Arrays:
         arrays = _torchvision(name, root)
     size = config.image_size
     if size is not None and arrays.train_images.shape[-1] != size:
-        arrays = Arrays(
-            _resize(arrays.train_images, size),
-            arrays.train_labels,
-            _resize(arrays.test_images, size),
-            arrays.test_labels,
-            arrays.classes,
-            arrays.label,
-        )
+        train, test = resized(arrays.train_images, size), resized(arrays.test_images, size)
+        arrays = replace(arrays, train_images=train, test_images=test)
     return arrays
 
 
@@ -112,65 +114,83 @@ def _torchvision(name: str, root: Path) -> Arrays:
 
 def _image_folder(config: DataConfig, root: Path) -> Arrays:
     train_tree, test_tree = folder_split(root)
-    train_files, train_labels, classes = folder_files(train_tree)
-    test_files, test_labels, _ = folder_files(test_tree, classes)
-    first = _decode(train_files[0], None)
-    size = config.image_size or first.shape[-1]
-    if config.image_size is None and first.shape[-1] != first.shape[-2]:
+    train = image_tree(train_tree)
+    test = image_tree(test_tree, train.classes)
+    first = squared(decode(train.files[0], config.background).pixels, config)
+    size = config.image_size or first.shape[0]
+    if config.image_size is None and first.shape[0] != first.shape[1]:
         raise UserError(
-            "data.image_size", None, "a number of pixels", f"Images are not square ({train_files[0].name}); set it."
+            "data.image_size",
+            None,
+            "a number of pixels",
+            f"Images are not square ({train.files[0].name}); set it, or data.square=crop or pad.",
         )
-    if (len(train_files) + len(test_files)) * first.shape[0] * size * size > RESIDENT_LIMIT:
+    if (len(train.files) + len(test.files)) * 3 * size * size > RESIDENT_LIMIT:
         raise UserError(
             "data.dataset", "image-folder", "a tree that fits in memory", "Use data.dataset=imagenet, which streams."
         )
+    reading = _Reading(config, size)
+    arrays = Arrays(
+        reading.stack(train.files),
+        torch.tensor(train.labels),
+        reading.stack(test.files),
+        torch.tensor(test.labels),
+        train.classes,
+        f"image folder {root.name}",
+        train.skipped + test.skipped,
+    )
+    return replace(arrays, notes=(*folder_notes(root), *reading.notes()))
 
-    def stack(files: list[Path]) -> Tensor:
-        out = torch.empty((len(files), first.shape[0], size, size), dtype=torch.uint8)
+
+@dataclass
+class _Reading:
+    """Decodes files into one tensor and notes what is worth saying of them.
+
+    Attributes:
+        size: side of the images in pixels.
+        sizes: (width, height) as stored, after EXIF orientation -> images.
+        value_range: the range that files with values of their own scale declare, and the first such file.
+        several: files that hold further pictures.
+    """
+
+    config: DataConfig
+    size: int
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    value_range: tuple[tuple[float, float], Path] | None = None
+    several: int = 0
+
+    def stack(self, files: Sequence[Path]) -> Tensor:
+        """All images as (n, 3, size, size) uint8.
+
+        Errors:
+            UserError: see `images.decode`; images of several sizes without `data.image_size`; files that declare different
+                ranges, so that one gray would not be the same gray.
+        """
+        out = torch.empty((len(files), 3, self.size, self.size), dtype=torch.uint8)
         for row, path in enumerate(files):
-            image = _decode(path, config.image_size)
-            if image.shape != out.shape[1:]:
-                raise UserError(
-                    "--data-root",
-                    str(path),
-                    f"an image of shape {tuple(out.shape[1:])}",
-                    f"This one is {tuple(image.shape)}; set data.image_size to resize all.",
-                )
-            out[row] = image
+            out[row] = self._one(path)
         return out
 
-    return Arrays(
-        stack(train_files),
-        torch.tensor(train_labels),
-        stack(test_files),
-        torch.tensor(test_labels),
-        classes,
-        f"image folder {root.name}",
-    )
+    def notes(self) -> Iterator[str]:
+        """What is worth saying of the files read so far."""
+        yield from size_notes(self.sizes, f"made {self.size}x{self.size} by data.square={self.config.square}")
+        if self.several:
+            yield f"{self.several:,} of the files hold several pictures, of which the first is read"
 
-
-def read_image(path: Path) -> Tensor:
-    """One image as (3, h, w) uint8.
-
-    Errors:
-        UserError: the file is no image or is broken.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError("--data-root", str(path), "a readable image", "The file is broken; remove it.") from error
-
-
-def _decode(path: Path, size: int | None) -> Tensor:
-    image = read_image(path)
-    return image if size is None else _resize(image[None], size)[0]
-
-
-def _resize(images: Tensor, size: int) -> Tensor:
-    from torchvision.transforms.v2 import functional as V
-
-    resized: Tensor = V.resize(images, [size, size], antialias=True)
-    return resized
+    def _one(self, path: Path) -> Tensor:
+        picture = decode(path, self.config.background)
+        h, w = picture.pixels.shape[:2]
+        self.sizes[w, h] += 1
+        self.several += picture.several
+        if picture.value_range is not None:
+            self.value_range = self.value_range or (picture.value_range, path)
+            require_one_range(*self.value_range, picture.value_range, path)
+        image = channels_first(squared(picture.pixels, self.config))
+        if self.config.image_size is None and tuple(image.shape[1:]) != (self.size, self.size):
+            raise UserError(
+                "--data-root",
+                str(path),
+                f"an image of {self.size}x{self.size} pixels",
+                f"This one is {w}x{h}; set data.image_size to resize all.",
+            )
+        return image if tuple(image.shape[1:]) == (self.size, self.size) else resized(image[None], self.size)[0]

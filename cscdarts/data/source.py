@@ -7,13 +7,15 @@ read only by `test_batches`, which the retrained network calls once.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cscdarts.data.augmentation import cutout, random_crop, random_flip
+from cscdarts.data.contents import Contents
+from cscdarts.data.limits import require_halves
 from cscdarts.data.randomness import generator, numpy_generator, permutation
 from cscdarts.errors import UserError
 from cscdarts.settings.config import DataConfig
@@ -48,6 +50,10 @@ class Place:
 
 class Source(Protocol):
     """Batches of one part of a data set."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images in a batch, over all processes."""
 
     @property
     def steps(self) -> int:
@@ -118,6 +124,7 @@ class DataSet:
         name: its name in the config; label: as printed beside numbers.
         classes: number of classes; channels, size: of the images.
         sha256: fingerprint of pixels and labels (of the file list where images are streamed).
+        contents: what was found in it.
     """
 
     name: str
@@ -128,11 +135,24 @@ class DataSet:
     sha256: str
     train: Source
     test: Source
+    contents: Contents
+
+    def record(self, label: str = "") -> dict[str, Any]:
+        """The set as it stands in a run's record.
+
+        Args:
+            label: a name beside numbers other than the set's own.
+        """
+        return {"dataset": self.name, "label": label or self.label, "sha256": self.sha256, **self.contents.record()}
 
     def halves(self, config: DataConfig) -> tuple[Source, Source]:
-        """The two disjoint halves the search learns from: (for the weights, for the architecture parameters)."""
-        labels = _labels(self.train)
-        first, second = search_halves(labels, config.search_fraction, config.split_seed)
+        """The two disjoint halves the search learns from: (for the weights, for the architecture parameters).
+
+        Errors:
+            UserError: a half would lack a class, or hold less than one batch.
+        """
+        require_halves(self.contents.train, self.contents.classes, config, self.train.batch_size)
+        first, second = search_halves(_labels(self.train), config.search_fraction, config.split_seed)
         return _part(self.train, first, "weights"), _part(self.train, second, "alphas")
 
 
@@ -176,12 +196,5 @@ def _labels(source: Source) -> np.ndarray:
 def _part(source: Source, rows: np.ndarray, stream: str) -> Source:
     if not isinstance(source, ResidentSource):
         return source.part(rows, stream)  # type: ignore[attr-defined,no-any-return]
-    if len(rows) < source.batch_size // 2:
-        raise UserError(
-            "search.batch_size",
-            source.batch_size,
-            f"at most about the {len(rows)} images of a half",
-            "Lower it or raise data.search_fraction.",
-        )
     index = torch.from_numpy(rows).to(source.place.device)
     return replace(source, images=source.images[index], labels=source.labels[index], stream=stream)

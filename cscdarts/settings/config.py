@@ -7,6 +7,7 @@ stated default; `cscdarts.settings.open_choices` holds the evidence for each.
 
 import hashlib
 import json
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Any, Literal, Self
 
@@ -46,10 +47,33 @@ def split_channels(channels: int, ratio: Fraction) -> int:
     return channels if ratio == 1 else max(2, 2 * int(ratio * channels / 2))
 
 
+@dataclass(frozen=True)
+class Neutral:
+    """Marks a field that was added after results were stored: at this value a run is what it was before the field came.
+
+    `square: Annotated[Literal["squeeze", "crop"], Neutral("squeeze")] = "squeeze"`. The canonical JSON leaves the field out
+    while it has this value, so that stored hashes stay; any other value is hashed. Changing the default later still
+    changes the hash of what takes the default, for the neutral value stays as it is.
+    """
+
+    value: object
+
+
 class Frozen(BaseModel):
     """Base of all configuration: immutable, and unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, ser_json_inf_nan="strings")
+
+
+def _without_neutral(model: BaseModel, values: dict[str, Any]) -> dict[str, Any]:
+    """The dumped values of a model, at any depth without the fields that have the value their `Neutral` names."""
+    kept = {}
+    for name, dumped in values.items():
+        value = getattr(model, name)
+        neutral = next((m for m in type(model).model_fields[name].metadata if isinstance(m, Neutral)), None)
+        if neutral is None or type(value) is not type(neutral.value) or value != neutral.value:
+            kept[name] = _without_neutral(value, dumped) if isinstance(value, BaseModel) else dumped
+    return kept
 
 
 class DataConfig(Frozen):
@@ -64,6 +88,9 @@ class DataConfig(Frozen):
     flip: bool | None = None
     crop_padding: int | None = Field(default=None, ge=0, le=64)
     split_seed: int = Field(default=0, ge=0)
+    #: How an oblong image becomes square, and what lies behind transparent pixels and beside padded images.
+    square: Annotated[Literal["squeeze", "crop", "pad"], Neutral("squeeze")] = "squeeze"
+    background: Annotated[Literal["white", "gray", "black"], Neutral("white")] = "white"
 
 
 class SupernetConfig(Frozen):
@@ -265,8 +292,8 @@ class RunConfig(Frozen):
         return values
 
     def canonical(self) -> str:
-        """The one JSON text of everything that can change a number: sorted keys, no spaces."""
-        values = self.model_dump(mode="json", exclude={"runtime", "labels"})
+        """The one JSON text of everything that can change a number: sorted keys, no spaces, without fields at their neutral value."""
+        values = _without_neutral(self, self.model_dump(mode="json", exclude={"runtime", "labels"}))
         return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
     @property
@@ -277,3 +304,13 @@ class RunConfig(Frozen):
     def identity_in(self, phase: Literal["search", "eval"]) -> Literal["cell", "edge", "none"]:
         """The identity connection that is active in a phase (`identity` filtered by `identity_phases`)."""
         return self.supernet.identity if self.supernet.identity_phases in ("both", phase) else "none"
+
+
+def neutral_values(model: type[BaseModel] = RunConfig, prefix: str = "") -> dict[str, Any]:
+    """Dotted path -> neutral value, of all fields that have one: what a stored config without the field stands for."""
+    found: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found |= neutral_values(field.annotation, f"{prefix}{name}.")
+        found |= {f"{prefix}{name}": mark.value for mark in field.metadata if isinstance(mark, Neutral)}
+    return found

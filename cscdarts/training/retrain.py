@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cscdarts.data.limits import require_batch
 from cscdarts.data.open import open_data
 from cscdarts.data.randomness import derived_seed, generator
 from cscdarts.data.source import Batch
@@ -74,6 +75,10 @@ class RetrainRun(ResumableRun):
             settings.batch_size, seed, cutout=settings.cutout, workers=config.runtime.workers,
             color_jitter=settings.color_jitter,
         )  # fmt: skip
+        if settings.epochs > 0:
+            require_batch(sum(self.data.contents.train), settings.batch_size)
+        for line in self.data.contents.lines(said=(read_json(folder.file("search.json")) or {}).get("data")):
+            report(line)
         shape = (config.supernet, identity, self.data.classes, self.data.channels, self.data.size)
         if settings.fit_macs_m is not None:
             channels = fit_channels(genotype, settings, *shape, limit_macs=settings.fit_macs_m * 1e6)
@@ -162,7 +167,7 @@ class RetrainRun(ResumableRun):
 
     def finish(self) -> None:
         """Test once and write `result.json`."""
-        top1, top5, count = self._test()
+        top1, top5 = self._test()
         if not self.world.leads:
             return
         values = dict((read_json(self.folder.file("search.json")) or {}).get("values", {}))
@@ -182,19 +187,14 @@ class RetrainRun(ResumableRun):
                 "genotype": str(self.genotype),
                 "values": values,
                 "channels": self.settings.channels,
-                "data": {
-                    "dataset": self.data.name,
-                    "label": self.config.labels.data or self.data.label,
-                    "sha256": self.data.sha256,
-                    "test_images": count,
-                },
+                "data": self.data.record(self.config.labels.data),
                 "finished_at": time.time(),
             },
         )
         self.report(f"test error {top1:.2f}%")
 
-    def _test(self) -> tuple[float, float, int]:
-        """(top-1 error, top-5 error, images) of the test set; every process reads all of it."""
+    def _test(self) -> tuple[float, float]:
+        """(top-1 error, top-5 error) of the test set; every process reads all of it."""
         self.network.eval()
         totals = torch.zeros(3, device=self.device)
         with torch.no_grad():
@@ -207,7 +207,7 @@ class RetrainRun(ResumableRun):
                     [hits[:, 0].sum(), hits.any(1).sum(), hits.new_tensor(len(labels), dtype=torch.long)]
                 )
         first, five, count = totals.tolist()
-        return 100 * (1 - first / count), 100 * (1 - five / count), int(count)
+        return 100 * (1 - first / count), 100 * (1 - five / count)
 
     def state(self) -> dict[str, Any]:
         """Weights, statistics, optimiser, loss scale, sums of the epoch."""

@@ -93,6 +93,8 @@ class SearchRun(ResumableRun):
             config.seed, workers=config.runtime.workers,
         )  # fmt: skip
         self.train, self.valid = self.data.halves(config.data)
+        for line in self.data.contents.lines():
+            report(line)
         self._load_kernels()
         self.memory = PeakMemory(self.device)
         self.supernet = build_supernet(config, self.data, self.device)
@@ -310,8 +312,7 @@ class SearchRun(ResumableRun):
                 "memory_access_mb": cost.memory_access_bytes / 1e6,
                 "saved_mb": saved / 1e6,
             },
-            "data": {"dataset": self.data.name, "label": self.config.labels.data or self.data.label,
-                     "sha256": self.data.sha256},
+            "data": self.data.record(self.config.labels.data),
             "finished_at": time.time(),
         }  # fmt: skip
         write_json(self.folder.file("search.json"), record | sampled)

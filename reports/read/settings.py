@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from cscdarts.settings.config import RunConfig
+from cscdarts.settings.config import RunConfig, neutral_values
 from reports import statistics
 from reports.read.store import Store
 
@@ -209,7 +209,7 @@ def studies(store: Store) -> list[Study]:
         return []
     names = [name for name in param_columns(frame) if name not in SEEDS]
     if names:
-        frame = frame.assign(**{name: frame[name].astype(object).where(frame[name].notna(), "") for name in names})
+        frame = frame.assign(**_filled(frame[names]))
     runs: list[Run] = [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
     labels = _data_labels(frame)
     gathered: dict[tuple[str, ...], list[tuple[str, Run]]] = {}
@@ -240,6 +240,16 @@ def studies(store: Store) -> list[Study]:
         for where, same in sorted(blocks.items())
         for sizes, found in sorted(same.items())
     ]
+
+
+def _filled(params: pd.DataFrame) -> dict[str, pd.Series]:
+    """Parameters without gaps: a field that the mirror leaves out while neutral has that value, others are ""."""
+    neutral, mirrored = neutral_values(), params.notna().any(axis=1)
+    filled = {}
+    for name, values in params.astype(object).items():
+        absent = mirrored.map({True: str(neutral.get(str(name), "")), False: ""})
+        filled[str(name)] = values.where(values.notna(), absent)
+    return filled
 
 
 def _recipe(sizes: tuple[str, ...], others: Sequence[tuple[str, ...]]) -> str:

@@ -38,6 +38,7 @@ TAGS = {
             "hardware",
             "host",
             "data",
+            "contents",
             "genotype",
             "torch",
         ]

@@ -49,7 +49,7 @@ def _setting_row(setting: Setting, study: Study) -> Row:
 
 
 def runs_table(store: Store, studies: Sequence[Study]) -> Table:
-    """T6b: every run with hash, seed, code, machine, wall time and MLflow run."""
+    """T6b: every run with hash, seed, what its data hold, code, machine, wall time and MLflow run."""
     columns = (
         Column("hash", "run", numeric=False),
         Column("methods", "method", numeric=False),
@@ -61,6 +61,7 @@ def runs_table(store: Store, studies: Sequence[Study]) -> Table:
         Column("status", "status", numeric=False),
         Column("test_error_pct", "test error", "%", source="ours"),
         Column("wall_time_s", "wall time", "s"),
+        Column("contents", "images", numeric=False),
         Column("code", "code", numeric=False),
         Column("torch", "torch", numeric=False),
         Column("hardware", "machine", numeric=False),
@@ -83,6 +84,7 @@ def runs_table(store: Store, studies: Sequence[Study]) -> Table:
                     text_cell(str(run["status"])),
                     Cell(format_value(ERROR, value), value, n=1, source="ours") if known else Cell(),
                     wall_time(run["start_ms"], run["end_ms"]),
+                    text_cell(str(run["contents"])),
                     text_cell(code(run)),
                     text_cell(str(run["torch"])),
                     text_cell(str(run["hardware"])),

@@ -33,7 +33,7 @@ def flatten(config: RunConfig) -> dict[str, str]:
         else:
             flat[prefix] = ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
-    walk("", config.model_dump(mode="json", exclude={"runtime", "labels"}))
+    walk("", json.loads(config.canonical()))
     return flat
 
 
@@ -101,6 +101,7 @@ class SyntheticStore:
             "cscdarts.hardware": "Example CPU, 2 cores",
             "cscdarts.host": "node1",
             "cscdarts.data": "digits",
+            "cscdarts.contents": "10 classes, 1,437 + 360 images of 8x8",
             "cscdarts.genotype": genotype if status == "done" else "",
             "cscdarts.torch": "2.9.0",
             **(tags or {}),

@@ -24,6 +24,8 @@ OTHER: dict[str, Any] = {
     "data.flip": True,
     "data.crop_padding": 2,
     "data.split_seed": 3,
+    "data.square": "pad",
+    "data.background": "black",
     "supernet.space": "nasbench201",
     "supernet.ops": ("skip_connect", "sep_conv_3x3"),
     "supernet.channels": 32,
