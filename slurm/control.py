@@ -1,7 +1,7 @@
-"""What a running job hears from outside: signals before a limit, a wish to stop, the end of its driver, its own silence.
+"""What reaches a running job from outside: signals before a limit, a request to stop, the end of its driver; and its stalls.
 
-Work asks `control.stop()` at every step. A thread beats, keeps the claim fresh and hears signals even while the main
-thread sits in C code: signals reach it through a wake-up pipe, not through a Python handler.
+Work calls `control.should_stop()` at every step. A thread sends heartbeats, keeps the claim fresh and receives signals even
+while the main thread sits in C code: signals reach it through a wake-up pipe, not through a Python handler.
 """
 
 import contextlib
@@ -16,21 +16,22 @@ STOP_SIGNALS = (signal.SIGUSR2, signal.SIGTERM)
 
 
 class Stopping(BaseException):
-    """Raised by work that has saved its state because `control.stop()` said so.
+    """Raised by work that has saved its state because `control.should_stop()` said so.
 
     A `BaseException`, so that no layer between mistakes it for a failure.
     """
 
 
 class Control:
-    """The line between one process and its surroundings.
+    """Connects one process with its surroundings.
 
     Args:
         stop_file: when it exists the work is to stop; None for no such file.
         parent: pid of the driver; when that process is gone the work stops. None to outlive it.
-        stall_s: seconds without a `stop()` call, inside `stepping()`, after which the work counts as hung.
+        stall_s: seconds without a call of `should_stop()`, inside `watching()`, after which the work counts as hung.
         grace_s: seconds from a signal to giving up on the main thread.
-        beat_s: seconds between heart-beats.
+        beat_s: seconds between heartbeats.
+        job: the scheduler's id of the job that this process runs in; "" outside of one.
     """
 
     def __init__(
@@ -40,13 +41,14 @@ class Control:
         stall_s: float = 1800.0,
         grace_s: float = 60.0,
         beat_s: float = 15.0,
+        job: str = "",
     ) -> None:
-        self.stop_file, self.parent = stop_file, parent
+        self.stop_file, self.parent, self.job = stop_file, parent, job
         self.stall_s, self.grace_s, self.beat_s = stall_s, grace_s, beat_s
         self.reason = ""
         self.signals: set[int] = set()
-        self._asked = threading.Event()
-        self._asked_at = 0.0
+        self._requested = threading.Event()
+        self._requested_at = 0.0
         self._last_step = time.monotonic()
         self._calls = 0
         self._stepping = False
@@ -55,43 +57,36 @@ class Control:
         self._hung: Callable[[str, bool], None] | None = None
         self._end = threading.Event()
 
-    def stop(self) -> bool:
+    def should_stop(self) -> bool:
         """Whether to save and stop now. Cheap: call it at every step; each call is also a sign of progress."""
         now = time.monotonic()
         self._calls += 1
         self._last_step = now
-        if not self._asked.is_set() and now - self._looked > 0.5:
+        if not self._requested.is_set() and now - self._looked > 0.5:
             self._looked = now
             if self.stop_file is not None and self.stop_file.exists():
-                self.ask("asked to stop")
+                self.request_stop("asked to stop")
             elif self.parent is not None and not _alive(self.parent):
-                self.ask("the driver is gone")
-        return self._asked.is_set()
+                self.request_stop("the driver is gone")
+        return self._requested.is_set()
 
-    def ask(self, reason: str) -> None:
-        """Ask the work to stop at its next step."""
-        if not self._asked.is_set():
-            self.reason, self._asked_at = reason, time.monotonic()
-            self._asked.set()
-
-    @property
-    def asked(self) -> bool:
-        """Whether a stop has been asked for, without counting as a step."""
-        return self._asked.is_set()
+    def request_stop(self, reason: str) -> None:
+        """Let the work stop at its next step."""
+        if not self._requested.is_set():
+            self.reason, self._requested_at = reason, time.monotonic()
+            self._requested.set()
 
     @contextlib.contextmanager
-    def watching(
-        self, beat: Callable[[], bool], hung: Callable[[str, bool], None], stepping: bool = True
-    ) -> Iterator[None]:
-        """While the block runs call `beat` every `beat_s` seconds, and `hung(sentence, stalled)` if the work stops stepping.
+    def watching(self, beat: Callable[[], bool], hung: Callable[[str, bool], None]) -> Iterator[None]:
+        """While the block runs call `beat` every `beat_s` seconds, and `hung(sentence, stalled)` if the steps cease.
 
-        `stalled` tells a silence of `stall_s` from one that merely outlasts `grace_s` after a wish to stop.
+        `stalled` is true after `stall_s` without a step, false where a step merely outlasts `grace_s` after a request to stop.
 
         `beat` returns False when the claim was lost to another process: then the work is asked to stop.
         """
         self._beats.append(beat)
         before, self._hung = self._hung, hung
-        self._last_step, self._stepping, self._calls = time.monotonic(), stepping, 0
+        self._last_step, self._stepping, self._calls = time.monotonic(), True, 0
         try:
             yield
         finally:
@@ -99,8 +94,8 @@ class Control:
             self._beats.remove(beat)
 
     @contextlib.contextmanager
-    def unstepped(self) -> Iterator[None]:
-        """Suspend the judgement of silence for work that has no steps."""
+    def without_steps(self) -> Iterator[None]:
+        """Suspend the watch for stalls during work that has no steps."""
         before, self._stepping = self._stepping, False
         try:
             yield
@@ -108,10 +103,10 @@ class Control:
             self._last_step, self._stepping = time.monotonic(), before
 
     @contextlib.contextmanager
-    def listening(self, deaf_after: bool = False) -> Iterator[None]:
-        """Hear stop signals and beat, for the length of the block. Main thread only.
+    def listening(self, ignore_after: bool = False) -> Iterator[None]:
+        """Receive stop signals and send heartbeats, for the length of the block. Main thread only.
 
-        `deaf_after` leaves SIGUSR2 ignored: work that is done must not be ended, as failed, by a signal that comes while
+        `ignore_after` leaves SIGUSR2 ignored: work that is done must not be ended, as failed, by a signal that comes while
         the interpreter shuts down.
         """
         read, write = os.pipe()
@@ -128,7 +123,7 @@ class Control:
             thread.join(timeout=10)
             signal.set_wakeup_fd(before)
             for number, handler in handlers.items():
-                signal.signal(number, signal.SIG_IGN if deaf_after and number == signal.SIGUSR2 else handler)
+                signal.signal(number, signal.SIG_IGN if ignore_after and number == signal.SIGUSR2 else handler)
             os.close(read)
             os.close(write)
 
@@ -143,28 +138,28 @@ class Control:
                 for number in os.read(read, 64):
                     if number in STOP_SIGNALS:
                         self.signals.add(number)
-                        self.ask(f"signal {signal.Signals(number).name}")
+                        self.request_stop(f"signal {signal.Signals(number).name}")
             now = time.monotonic()
             if now - beaten >= self.beat_s:
                 beaten = now
                 for beat in tuple(self._beats):
                     with contextlib.suppress(OSError):
                         if not beat():
-                            self.ask("another process has taken the work over")
-            self._judge(now)
+                            self.request_stop("another process has taken the work over")
+            self._check_stall(now)
 
-    def _judge(self, now: float) -> None:
+    def _check_stall(self, now: float) -> None:
         if self._hung is None or not self._stepping:
             return
-        silent = now - self._last_step
-        if silent > self.stall_s:
-            self._hung(f"hung: no step for {silent / 60:.1f} min", True)
-        elif self._asked.is_set() and now - self._asked_at > self.grace_s and silent > self.grace_s:
+        idle = now - self._last_step
+        if idle > self.stall_s:
+            self._hung(f"hung: no step for {idle / 60:.1f} min", True)
+        elif self._requested.is_set() and now - self._requested_at > self.grace_s and idle > self.grace_s:
             self._hung(f"hung: no step within {self.grace_s:.0f} s of {self.reason}", False)
 
     @property
     def progressed(self) -> bool:
-        """Whether the work under way has finished a step since it began."""
+        """Whether the work under way has made a step since it began."""
         return self._calls >= 2
 
 

@@ -1,69 +1,77 @@
-"""The code that a grid runs: its commit, whether the tree was clean, the difference if not, and a snapshot to run from."""
+"""The code that a grid runs, kept: refusal of a changed tree, the difference to its commit, and a snapshot to run from.
+
+What the commit is and which files differ is told by the caller; git is called here only for their content.
+"""
 
 import hashlib
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from slurm.errors import ClusterError
 
-ROOT = Path(__file__).resolve().parents[1]
 
-
-@dataclass(frozen=True)
-class Code:
-    """State of the source tree.
-
-    Attributes:
-        commit: full hash; "" outside of a git checkout (an installed wheel).
-        changed: files that differ from the commit, untracked ones included.
-    """
-
-    commit: str
-    changed: tuple[str, ...]
+class Code(Protocol):
+    """State of a source tree."""
 
     @property
-    def dirty(self) -> bool:
-        """Whether the commit does not tell the code."""
-        return bool(self.changed)
+    def root(self) -> Path | None:
+        """The tree in its checkout; None where there is none."""
+        ...
 
+    @property
+    def commit(self) -> str:
+        """Full hash; "" where it is unknown."""
+        ...
 
-def read_code(root: Path = ROOT) -> Code:
-    """The state of the checkout that holds this package."""
-    commit = _git(root, "rev-parse", "HEAD")
-    if commit is None or not (root / "pyproject.toml").exists():
-        return Code("", ())
-    changed = _git(root, "status", "--porcelain", "--untracked-files=normal") or ""
-    return Code(commit.strip(), tuple(line[3:] for line in changed.splitlines()))
+    @property
+    def changed(self) -> Sequence[str]:
+        """Files that differ from the commit, untracked ones included."""
+        ...
+
+    @property
+    def problem(self) -> str:
+        """Why the state of a tree that lies in a checkout cannot be told; "" where it can."""
+        ...
 
 
 def require_clean(code: Code, allow_dirty: bool) -> None:
-    """Refuse a tree whose commit does not tell what will run.
+    """Refuse a tree whose commit does not tell what will run. An installed package outside of any checkout is taken.
 
     Errors:
-        ClusterError: the tree has changes and they were not allowed.
+        ClusterError: the tree has changes, or git does not tell, and that was not allowed.
     """
-    if code.dirty and not allow_dirty:
+    if allow_dirty:
+        return
+    if code.problem:
+        raise ClusterError(
+            "source tree",
+            code.problem,
+            "a checkout whose state git tells",
+            "Let git read it, or pass --allow-dirty to run code of unknown state.",
+        )
+    if code.changed:
         shown = ", ".join(code.changed[:3]) + (" ..." if len(code.changed) > 3 else "")
         raise ClusterError(
             "source tree", shown, "a clean git checkout", "Commit, or pass --allow-dirty to store the difference."
         )
 
 
-def store_difference(code: Code, folder: Path, root: Path = ROOT) -> Path | None:
-    """Write the difference to the commit (new files included) under `folder`; None for a clean tree."""
-    if not code.dirty:
+def store_difference(code: Code, folder: Path) -> Path | None:
+    """Write the difference to the commit (new files included) under `folder`; None for a clean or unknown tree."""
+    if not code.changed or code.root is None:
         return None
-    text = difference(root)
+    text = difference(code.root)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{code.commit[:12]}.diff"
     path.write_text(text, encoding="utf-8")
     return path
 
 
-def difference(root: Path = ROOT) -> str:
+def difference(root: Path) -> str:
     """The tree's difference to its commit as a patch that `git apply` takes."""
-    parts = [_git(root, "diff", "--binary", "HEAD") or ""]
+    parts = [_git(root, "diff", "--binary", "--relative", "HEAD") or ""]
     for name in (_git(root, "ls-files", "--others", "--exclude-standard", "-z") or "").split("\0"):
         if name:
             # Exit code 1 says that the files differ, which is the point.
@@ -77,23 +85,24 @@ def difference(root: Path = ROOT) -> str:
     return "".join(parts)
 
 
-def snapshot(code: Code, folder: Path, root: Path = ROOT) -> Path:
-    """Unpack the commit, and the difference if the tree is dirty, under `folder`; jobs that run from it see no later edit.
+def snapshot(code: Code, folder: Path) -> Path:
+    """Unpack the commit, and the difference if there is one, under `folder`; jobs that run from it see no later edit.
 
     Errors:
         ClusterError: this is no git checkout.
     """
-    if not code.commit:
-        raise ClusterError("--snapshot", str(root), "a git checkout", "Run without --snapshot.")
-    patch = difference(root) if code.dirty else ""
-    # One folder for each difference: jobs in the queue may still run from an earlier one.
+    if not code.commit or code.root is None:
+        found = code.problem or "installed without a git checkout"
+        raise ClusterError("--snapshot", found, "code in a git checkout", "Run without --snapshot.")
+    patch = difference(code.root) if code.changed else ""
+    # One folder per difference: jobs in the queue may still run from an earlier one.
     suffix = f"-{hashlib.sha256(patch.encode()).hexdigest()[:8]}" if patch else ""
     target = (folder / f"{code.commit[:12]}{suffix}").absolute()
     marker = target / ".complete"
     if marker.exists():
         return target
     target.mkdir(parents=True, exist_ok=True)
-    archive = subprocess.run(["git", "-C", str(root), "archive", code.commit], capture_output=True, check=True)
+    archive = subprocess.run(["git", "-C", str(code.root), "archive", code.commit], capture_output=True, check=True)
     subprocess.run(["tar", "-x", "-C", str(target)], input=archive.stdout, check=True)
     if patch:
         subprocess.run(

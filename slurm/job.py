@@ -1,4 +1,4 @@
-"""The callable that a scheduler runs: a list of tasks, each claimed, beaten for, stopped on a signal and requeued.
+"""The callable that a scheduler runs: a list of tasks, each claimed, kept alive, stopped on a signal and requeued.
 
 A task is a folder and a function named by import path, so the pickle holds no code and no weights. What a task has done
 is told by its folder, never by the pickle's result: a dead job costs nobody a wait.
@@ -7,24 +7,24 @@ is told by its folder, never by the pickle's result: a dead job costs nobody a w
 import importlib
 import os
 import signal
-import subprocess
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from slurm.control import Control, Stopping
+from slurm.host import Host, NoHost, Rank
 from slurm.lock import Lock
-from slurm.ranks import Rank, export_rank
 
 #: Name of the lock in a task's folder; its modification time is the sign of life of the process at work.
 CLAIM = "claim"
-#: Left in a task's folder when its job gave it back to the scheduler; holds how many lives in a row made no step.
+#: Left in a task's folder when its job goes back to the queue; holds how many starts in a row ended without a step.
 REQUEUED = "requeued"
-#: So many lives without a single step are no bad luck. Lives that make steps are never counted: long runs have no cap.
-FRUITLESS_LIVES = 5
+#: A task that is started this often in a row without one step hangs. Starts with steps never count: long runs have no cap.
+MAX_STARTS_WITHOUT_STEP = 5
+#: Exit code of a scheduler's job that was stopped before its end (EX_TEMPFAIL of sysexits.h).
+STOPPED_CODE = 75
 #: Seconds of silence after which a claim counts as dead when its process cannot be asked.
 LOST_AFTER_S = 120.0
 
@@ -39,7 +39,7 @@ class Task:
         key: names the task in messages.
         folder: where its claim and its output live.
         function: `module:attribute` of `function(folder, arguments, control) -> Outcome`; it skips what is done, records
-            its own failures, and raises `Stopping` once it has saved its state after `control.stop()` was true.
+            its own failures, and raises `Stopping` once it has saved its state after `control.should_stop()` was true.
         hung: `module:attribute` of `hung(folder, sentence)`, which records a hang.
         arguments: JSON-like arguments.
     """
@@ -64,17 +64,16 @@ class Job:
 
     Attributes:
         tasks: in order; a task that another process holds is passed over.
-        stop_file, parent: see `Control`.
-        stall_s, grace_s: see `Control`.
-        requeue: whether a stop signal puts the job back into the scheduler's queue.
+        host: import path of the `slurm.host.Host` that answers for the scheduler; "" where none starts the job.
+        stop_file, parent, stall_s, grace_s: see `Control`.
     """
 
     tasks: tuple[Task, ...]
+    host: str = ""
     stop_file: str = ""
     parent: int = 0
     stall_s: float = 1800.0
     grace_s: float = 60.0
-    requeue: bool = True
 
     def __call__(self) -> dict[str, str]:
         """Run the tasks; returns each task's outcome. Raises if every task failed, so that dependants do not start.
@@ -82,40 +81,45 @@ class Job:
         Errors:
             RuntimeError: all tasks failed (their folders say why).
         """
+        host: Host = resolve(self.host)() if self.host else NoHost()
+        rank = host.rank()
+        os.environ.update(rank.variables())
         control = Control(
-            Path(self.stop_file) if self.stop_file else None, self.parent or None, self.stall_s, self.grace_s
+            Path(self.stop_file) if self.stop_file else None,
+            self.parent or None,
+            self.stall_s,
+            self.grace_s,
+            job=host.job,
         )
-        rank = export_rank()
         outcomes: dict[str, str] = {}
-        with control.listening(deaf_after=job_id() != ""):
+        with control.listening(ignore_after=host.job != ""):
             try:
                 for task in self.tasks:
-                    if control.stop():
+                    if control.should_stop():
                         raise Stopping
-                    outcomes[task.key] = self._run(task, control, rank)
+                    outcomes[task.key] = self._run(task, control, host, rank)
             except Stopping:
-                self._give_back(control, rank)
+                self._stop(control, host, rank)
         if outcomes and set(outcomes.values()) == {"failed"}:
             raise RuntimeError("failed: " + ", ".join(outcomes))
         return outcomes
 
-    def _run(self, task: Task, control: Control, rank: Rank) -> str:
+    def _run(self, task: Task, control: Control, host: Host, rank: Rank) -> str:
         folder = Path(task.folder)
         folder.mkdir(parents=True, exist_ok=True)
         claim = Lock(folder / CLAIM, stale_s=LOST_AFTER_S)
-        if rank.world == 1 and not claim.acquire("run", job_id()):
-            return "held"
-        if rank.world > 1 and rank.rank == 0 and not claim.acquire("run", job_id()):
+        if rank.leads and not claim.acquire("run", host.job):
+            if rank.world == 1:
+                return "held"
             raise RuntimeError(f"{task.key} is held by {claim.owner()}")
-        main = rank.rank == 0
 
         def hung(sentence: str, stalled: bool) -> None:
             # The main thread is stuck, so this thread ends the process. Work that was merely too slow to answer a signal
             # (it was starting, or in a long step) goes back to the queue and on from its last checkpoint.
-            if not stalled and self._signalled(control) and main and _another_life(folder, control):
+            if not stalled and _to_requeue(control) and rank.leads and _may_start_again(folder, control):
                 claim.release()
-                self._requeue()
-            elif main:
+                host.requeue()
+            elif rank.leads:
                 resolve(task.hung)(folder, sentence)
                 (folder / REQUEUED).unlink(missing_ok=True)
                 claim.release()
@@ -123,65 +127,50 @@ class Job:
             os._exit(1)
 
         def beat() -> bool:
-            return claim.refresh() if main else True
+            return claim.refresh() if rank.leads else True
 
         try:
             with control.watching(beat, hung):
                 outcome: str = resolve(task.function)(folder, task.arguments, control)
         except Stopping:
-            if main and self._signalled(control) and not _another_life(folder, control):
-                resolve(task.hung)(folder, f"hung: no step in {FRUITLESS_LIVES} starts, each ended by {control.reason}")
+            if rank.leads and _to_requeue(control) and not _may_start_again(folder, control):
+                sentence = f"hung: no step in {MAX_STARTS_WITHOUT_STEP} starts, each ended by {control.reason}"
+                resolve(task.hung)(folder, sentence)
                 (folder / REQUEUED).unlink(missing_ok=True)
                 return "failed"
             raise
         finally:
-            if main:
+            if rank.leads:
                 claim.release()
-        if main:
+        if rank.leads:
             (folder / REQUEUED).unlink(missing_ok=True)
         return outcome
 
-    def _give_back(self, control: Control, rank: Rank) -> None:
-        """End a job that was asked to stop: back to the queue after the signal before a limit, else just out.
+    @staticmethod
+    def _stop(control: Control, host: Host, rank: Rank) -> None:
+        """End a job that was asked to stop: back to the queue after the signal before a limit, otherwise just out.
 
         SIGTERM alone comes from a cancellation, or from a preemption after which the scheduler requeues by itself.
         """
         print(f"stopping: {control.reason}", flush=True)
-        if self._signalled(control) and rank.rank == 0:
-            self._requeue()
+        if _to_requeue(control) and rank.leads:
+            host.requeue()
         # No result pickle may appear: to its submitter the job has not ended.
-        raise SystemExit(0 if not job_id() else 75)
-
-    def _signalled(self, control: Control) -> bool:
-        """Whether the scheduler's signal before a limit or a preemption was heard, in a job that may requeue itself."""
-        return job_id() != "" and self.requeue and signal.SIGUSR2 in control.signals
-
-    @staticmethod
-    def _requeue() -> None:
-        for attempt in range(5):
-            done = subprocess.run(["scontrol", "requeue", job_id()], capture_output=True, text=True, check=False)
-            if done.returncode == 0:
-                print(f"requeued job {job_id()}", flush=True)
-                return
-            print(f"scontrol requeue {job_id()}: {done.stderr.strip()}", file=sys.stderr, flush=True)
-            threading.Event().wait(2.0**attempt)
+        raise SystemExit(STOPPED_CODE if host.job else 0)
 
 
-def _another_life(folder: Path, control: Control) -> bool:
-    """Note a requeue; False when one life after the other has ended without a step."""
+def _to_requeue(control: Control) -> bool:
+    """Whether a scheduler's job has received the signal before a time limit or a preemption."""
+    return control.job != "" and signal.SIGUSR2 in control.signals
+
+
+def _may_start_again(folder: Path, control: Control) -> bool:
+    """Note a requeue; False when one start after the other has ended without a step."""
     path = folder / REQUEUED
     try:
         before = int(path.read_text() or 0)
     except (FileNotFoundError, ValueError):
         before = 0
-    fruitless = 0 if control.progressed else before + 1
-    path.write_text(str(fruitless))
-    return fruitless < FRUITLESS_LIVES
-
-
-def job_id() -> str:
-    """The scheduler's id of the job this process runs in, `123` or `123_4`; "" outside of one."""
-    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    if array and task:
-        return f"{array}_{task}"
-    return os.environ.get("SLURM_JOB_ID", "") if os.environ.get("SUBMITIT_EXECUTOR") == "slurm" else ""
+    without_step = 0 if control.progressed else before + 1
+    path.write_text(str(without_step))
+    return without_step < MAX_STARTS_WITHOUT_STEP

@@ -95,7 +95,7 @@ class Lock:
         return max(0.0, file_time(self.path.parent) - touched)
 
     def holder(self) -> Owner | None:
-        """The owner if it counts as alive: not known dead, and heard of within `stale_s`."""
+        """The owner if it counts as alive: not known dead, and refreshed within `stale_s`."""
         owner, age = self.owner(), self.age()
         return owner if owner is not None and age is not None and not self._stale(owner, age, "") else None
 
@@ -112,7 +112,7 @@ class Lock:
         return self._take_over(me, owner, job)
 
     def refresh(self) -> bool:
-        """Show life; False if the lock is no longer ours, whereupon the work under it must end."""
+        """Show that the owner lives; False if the lock is no longer ours, whereupon the work under it must end."""
         owner = self.owner()
         if self.mine is None or owner is None or owner.nonce != self.mine.nonce:
             return False
@@ -139,16 +139,16 @@ class Lock:
                 self.release()
 
     @contextlib.contextmanager
-    def kept(self) -> Iterator[None]:
+    def refreshing(self) -> Iterator[None]:
         """Refresh the lock from a thread for the length of a block, whatever the block waits for."""
         end = threading.Event()
 
-        def keep() -> None:
+        def refresh() -> None:
             while not end.wait(self.stale_s / 6):
                 with contextlib.suppress(OSError):
                     self.refresh()
 
-        thread = threading.Thread(target=keep, name=f"keep {self.path.name}", daemon=True)
+        thread = threading.Thread(target=refresh, name=f"refresh {self.path.name}", daemon=True)
         thread.start()
         try:
             yield

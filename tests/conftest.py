@@ -44,12 +44,12 @@ def slurm() -> None:
 
 @pytest.fixture
 def fake_engine(monkeypatch: pytest.MonkeyPatch) -> "object":
-    """`ablations.drive.driver.Functions` that call the tiny engine of `engine`, importable by workers and jobs."""
-    from ablations.drive.driver import Functions
+    """`ablations.drive.driver.TaskFunctions` that call the tiny engine of `engine`, importable by workers and jobs."""
+    from ablations.drive.driver import TaskFunctions
 
     folders = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", ":".join(part for part in folders if part))
-    return Functions("tests.support.engine:run_task")
+    return TaskFunctions("tests.support.engine:run_task")
 
 
 @pytest.fixture

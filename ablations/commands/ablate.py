@@ -9,15 +9,17 @@ from typing import Any
 import click
 from rich.console import Console
 
-from ablations.drive.cluster import Cluster, best_states, cluster_here, dry_run, queue_of, read_place
-from ablations.drive.driver import Driver, chosen_for_retry
-from ablations.drive.loop import Options, finish, mirroring, run_grid, untouched
+from ablations.drive.backend import Cluster, Observer, Options, clusters_of, read_backend
+from ablations.drive.driver import Driver, chosen_for_retry, untouched
+from ablations.drive.loop import exit_code, follow, run_grid, tell_end
+from ablations.drive.mirroring import mirroring
 from ablations.drive.show import following, label, status_table, tally
 from ablations.grid.estimate import estimate, measured, sentence
-from ablations.grid.load import DEFAULT_SCALE, SCALES, Grid, grid_names, load_grid, recorded_choice
+from ablations.grid.load import Grid, grid_names, load_grid, recorded_choice
 from ablations.run.state import RunState
 from cscdarts.data.limits import require_data
 from cscdarts.errors import UserError
+from cscdarts.settings.protocols import DEFAULT_SCALE, SCALES
 from slurm.job import CLAIM
 from slurm.lock import Lock
 
@@ -57,12 +59,12 @@ def _grid_options(function: Command) -> Command:
     return function
 
 
-def _place_options(function: Command) -> Command:
+def _backend_options(function: Command) -> Command:
     for option in reversed(
         (
             click.option(
                 "--on",
-                "place",
+                "backend",
                 default="local",
                 show_default=True,
                 metavar="local|slurm:PROFILE",
@@ -71,7 +73,7 @@ def _place_options(function: Command) -> Command:
             click.option(
                 "--slurm", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the profile."
             ),
-            click.option("--parallel", type=click.IntRange(min=1), help="At most so many runs at once."),
+            click.option("--parallel", type=click.IntRange(min=1), help="At most this many runs at once."),
             click.option(
                 "--wait/--no-wait", default=True, help="On a cluster: stay and mirror until the jobs have ended."
             ),
@@ -107,16 +109,17 @@ def list_grids() -> None:
 
 @ablate.command()
 @_grid_options
-@_place_options
-@click.option("--script/--no-script", default=True, help="Print the sbatch scripts of a dry run.")
+@_backend_options
+@click.option("--script/--no-script", default=True, help="Print the scripts that would be submitted to the cluster.")
 def plan(
-    source: str, scale: str | None, assignments: Sequence[str], data_root: Path | None, runs: Path, place: str, overrides: Sequence[str],
-    parallel: int | None, wait: bool, allow_dirty: bool, snapshot: bool, script: bool,
+    source: str, scale: str | None, assignments: Sequence[str], data_root: Path | None, runs: Path, backend: str,
+    overrides: Sequence[str], parallel: int | None, wait: bool, allow_dirty: bool, snapshot: bool, script: bool,
 ) -> None:  # fmt: skip
     """Show what would run and what it would cost; nothing is submitted or written."""
-    where = read_place(place, overrides)
+    make = read_backend(backend, overrides)
     driver = Driver(_grid(source, scale, assignments, data_root, runs, recall=False), runs)
-    states, caveat = best_states(driver)
+    observer = Observer(driver)
+    states = observer.states()
     wanted = set(untouched(states))
     console = Console()
     for point in driver.grid.points:
@@ -125,53 +128,53 @@ def plan(
     expected = estimate([point for point in driver.grid.points if point.hash in wanted], measured(runs))
     console.print(f"{driver.grid.name} ({driver.grid.scale}): {tally(states)}", highlight=False, soft_wrap=True)
     console.print(f"would run {len(wanted)}; {sentence(driver.grid, expected)}", highlight=False, soft_wrap=True)
-    if caveat:
-        click.echo(caveat, err=True)
-    if where.profile is not None and script:
-        for text in dry_run(driver, where, states, parallel):
+    if observer.caveat:
+        click.echo(observer.caveat, err=True)
+    if script:
+        for text in make(driver, Options(parallel)).scripts(states):
             click.echo(f"\n{text}", nl=False)
 
 
 @ablate.command()
 @_grid_options
-@_place_options
+@_backend_options
 def run(
-    source: str, scale: str | None, assignments: Sequence[str], data_root: Path | None, runs: Path, place: str, overrides: Sequence[str],
-    parallel: int | None, wait: bool, allow_dirty: bool, snapshot: bool,
+    source: str, scale: str | None, assignments: Sequence[str], data_root: Path | None, runs: Path, backend: str,
+    overrides: Sequence[str], parallel: int | None, wait: bool, allow_dirty: bool, snapshot: bool,
 ) -> int:  # fmt: skip
     """Run what has not been run; a second call runs nothing again."""
-    where = read_place(place, overrides)
+    make = read_backend(backend, overrides)
     driver = Driver(_grid(source, scale, assignments, data_root, runs, recall=False), runs)
     for point in driver.grid.points:
         require_data(point.config)
-    return run_grid(driver, where, Options(parallel, wait, allow_dirty, snapshot), Console())
+    return run_grid(make(driver, Options(parallel, wait, allow_dirty, snapshot)), Console())
 
 
 @ablate.command()
 @_grid_options
-@_place_options
+@_backend_options
 @click.option("--failed", is_flag=True, help="All that failed (the default).")
 @click.option("--lost", is_flag=True, help="Those that vanished or were cancelled.")
 @click.option("--timeout", is_flag=True, help="Those that ran out of time or hung.")
 def retry(
-    source: str, scale: str | None, assignments: Sequence[str], data_root: Path | None, runs: Path, place: str, overrides: Sequence[str],
-    parallel: int | None, wait: bool, allow_dirty: bool, snapshot: bool, failed: bool, lost: bool, timeout: bool,
+    source: str, scale: str | None, assignments: Sequence[str], data_root: Path | None, runs: Path, backend: str,
+    overrides: Sequence[str], parallel: int | None, wait: bool, allow_dirty: bool, snapshot: bool, failed: bool, lost: bool, timeout: bool,
 ) -> int:  # fmt: skip
     """Run again what failed, and nothing else; each goes on from its last checkpoint."""
-    where = read_place(place, overrides)
+    make = read_backend(backend, overrides)
     driver = Driver(_grid(source, scale, assignments, data_root, runs, recall=True), runs)
     which = (failed or not (lost or timeout), lost, timeout)
 
     def choose(states: Sequence[RunState]) -> list[str]:
         return chosen_for_retry(states, *which)
 
-    return run_grid(driver, where, Options(parallel, wait, allow_dirty, snapshot), Console(), choose)
+    return run_grid(make(driver, Options(parallel, wait, allow_dirty, snapshot)), Console(), choose)
 
 
 @ablate.command()
 @_grid_options
 @click.option("--brief", is_flag=True, help="Only the counts.")
-@click.option("--watch", "live", is_flag=True, help="Stay, and show the table anew until no run is in hand.")
+@click.option("--watch", "live", is_flag=True, help="Stay, and keep showing the table until no run is in hand.")
 def status(
     source: str,
     scale: str | None,
@@ -184,22 +187,18 @@ def status(
     """Show what has become of each run."""
     driver = Driver(_grid(source, scale, assignments, data_root, runs, recall=True), runs)
     console = Console()
+    observer = Observer(driver)
     if live:
         with following(driver.grid, console) as progress:
-            while True:
-                states, _ = best_states(driver)
-                progress(states)
-                if not any(state.status in ("pending", "running", "preempted") for state in states):
-                    break
-                time.sleep(3)
-    states, caveat = best_states(driver)
+            follow(observer, progress, lambda states: None)
+    states = observer.states()
     if not brief:
         # Wide where nobody's terminal wraps it: `status | grep` must find whole lines.
         wide = console if console.is_terminal else Console(width=240)
         wide.print(status_table(driver.grid, states, limit=10_000))
     console.print(f"{driver.grid.name} ({driver.grid.scale}): {tally(states)}", highlight=False, soft_wrap=True)
-    if caveat:
-        click.echo(caveat, err=True)
+    if observer.caveat:
+        click.echo(observer.caveat, err=True)
 
 
 @ablate.command()
@@ -212,17 +211,13 @@ def watch(
     driver = Driver(_grid(source, scale, assignments, data_root, runs, recall=True), runs)
     if not (driver.folder / "grid.json").exists():
         raise UserError("GRID", source, "a grid that was run", f"cscdarts ablate run {source}")
+    observer = Observer(driver)
     with following(driver.grid, Console()) as progress, mirroring(driver, progress.say) as mirror:
-        mirror.mirror.open()
-        mirror.ready = True
-        while True:
-            states, _ = best_states(driver)
-            progress(states)
-            if once or not any(state.status in ("pending", "running", "preempted") for state in states):
-                mirror.mirror.sync(states)
-                return finish(driver, states, progress)
-            mirror(states)
-            time.sleep(3)
+        mirror.open()
+        states = observer.states() if once else follow(observer, progress, mirror)
+        mirror.mirror.sync(states)
+        tell_end(driver, states, progress)
+        return exit_code(states)
 
 
 @ablate.command()
@@ -250,16 +245,19 @@ def logs(
         if (folder / name).exists():
             click.echo(f"== {folder / name}")
             click.echo("\n".join((folder / name).read_text(errors="replace").splitlines()[-lines:]))
-    if cluster_here():
-        seen = queue_of(driver.folder, driver.grid.name).see({matches[0].hash})
-        for one in seen[-2:]:
-            if one.stderr.exists():
-                click.echo(f"== {one.stderr} ({one.state.state if one.state else 'unknown'})")
-                click.echo("\n".join(one.stderr.read_text(errors="replace").splitlines()[-lines:]))
+    for cluster in _clusters_here(driver):
+        for job in cluster.jobs({matches[0].hash})[-2:]:
+            if job.stderr.exists():
+                click.echo(f"== {job.stderr} ({job.word})")
+                click.echo("\n".join(job.stderr.read_text(errors="replace").splitlines()[-lines:]))
     if not folder.exists():
         click.echo(f"{matches[0].hash} has not begun")
     elif follow:
         _follow(folder / "log.txt")
+
+
+def _clusters_here(driver: Driver) -> list[Cluster]:
+    return [cluster for cluster in clusters_of(driver) if cluster.available()]
 
 
 def _follow(path: Path) -> None:
@@ -281,13 +279,14 @@ def cancel(
 ) -> None:
     """Cancel a grid's jobs on the cluster, or only those of the runs named; `run` submits them again."""
     driver = Driver(_grid(source, scale, assignments, data_root, runs, recall=True), runs)
-    if not cluster_here():
-        raise UserError("cancel", source, "a machine with SLURM", "End a local driver with Ctrl-C instead.")
+    clusters = _clusters_here(driver)
+    if not clusters:
+        names = " or ".join(cluster.name for cluster in clusters_of(driver))
+        raise UserError("cancel", source, f"a machine with {names}", "End a local driver with Ctrl-C instead.")
     chosen = None if not keys else {p.hash for p in driver.grid.points if any(p.hash.startswith(key) for key in keys)}
     if chosen is not None and not chosen:
         raise UserError("HASH", " ".join(keys), "the beginnings of runs' hashes", f"cscdarts ablate status {source}")
-    number = Cluster(driver, queue_of(driver.folder, driver.grid.name)).queue.cancel(chosen)
-    click.echo(f"{number} jobs cancelled")
+    click.echo(f"{sum(cluster.cancel(chosen) for cluster in clusters)} jobs cancelled")
 
 
 @ablate.command()
@@ -315,11 +314,10 @@ def prune(
     driver.take()
     try:
         with mirroring(driver, lambda line: click.echo(line, err=True)) as mirror:
-            mirror.mirror.open()
-            mirror.ready = True
+            mirror.open()
             for path in found:
                 shutil.rmtree(path)
-                mirror.mirror.forget(path.name)
+                mirror.mirror.delete(path.name)
     finally:
         driver.lock.release()
     click.echo(f"{len(found)} deleted")

@@ -38,7 +38,7 @@ def build(grids: tuple[str, ...], out: Path, scale: str | None, formats: str, qu
     from rich.console import Console
 
     from reports.build import build_report
-    from reports.read.store import tracking_uri
+    from reports.read.tracking import tracking_uri
     from reports.terminal import print_report
 
     wanted = [form.strip() for form in formats.split(",") if form.strip()]

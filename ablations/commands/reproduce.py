@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from cscdarts.settings.protocols import DEFAULT_SCALE, SCALES
+
 
 @dataclass(frozen=True)
 class Target:
@@ -26,26 +28,27 @@ TARGETS = {
     "nasbench201": Target(("nasbench201",), ("T5", "T5b")),
     "ablations": Target(("split_ratio", "identity", "order", "factorial"), ("T3", "T4")),
 }
-SCALES = ("smoke", "reduced", "paper")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("table", type=click.Choice(tuple(TARGETS)), metavar="cifar10|cifar100|imagenet|nasbench201|ablations")
-@click.option("--scale", type=click.Choice(SCALES), default="reduced", show_default=True, help="Size of the runs.")
-@click.option("--on", "place", default="local", show_default=True, metavar="local|slurm:PROFILE", help="Where they go.")
+@click.option("--scale", type=click.Choice(SCALES), default=DEFAULT_SCALE, show_default=True, help="Size of the runs.")
+@click.option(
+    "--on", "backend", default="local", show_default=True, metavar="local|slurm:PROFILE", help="Where they go."
+)
 @click.option("--slurm", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the profile.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a setting of all runs.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Where data sets lie or are downloaded to.")
 @click.option(
     "--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of runs."
 )
-@click.option("--parallel", type=click.IntRange(min=1), help="At most so many runs at once.")
+@click.option("--parallel", type=click.IntRange(min=1), help="At most this many runs at once.")
 @click.option("--allow-dirty", is_flag=True, help="On a cluster: submit uncommitted code, storing the difference.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the report; report-TABLE if not given.")
 def reproduce(
     table: str,
     scale: str,
-    place: str,
+    backend: str,
     overrides: tuple[str, ...],
     assignments: tuple[str, ...],
     data_root: Path | None,
@@ -61,17 +64,17 @@ def reproduce(
     """
     from rich.console import Console
 
-    from ablations.drive.cluster import read_place
+    from ablations.drive.backend import Options, read_backend
     from ablations.drive.driver import Driver
-    from ablations.drive.loop import Options, run_grid
+    from ablations.drive.loop import run_grid
     from ablations.grid.load import load_grid
     from cscdarts.data.limits import require_data
     from reports.build import build_report
-    from reports.read.store import tracking_uri
+    from reports.read.tracking import tracking_uri
     from reports.terminal import print_ablation, print_table
 
     target = TARGETS[table]
-    where = read_place(place, overrides)
+    make = read_backend(backend, overrides)
     if data_root is not None:
         assignments = (*assignments, f"runtime.data_root={data_root.absolute()}")
     drivers = [Driver(load_grid(name, scale, assignments), runs) for name in target.grids]
@@ -80,10 +83,8 @@ def reproduce(
             require_data(point.config)
     console = Console()
     # A failed run leaves a gap in the table, not a table unprinted.
-    worst = max(
-        run_grid(driver, where, Options(parallel=parallel, wait=True, allow_dirty=allow_dirty), console)
-        for driver in drivers
-    )
+    options = Options(parallel=parallel, wait=True, allow_dirty=allow_dirty)
+    worst = max(run_grid(make(driver, options), console) for driver in drivers)
     made = build_report(target.grids, out or Path(f"report-{table}"), scale=scale)
     for number in target.tables:
         if number == "T3":

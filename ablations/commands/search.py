@@ -59,7 +59,7 @@ def search(
         ) from error
     control = Control()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: control.ask("interrupted"))
+        signal.signal(number, lambda *_: control.request_stop("interrupted"))
     wanted = STAGES[:-1] if only_search else STAGES
     arguments = {"config": config.model_dump(mode="json"), "stages": wanted, "since": time.time(), "threads": None}
     try:

@@ -11,7 +11,7 @@ from cscdarts.records.run_folder import read_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import build
 
-#: At most so many finished runs are read for a plan.
+#: At most this many finished runs are read for a plan.
 MAX_READ = 2000
 
 
@@ -46,7 +46,7 @@ def measured(runs: Path) -> list[Measured]:
 def estimate(points: Sequence[Point], past: Iterable[Measured]) -> Estimate:
     """Sum the expected seconds of `points`.
 
-    A run costs seconds an epoch x epochs, search and retraining apart; the rate is the mean over finished runs that agree
+    A run costs seconds per epoch x epochs, search and retraining apart; the rate is the mean over finished runs that agree
     in everything that sets the work of an epoch, or, where none does, in all but ratio, identity and seed.
     """
     past = list(past)

@@ -17,9 +17,8 @@ from cscdarts.errors import UserError
 from cscdarts.records.run_folder import read_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import parse_assignments, with_values
+from cscdarts.settings.protocols import DEFAULT_SCALE, SCALES
 
-SCALES = ("smoke", "reduced", "paper")
-DEFAULT_SCALE = "reduced"
 GRIDS = Path(__file__).parents[1] / "grids"
 
 
@@ -73,7 +72,7 @@ def load_grid(source: str, scale: str = DEFAULT_SCALE, assignments: Iterable[str
 
     Args:
         source: a name from `grid_names()` or a path that ends in `.py`.
-        scale: smoke, reduced or paper.
+        scale: one of `SCALES`.
         assignments: `key=value` texts, applied to every run.
 
     Errors:
@@ -91,7 +90,7 @@ def load_grid(source: str, scale: str = DEFAULT_SCALE, assignments: Iterable[str
         )
     configs = _configs(function, scale, path)
     if seeds:
-        # Each setting once, in the grid's order, then for every seed.
+        # Each setting once, in the grid's order, then for each seed.
         settings = list({with_values(c, {"seed": 0}).hash + c.labels.method: c for c in configs}.values())
         configs = [with_values(c, {"seed": seed}) for seed in seeds for c in settings]
     points = _points(configs, overrides, scale)

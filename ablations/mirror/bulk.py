@@ -1,7 +1,7 @@
-"""Many new runs at once into MLflow's SQLite store: one transaction where the client would need seven commits a run.
+"""Many new runs at once into MLflow's SQLite store: one transaction where the client would need seven commits per run.
 
-The rows are those that `MlflowClient` would write, by MLflow's own table definitions and session; a test holds both stores
-against each other. Other stores (a tracking server) and runs that the store knows already go through the client.
+The rows are those that `MlflowClient` would write, by MLflow's own table definitions and session; a test compares the two
+stores. Other stores (a tracking server) and runs that the store knows already go through the client.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from ablations.mirror.updates import ARTIFACTS, CURSOR, STATUS, News
+from ablations.mirror.updates import ARTIFACTS, CURSOR, STATUS, RunUpdate
 
 #: What is written, table by table, rows in the order of their primary keys.
 _COLUMNS = {
@@ -41,7 +41,7 @@ class BulkWriter:
         self._store, self._tables = store, tables
 
     @classmethod
-    def of(cls, uri: str) -> "BulkWriter | None":
+    def for_uri(cls, uri: str) -> "BulkWriter | None":
         """A writer for a store that takes one; None for any other, or for an MLflow whose tables have changed."""
         if not uri.startswith("sqlite:///"):
             return None
@@ -58,7 +58,7 @@ class BulkWriter:
             return None
         return cls(store, tables)
 
-    def write(self, experiment: str, parent: str, runs: Sequence[News]) -> dict[str, tuple[str, dict[str, Any]]]:
+    def write(self, experiment: str, parent: str, runs: Sequence[RunUpdate]) -> dict[str, tuple[str, dict[str, Any]]]:
         """Make the runs with all they have; returns hash -> (run id, cursor) of those that were made.
 
         A run's id follows from its start and its hash, so what a mirror copied before it died is copied over, not copied
@@ -94,7 +94,7 @@ class BulkWriter:
                     connection.exec_driver_sql(str(statement), values)
         return {one.key: (ids[one.key], one.cursor) for one in made}
 
-    def _rows(self, rows: Rows, one: News, run_id: str, place: str, experiment: str, parent: str) -> None:
+    def _rows(self, rows: Rows, one: RunUpdate, run_id: str, place: str, experiment: str, parent: str) -> None:
         rows["SqlRun"].append((
             run_id, one.name, "UNKNOWN", "", "", "unknown", STATUS[one.status], one.started_ms, one.ended_ms, None, "", "active",
             place, int(experiment),
@@ -112,7 +112,7 @@ class BulkWriter:
         rows["SqlLatestMetric"] += [(key, run_id, *found) for key, found in latest.items()]
 
 
-def _run_id(one: News, parent: str) -> str:
+def _run_id(one: RunUpdate, parent: str) -> str:
     """An id that begins with the start in milliseconds, as UUIDs of version 7 do: the store's indices grow at their ends."""
     return f"{one.started_ms:012x}" + uuid.uuid5(uuid.NAMESPACE_OID, f"{parent}/{one.key}").hex[:20]
 

@@ -1,4 +1,4 @@
-"""The one writer into MLflow: run folders in, a parent run for the grid and a nested run for each begun hash out.
+"""The one writer into MLflow: run folders in, a parent run for the grid and a nested run per hash that has begun out.
 
 Jobs never touch the tracker. The mirror can start late, stop and start again, and the store ends the same: what was written
 is noted on the run itself (tag `cscdarts.mirror`), metric lines are written with the job's own times, and files are compared
@@ -15,31 +15,27 @@ from typing import Any
 
 from ablations.grid.load import Grid
 from ablations.mirror.bulk import BulkWriter
-from ablations.mirror.updates import CURSOR, STATUS, MetricPoint, News, latest_ms, news
+from ablations.mirror.updates import CURSOR, STATUS, MetricPoint, RunUpdate, latest_ms, read_update
 from ablations.run.state import RunState
 from cscdarts.errors import UserError
 from cscdarts.records.run_folder import read_json
+from reports.read.tracking import tracking_uri
 from slurm.lock import Lock
 
-DEFAULT_URI = "sqlite:///mlflow.db"
-#: News is written in parts of this many runs; from so many new runs in a part on, at once where the store allows it.
-BULK = 500
-WORTH_BULK = 5
+#: Updates are written in parts of this many runs, ...
+PART = 500
+#: ... and in one transaction where the store allows it and a part has at least this many new runs.
+MIN_BULK = 5
 
 
-def tracking_uri() -> str:
-    """`MLFLOW_TRACKING_URI`, or an SQLite file in the present folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-
-
-def batched(items: Iterable[News], size: int) -> Iterator[tuple[News, ...]]:
+def batched(items: Iterable[RunUpdate], size: int) -> Iterator[tuple[RunUpdate, ...]]:
     """Tuples of up to `size` items."""
     source = iter(items)
     while part := tuple(islice(source, size)):
         yield part
 
 
-class Mirror:
+class GridMirror:
     """Mirrors one grid.
 
     Args:
@@ -66,7 +62,7 @@ class Mirror:
             UserError: another mirror is at work, or the store cannot be reached.
         """
         if not self.lock.acquire(f"mirror of {self.grid.name}"):
-            raise UserError("mirror", f"held by {self.lock.owner()}", "one mirror a grid", "Leave it to that one.")
+            raise self._held("is held")
         try:
             self._connect()
         except Exception as error:
@@ -85,7 +81,7 @@ class Mirror:
         self.lock.release()
 
     def sync(self, states: Sequence[RunState]) -> int:
-        """Write what is new; returns how many runs had news. Costs a few file stats for a run without news."""
+        """Write what is new; returns how many runs had anything new. A run without costs a few file stats."""
         self._keep()
         self._sync_grid(states)
         changed = 0
@@ -95,10 +91,10 @@ class Mirror:
             if (self.folder / point.hash / "config.json").exists()
         )
         found = (
-            news(self.grid, point, self.folder / point.hash, state, *self._runs.get(point.hash, ("", {})))
+            read_update(self.grid, point, self.folder / point.hash, state, *self._runs.get(point.hash, ("", {})))
             for point, state in begun
         )
-        for part in batched((one for one in found if one is not None), BULK):
+        for part in batched((one for one in found if one is not None), PART):
             changed += len(part)
             self._write_all(part)
             self._keep()
@@ -106,19 +102,24 @@ class Mirror:
 
     def _keep(self) -> None:
         if not self.lock.refresh():
-            raise UserError(
-                "mirror", f"taken over by {self.lock.owner()}", "one mirror a grid", "Leave it to that one."
-            )
+            raise self._held("was taken over")
 
-    def _write_all(self, part: tuple[News, ...]) -> None:
+    def _held(self, how: str) -> UserError:
+        owner = self.lock.owner()
+        return UserError(
+            "mirror", str(owner), "one mirror per grid", "Leave it to that one.",
+            f"The mirror of {self.grid.name} {how} by {owner}; a grid has one at a time. Leave it to that one.",
+        )  # fmt: skip
+
+    def _write_all(self, part: tuple[RunUpdate, ...]) -> None:
         fresh = [one for one in part if not one.run_id]
-        if len(fresh) >= WORTH_BULK and self._bulk is not None:
+        if len(fresh) >= MIN_BULK and self._bulk is not None:
             self._runs |= self._bulk.write(self._experiment, self._parent, fresh)
         for one in part:
             if one.key not in self._runs or one.run_id:
                 self._write(one)
 
-    def forget(self, key: str) -> None:
+    def delete(self, key: str) -> None:
         """Mark a pruned run as deleted in the store."""
         if key in self._runs:
             self._client.delete_run(self._runs.pop(key)[0])
@@ -138,7 +139,7 @@ class Mirror:
         from mlflow import MlflowClient
 
         self._client = MlflowClient(tracking_uri=self.uri)
-        self._bulk = BulkWriter.of(self.uri)
+        self._bulk = BulkWriter.for_uri(self.uri)
         found = self._client.get_experiment_by_name(self.grid.name)
         self._experiment = found.experiment_id if found else self._create_experiment()
         for run in self._search("tags.`cscdarts.kind` = 'run'"):
@@ -192,8 +193,8 @@ class Mirror:
             self._client.update_run(self._parent, "RUNNING")
         self._grid_written = now
 
-    def _write(self, one: News) -> None:
-        """Write one run's news through the client."""
+    def _write(self, one: RunUpdate) -> None:
+        """Write one run's update through the client."""
         run_id = one.run_id or self._create(one)
         for path in one.files:
             self._artifact(run_id, path)
@@ -205,7 +206,7 @@ class Mirror:
         self._log(run_id, one.metrics, one.params, {**(one.tags if one.run_id else {}), CURSOR: one.note})
         self._runs[one.key] = (run_id, one.cursor)
 
-    def _create(self, one: News) -> str:
+    def _create(self, one: RunUpdate) -> str:
         run = self._client.create_run(
             self._experiment,
             start_time=one.started_ms,
@@ -221,7 +222,7 @@ class Mirror:
         self._places = {run_id: get_artifact_repository(uri, tracking_uri=self.uri)}
 
     def _artifact(self, run_id: str, path: Path) -> None:
-        """Copy a file; the client would ask the store for the run's place anew for each."""
+        """Copy a file; the client would ask the store for the run's place again for each."""
         if run_id not in self._places:
             self._place(run_id, self._client.get_run(run_id).info.artifact_uri)
         self._places[run_id].log_artifact(str(path))

@@ -1,4 +1,4 @@
-"""What a run folder has that the tracker has not: read once, whoever writes it."""
+"""What a run folder holds that the tracker does not: read once, whoever writes it."""
 
 import contextlib
 import json
@@ -30,7 +30,7 @@ MetricPoint = tuple[str, float, int, int]
 
 
 @dataclass(frozen=True)
-class News:
+class RunUpdate:
     """What is to be written of one run.
 
     Attributes:
@@ -61,8 +61,10 @@ class News:
         return json.dumps(self.cursor, sort_keys=True)
 
 
-def news(grid: Grid, point: Point, path: Path, state: RunState, run_id: str, cursor: Mapping[str, Any]) -> News | None:
-    """Compare a run folder with the note of what was written; None without news, at the cost of a few file stats."""
+def read_update(
+    grid: Grid, point: Point, path: Path, state: RunState, run_id: str, cursor: Mapping[str, Any]
+) -> RunUpdate | None:
+    """Compare a run folder with the note of what was written; None if nothing is new, at the cost of a few file stats."""
     folder = RunFolder(path)
     ended = state.status in ("done", "failed")
     status = state.status if state.status in STATUS else "pending"
@@ -82,7 +84,7 @@ def news(grid: Grid, point: Point, path: Path, state: RunState, run_id: str, cur
     if ended:
         told = "result.json" if status == "done" else "failure.json" if "failure.json" in files else "log.txt"
         ended_ms = _mtime_ms(folder.file(told))
-    return News(
+    return RunUpdate(
         point.hash,
         run_id,
         run_name(point),

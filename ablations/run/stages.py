@@ -18,7 +18,6 @@ from cscdarts.records.run_folder import RunFolder, read_json, write_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import build
 from slurm.control import Control, Stopping
-from slurm.job import job_id
 
 if TYPE_CHECKING:
     from slurm.job import Outcome
@@ -48,7 +47,7 @@ def missing_stages(config: RunConfig, folder: RunFolder) -> tuple[str, ...]:
 def _search(config: RunConfig, folder: RunFolder, control: Control, report: Callable[[str], None]) -> None:
     from cscdarts.training.search import search
 
-    search(config, folder, control.stop, report)
+    search(config, folder, control.should_stop, report)
 
 
 def _derive(config: RunConfig, folder: RunFolder, control: Control, report: Callable[[str], None]) -> None:
@@ -60,14 +59,14 @@ def _derive(config: RunConfig, folder: RunFolder, control: Control, report: Call
 def _check(config: RunConfig, folder: RunFolder, control: Control, report: Callable[[str], None]) -> None:
     from benchmarks.checks.run import check_run
 
-    with control.unstepped():
+    with control.without_steps():
         check_run(folder)
 
 
 def _retrain(config: RunConfig, folder: RunFolder, control: Control, report: Callable[[str], None]) -> None:
     from cscdarts.training.retrain import retrain
 
-    retrain(config, folder, control.stop, report)
+    retrain(config, folder, control.should_stop, report)
 
 
 ENGINE: Mapping[str, Stage] = {"search": _search, "derive": _derive, "check": _check, "retrain": _retrain}
@@ -88,7 +87,7 @@ def run_stages(
     arguments: Mapping[str, Any],
     control: Control,
     engine: Mapping[str, Stage],
-    prepare: Callable[[RunConfig, RunFolder, int | None], None],
+    prepare: Callable[[RunConfig, RunFolder, int | None, str], None],
 ) -> "Outcome":
     """Run the stages of one run that are still missing.
 
@@ -98,7 +97,7 @@ def run_stages(
             newer than this was recorded by this submission and is not tried again), `threads` (or None).
         control: asked at every step whether to stop.
         engine: stage -> function.
-        prepare: called once before the first stage.
+        prepare: called once before the first stage, with the number of threads and the scheduler's id of the job.
 
     Returns:
         `done`, `failed` (see `failure.json`), or `skipped` when an earlier stage's output is not there.
@@ -123,12 +122,12 @@ def run_stages(
             folder.beat()
             print(f"{path.name} {line}", flush=True)
 
-    unlucky = False
+    check_failed = False
     stage = wanted[0]
     try:
         if leads:
             folder.create(config)
-        prepare(config, folder, arguments.get("threads"))
+        prepare(config, folder, arguments.get("threads"), control.job)
         for stage in wanted:
             if not leads and stage in LED_ONLY:
                 _await(folder, OUTPUTS[stage], control)
@@ -142,7 +141,7 @@ def run_stages(
                 if stage != "check" or isinstance(error, Stopped):
                     raise
                 record_failure(folder, stage, error)
-                unlucky = True
+                check_failed = True
             else:
                 report(f"{stage}: done in {time.monotonic() - started:.1f} s")
     except Stopped:
@@ -156,7 +155,7 @@ def run_stages(
     failure = read_json(folder.file("failure.json"))
     if failure is not None and failure["stage"] not in missing_stages(config, folder):
         folder.file("failure.json").unlink(missing_ok=True)
-    return "failed" if unlucky else "done"
+    return "failed" if check_failed else "done"
 
 
 def _await(folder: RunFolder, output: str, control: Control) -> None:
@@ -164,7 +163,7 @@ def _await(folder: RunFolder, output: str, control: Control) -> None:
     while not folder.has(output):
         if folder.file("failure.json").exists():
             raise RuntimeError(f"the leading process failed before it wrote {output}.json")
-        if control.stop():
+        if control.should_stop():
             raise Stopped
         time.sleep(0.5)
 
@@ -221,27 +220,26 @@ def _write_failure(folder: RunFolder, stage: str, kind: str, message: str, text:
         print(f"failure.json could not be written: {error}\n{json.dumps(value)}", file=sys.stderr, flush=True)
 
 
-def _prepare(config: RunConfig, folder: RunFolder, threads: int | None) -> None:
+def _prepare(config: RunConfig, folder: RunFolder, threads: int | None, job: str) -> None:
     """Record the surroundings and set the number of threads."""
-    from cscdarts.records.environment import describe
+    from cscdarts.records.environment import COMMIT_VARIABLE, describe, running_code
     from cscdarts.training.distributed import World, resolve_device
     from cscdarts.training.resumable import configure_process
 
     configure_process(config, threads)
     if int(os.environ.get("RANK", "0")) == 0:
         device = resolve_device(config.runtime.device, World())
-        now = describe(str(device))
-        if now["commit"]:
+        code = running_code()
+        if code.frozen:
             # A worker runs the code that it loaded when it started, whatever is committed while it takes run after run.
-            os.environ.setdefault("CSCDARTS_COMMIT", now["commit"] + ("+dirty" if now["dirty"] else ""))
-        record_environment(folder, now)
+            os.environ.setdefault(COMMIT_VARIABLE, code.frozen)
+        record_environment(folder, describe(str(device)), job)
 
 
-def record_environment(folder: RunFolder, now: Mapping[str, Any]) -> None:
-    """Write `environment.json`: the present start, the time of the first one, and each start's host and hardware."""
+def record_environment(folder: RunFolder, now: Mapping[str, Any], job: str = "") -> None:
+    """Write `environment.json`: the present start, the time of the first one, and each start's host, hardware and job."""
     earlier = read_json(folder.file("environment.json")) or {}
     start = {key: now.get(key) for key in ("hostname", "cpu", "gpu", "commit", "started_at")}
-    job = job_id()
     value = {
         **now,
         "first_started_at": earlier.get("first_started_at", now.get("started_at")),

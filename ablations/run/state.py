@@ -1,12 +1,13 @@
-"""What has become of each run, read from its folder and from the scheduler's word on its jobs. No torch.
+"""What has become of each run, read from its folder and from the standing of its jobs. No torch.
 
 Nothing is remembered elsewhere: a second driver, on another node, sees the same.
 """
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,34 +15,14 @@ from ablations.grid.load import Point
 from ablations.run.stages import OUTPUTS, stages_of
 from cscdarts.errors import UserError
 from cscdarts.records.run_folder import read_json
-from slurm.backends.slurm.scheduler import JobState
 from slurm.job import CLAIM, LOST_AFTER_S, REQUEUED
+from slurm.jobs import SubmittedJob
 from slurm.lock import Owner
 
 Status = Literal["new", "pending", "running", "preempted", "done", "failed", "lost", "cancelled"]
 STATUSES: tuple[Status, ...] = ("done", "running", "pending", "preempted", "new", "failed", "lost", "cancelled")
-
-#: Scheduler's word -> (kind of failure, sentence).
-CAUSES: Mapping[str, tuple[str, str]] = {
-    "OUT_OF_MEMORY": ("memory", "out of memory, killed by the scheduler"),
-    "TIMEOUT": ("timeout", "time limit reached without an answer to the signal before it"),
-    "DEADLINE": ("timeout", "deadline reached"),
-    "NODE_FAIL": ("node", "node failed and the job was not requeued"),
-    "BOOT_FAIL": ("node", "node did not boot"),
-    "PREEMPTED": ("node", "preempted and not requeued"),
-    "FAILED": ("error", "the job ended without a result"),
-}
-
-
-@dataclass(frozen=True)
-class JobView:
-    """One job of a run: where it stands and where its standard error is."""
-
-    job: str
-    group: str
-    state: JobState | None
-    submitted: float
-    stderr: Path
+#: A process or a scheduler has these runs in hand.
+IN_HAND: frozenset[Status] = frozenset({"pending", "running", "preempted"})
 
 
 @dataclass(frozen=True)
@@ -66,8 +47,8 @@ class RunState:
     jobs: tuple[str, ...] = ()
 
 
-def run_state(point: Point, path: Path, now: float, jobs: Sequence[JobView] = ()) -> RunState:
-    """Derive a run's state.
+def run_state(point: Point, path: Path, now: float, jobs: Sequence[SubmittedJob] = ()) -> RunState:
+    """Derive a run's state: the first rule that knows an answer gives it.
 
     Args:
         point: the grid's point.
@@ -75,81 +56,136 @@ def run_state(point: Point, path: Path, now: float, jobs: Sequence[JobView] = ()
         now: present time by the file system's clock, seconds since the epoch.
         jobs: its jobs in the order of submission; empty for runs on this machine.
     """
-    ids = tuple(view.job for view in jobs)
-    try:
-        names = {entry.name: entry for entry in os.scandir(path)}
-    except FileNotFoundError:
-        names = {}
-    stages = stages_of(point.config)
-    missing = [stage for stage in stages if f"{OUTPUTS[stage]}.json" not in names]
-    failed_at, failure = _failure(names, path)
-    if not missing and failure is None:
-        return RunState(point.hash, "done", jobs=ids)
-    stage = missing[0] if missing else stages[-1]
-    claim = _claim(names, now)
-    if claim is not None and claim[1]:
-        return _running(point, path, names, stage, claim[0], now, ids)
-    submitted = max((view.submitted for view in jobs), default=0.0)
-    if failure is not None and failed_at >= submitted:
-        kind, detail = str(failure["kind"]), f"{failure['stage']}: {failure['message']}"
-        return RunState(point.hash, "failed", detail, kind, str(failure["stage"]), jobs=ids)
-    latest = [view for view in jobs if view.submitted == submitted or (view.state is not None and view.state.live)]
-    queued = _queued(point.hash, latest, stage, REQUEUED in names, ids)
-    if queued is not None:
-        return queued
-    if latest:
-        return _ended(point.hash, latest, stage, ids)
-    if failure is not None:
+    evidence = _Evidence(point, path, now, jobs)
+    return next(state for rule in _RULES if (state := rule(evidence)) is not None)
+
+
+class _Evidence:
+    """What is known of one run. The folder is listed once, files are read where a rule asks."""
+
+    def __init__(self, point: Point, path: Path, now: float, jobs: Sequence[SubmittedJob]) -> None:
+        self.point, self.path, self.now, self.jobs = point, path, now, jobs
+        try:
+            self.files = {entry.name: entry for entry in os.scandir(path)}
+        except FileNotFoundError:
+            self.files = {}
+        self.stages = stages_of(point.config)
+        self.missing = [stage for stage in self.stages if f"{OUTPUTS[stage]}.json" not in self.files]
+        self.stage = self.missing[0] if self.missing else self.stages[-1]
+        self.submitted = max((job.submitted for job in jobs), default=0.0)
+        #: The jobs of the last submission, and older ones that live on.
+        self.current = [job for job in jobs if job.submitted == self.submitted or job.live]
+
+    def state(self, status: Status, detail: str = "", kind: str = "", stage: str = "", **progress: Any) -> RunState:
+        """A standing of this run."""
         return RunState(
-            point.hash, "failed", f"{failure['stage']}: {failure['message']}", str(failure["kind"]), jobs=ids
+            self.point.hash, status, detail, kind, stage, jobs=tuple(job.job for job in self.jobs), **progress
         )
-    if claim is not None:
-        return RunState(point.hash, "lost", f"{stage}: {claim[0]} has ended or is silent", "lost", stage, jobs=ids)
-    return RunState(point.hash, "new", _so_far(path, names, stage, stages), stage=stage, jobs=ids)
+
+    @cached_property
+    def failure(self) -> Mapping[str, Any] | None:
+        """What `failure.json` says."""
+        if "failure.json" not in self.files:
+            return None
+        try:
+            failure = read_json(self.path / "failure.json")
+        except UserError:
+            failure = None
+        if not isinstance(failure, dict):
+            return {"stage": "?", "kind": "error", "message": "failure.json is unreadable"}
+        return failure
+
+    @cached_property
+    def claim(self) -> tuple[Owner, bool] | None:
+        """Who claimed the run, and whether that process counts as alive."""
+        if CLAIM not in self.files:
+            return None
+        entry = self.files[CLAIM]
+        try:
+            owner = Owner(**json.loads(Path(entry.path).read_text(encoding="utf-8")))
+            age = self.now - entry.stat().st_mtime
+        except (OSError, ValueError, TypeError):
+            return None
+        return owner, age <= LOST_AFTER_S and not owner.dead_here()
 
 
-def _failure(names: Mapping[str, "os.DirEntry[str]"], path: Path) -> tuple[float, Mapping[str, Any] | None]:
-    if "failure.json" not in names:
-        return 0.0, None
-    try:
-        failure = read_json(path / "failure.json")
-    except UserError:
-        failure = None
-    if not isinstance(failure, dict):
-        return 0.0, {"stage": "?", "kind": "error", "message": "failure.json is unreadable"}
-    return float(failure.get("time", 0.0)), failure
+def _done(run: _Evidence) -> RunState | None:
+    return run.state("done") if not run.missing and run.failure is None else None
 
 
-def _claim(names: Mapping[str, "os.DirEntry[str]"], now: float) -> tuple[Owner, bool] | None:
-    """Who claimed the run, and whether the claim is alive."""
-    if CLAIM not in names:
+def _running(run: _Evidence) -> RunState | None:
+    """A process holds a fresh claim: how far it is."""
+    if run.claim is None or not run.claim[1]:
         return None
-    entry = names[CLAIM]
-    try:
-        owner = Owner(**json.loads(Path(entry.path).read_text(encoding="utf-8")))
-        age = now - entry.stat().st_mtime
-    except (OSError, ValueError, TypeError):
-        return None
-    return owner, age <= LOST_AFTER_S and not owner.dead_here()
-
-
-def _running(
-    point: Point, path: Path, names: Mapping[str, "os.DirEntry[str]"], stage: str, owner: Owner, now: float,
-    ids: tuple[str, ...],
-) -> RunState:  # fmt: skip
-    epochs = {"search": point.config.search.epochs, "retrain": point.config.evaluation.epochs}.get(stage)
-    epoch, pace = _progress(path / "metrics.jsonl", stage)
+    config = run.point.config
+    epochs = {"search": config.search.epochs, "retrain": config.evaluation.epochs}.get(run.stage)
+    epoch, pace = _progress(run.path / "metrics.jsonl", run.stage)
     eta = None if epochs is None or epoch is None or pace is None else max(0.0, (epochs - epoch) * pace)
-    detail = stage if epochs is None else f"{stage} {epoch or 0}/{epochs}"
-    if "heartbeat" in names:
-        silent = now - names["heartbeat"].stat().st_mtime
+    detail = run.stage if epochs is None else f"{run.stage} {epoch or 0}/{epochs}"
+    if "heartbeat" in run.files:
+        silent = run.now - run.files["heartbeat"].stat().st_mtime
         if silent > max(600.0, 3 * (pace or 0.0)):
             detail += f", no news for {silent / 60:.0f} min"
-    return RunState(point.hash, "running", detail, "", stage, epoch, epochs, eta, owner.host, ids)
+    host = run.claim[0].host
+    return run.state("running", detail, stage=run.stage, epoch=epoch, epochs=epochs, eta_s=eta, host=host)
+
+
+def _failed(run: _Evidence) -> RunState | None:
+    """The run recorded a failure, and nothing was submitted since."""
+    failure = run.failure
+    if failure is None or (run.current and float(failure.get("time", 0.0)) < run.submitted):
+        return None
+    stage = str(failure["stage"])
+    return run.state("failed", f"{stage}: {failure['message']}", str(failure["kind"]), stage)
+
+
+def _queued(run: _Evidence) -> RunState | None:
+    """A scheduler has a job of it."""
+    live = [job for job in run.current if job.live]
+    if not live:
+        return None
+    if any(job.phase == "running" for job in live):
+        return run.state("running", f"{run.stage}: job is at work", stage=run.stage)
+    reason = next((job.reason for job in live if job.reason), "")
+    if REQUEUED in run.files or any(job.phase == "requeued" for job in live):
+        return run.state("preempted", f"{run.stage}: waits to go on ({reason or 'requeued'})", stage=run.stage)
+    return run.state("pending", reason or f"{run.stage}: in the queue", stage=run.stage)
+
+
+def _ended(run: _Evidence) -> RunState | None:
+    """Its jobs have ended without its result and without a record by itself: the scheduler says why."""
+    if not run.current:
+        return None
+    for job in run.current:
+        cause = job.explain()
+        if cause is not None:
+            return run.state("failed", f"{run.stage}: {cause.sentence}", cause.kind, run.stage)
+    if any(job.phase == "cancelled" for job in run.current):
+        return run.state("cancelled", f"{run.stage}: cancelled", stage=run.stage)
+    return run.state("lost", f"{run.stage}: its job has ended and left no result", "lost", run.stage)
+
+
+def _lost(run: _Evidence) -> RunState | None:
+    """A claim whose process is gone."""
+    if run.claim is None:
+        return None
+    return run.state("lost", f"{run.stage}: {run.claim[0]} has ended or is silent", "lost", run.stage)
+
+
+def _new(run: _Evidence) -> RunState | None:
+    """Nobody has it in hand; how far an interrupted one had come."""
+    epoch = _progress(run.path / "metrics.jsonl", run.stage)[0] if "metrics.jsonl" in run.files else None
+    detail = "" if run.stage == run.stages[0] else f"goes on with {run.stage}"
+    if epoch is not None:
+        detail = f"interrupted in {run.stage} after epoch {epoch}, goes on from its checkpoint"
+    return run.state("new", detail, stage=run.stage)
+
+
+_RULES: tuple[Callable[[_Evidence], RunState | None], ...] = (_done, _running, _failed, _queued, _ended, _lost, _new)
 
 
 def _progress(path: Path, stage: str) -> tuple[int | None, float | None]:
-    """Epochs done in a stage and seconds an epoch, from the last lines of the metrics file."""
+    """Epochs done in a stage and seconds per epoch, from the last lines of the metrics file."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -165,60 +201,3 @@ def _progress(path: Path, stage: str) -> tuple[int | None, float | None]:
         except (ValueError, KeyError, TypeError):
             continue
     return None, None
-
-
-def _queued(key: str, views: Sequence[JobView], stage: str, requeued: bool, ids: tuple[str, ...]) -> RunState | None:
-    live = [view for view in views if view.state is not None and view.state.live]
-    if not live:
-        return None
-    states = [view.state for view in live if view.state is not None]
-    if any(state.state in ("RUNNING", "COMPLETING", "CONFIGURING") for state in states):
-        return RunState(key, "running", f"{stage}: job is at work", stage=stage, jobs=ids)
-    if all(state.reason == "DependencyNeverSatisfied" for state in states):
-        return None
-    reason = next((state.reason for state in states if state.reason not in ("", "Dependency")), "")
-    if requeued or any(state.state in ("REQUEUED", "REQUEUE_HOLD") for state in states):
-        return RunState(key, "preempted", f"{stage}: waits to go on ({reason or 'requeued'})", stage=stage, jobs=ids)
-    return RunState(key, "pending", reason or f"{stage}: in the queue", stage=stage, jobs=ids)
-
-
-def _ended(key: str, views: Sequence[JobView], stage: str, ids: tuple[str, ...]) -> RunState:
-    """A run whose jobs have ended without its result and without a word from it: ask the scheduler why."""
-    for view in views:
-        word = "" if view.state is None else view.state.state
-        if word in CAUSES:
-            kind, sentence = CAUSES[word]
-            tail = _tail(view.stderr)
-            if word == "FAILED" and _killed_for_memory(tail, view.state):
-                kind, sentence = CAUSES["OUT_OF_MEMORY"]
-            elif word == "FAILED" and "No space left" in tail:
-                kind, sentence = "disk", "no space left on the device"
-            elif word == "FAILED" and tail:
-                sentence = f"{sentence}: {tail.splitlines()[-1][:200]}"
-            return RunState(key, "failed", f"{stage}: {sentence}", kind, stage, jobs=ids)
-    if any(view.state is not None and view.state.state == "CANCELLED" for view in views):
-        return RunState(key, "cancelled", f"{stage}: cancelled", stage=stage, jobs=ids)
-    return RunState(key, "lost", f"{stage}: its job has ended and left no result", "lost", stage, jobs=ids)
-
-
-def _killed_for_memory(tail: str, state: JobState | None) -> bool:
-    said = "exceeded memory limit" in tail or "oom-kill" in tail or "Out Of Memory" in tail
-    return said or (state is not None and state.reason == "0:9" and "memory" in tail.lower())
-
-
-def _tail(path: Path, size: int = 4096) -> str:
-    try:
-        with path.open("rb") as file:
-            end = file.seek(0, os.SEEK_END)
-            file.seek(max(0, end - size))
-            return file.read().decode(errors="replace").strip()
-    except OSError:
-        return ""
-
-
-def _so_far(path: Path, names: Mapping[str, "os.DirEntry[str]"], stage: str, stages: Sequence[str]) -> str:
-    """How far an interrupted run had come."""
-    epoch = _progress(path / "metrics.jsonl", stage)[0] if "metrics.jsonl" in names else None
-    if epoch is not None:
-        return f"interrupted in {stage} after epoch {epoch}, goes on from its checkpoint"
-    return "" if stage == stages[0] else f"goes on with {stage}"

@@ -6,8 +6,13 @@ import platform
 import socket
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+PACKAGE = Path(__file__).resolve().parents[1]
+#: Environment variable that tells a process which code it runs.
+COMMIT_VARIABLE = "CSCDARTS_COMMIT"
 
 _PACKAGES = (
     "torch",
@@ -30,11 +35,11 @@ def describe(device: str) -> dict[str, Any]:
     """
     import torch
 
-    commit, dirty = code_version()
+    code = running_code()
     gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") and torch.cuda.is_available() else None
     return {
-        "commit": commit,
-        "dirty": dirty,
+        "commit": code.commit or None,
+        "dirty": code.dirty,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda if gpu else None,
@@ -55,27 +60,81 @@ def hardware(environment: dict[str, Any]) -> str:
     return str(environment.get("gpu") or f"{environment.get('cpu')} ({environment.get('threads')} threads)")
 
 
-def code_version(folder: Path | None = None) -> tuple[str | None, bool | None]:
-    """(commit, whether tracked files differ from it), or (None, None) outside a git checkout.
+@dataclass(frozen=True)
+class Code:
+    """Which code runs: the one answer that records, grids and cluster jobs share.
 
-    `CSCDARTS_COMMIT` overrides it: a job that runs from a snapshot has no checkout.
+    Attributes:
+        commit: full hash; "" where it is unknown.
+        dirty: whether the files differ from the commit, untracked ones that git does not ignore included; None where the
+            commit is unknown.
+        changed: the files that differ, as far as they are known.
+        root: the tree that holds the package, in its checkout; None without one.
+        problem: why git does not tell the state of a checkout that is there; "" otherwise.
     """
-    frozen = os.environ.get("CSCDARTS_COMMIT")
+
+    commit: str = ""
+    dirty: bool | None = None
+    changed: tuple[str, ...] = ()
+    root: Path | None = None
+    problem: str = ""
+
+    @property
+    def frozen(self) -> str:
+        """The value of `CSCDARTS_COMMIT` that lets another process record this code; "" where it is unknown."""
+        return self.commit + ("+dirty" if self.dirty else "")
+
+
+def read_code(package: Path = PACKAGE) -> Code:
+    """The state of the checkout that `package` lies in.
+
+    A commit is taken for the package's own only if git tracks the package: one that is installed somewhere inside another
+    project's repository has no commit.
+
+    Args:
+        package: the folder of an importable package; what lies beside it belongs to the tree.
+    """
+    root = package.parent
+    try:
+        _git(root, "rev-parse", "--git-dir")
+    except _GitError as error:
+        # Without a checkout there is nothing to ask; one that git will not read (another owner, no git) is a problem.
+        inside = any((folder / ".git").exists() for folder in (root, *root.parents))
+        return Code(problem=str(error)) if inside else Code()
+    try:
+        if not _git(root, "ls-files", "--", package.name):
+            return Code()
+        commit = _git(root, "rev-parse", "HEAD").strip()
+        listed = _git(root, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=normal", "--", ".")
+    except _GitError as error:
+        return Code(problem=str(error))
+    changed = tuple(entry[3:] for entry in listed.split("\0") if entry)
+    return Code(commit, bool(changed), changed, root)
+
+
+def running_code() -> Code:
+    """The code that this process runs: `CSCDARTS_COMMIT` where it is set (see `Code.frozen`), else the checkout's state.
+
+    A job that runs from a snapshot has no checkout, and a worker keeps the code that it loaded, whatever is committed since.
+    """
+    frozen = os.environ.get(COMMIT_VARIABLE)
     if frozen:
-        return frozen.removesuffix("+dirty"), frozen.endswith("+dirty")
-    folder = folder or Path(__file__).resolve().parents[2]
+        return Code(frozen.removesuffix("+dirty"), frozen.endswith("+dirty"))
+    return read_code()
 
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=20, check=True)
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return done.stdout.strip()
 
-    commit = git("rev-parse", "HEAD")
-    if commit is None:
-        return None, None
-    return commit, bool(git("status", "--porcelain", "--untracked-files=no"))
+class _GitError(Exception):
+    """Git did not answer; says why."""
+
+
+def _git(root: Path, *words: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise _GitError(f"git does not run: {error}") from error
+    if done.returncode != 0:
+        raise _GitError((done.stderr.strip().splitlines() or [f"git ends with code {done.returncode}"])[0])
+    return done.stdout
 
 
 def cpu_name() -> str:

@@ -15,6 +15,9 @@ from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import build, with_values
 
 Scale = Literal["smoke", "reduced", "paper"]
+SCALES: tuple[Scale, ...] = get_args(Scale)
+#: What runs when nothing is said.
+DEFAULT_SCALE: Scale = "reduced"
 
 
 @dataclass(frozen=True)
@@ -314,6 +317,6 @@ def protocol(name: str, scale: str) -> RunConfig:
     """
     if name not in PROTOCOLS:
         raise UserError("protocol", name, ", ".join(PROTOCOLS), "Choose one of these.")
-    if scale not in get_args(Scale):
-        raise UserError("--scale", scale, ", ".join(get_args(Scale)), "Choose one of these.")
+    if scale not in SCALES:
+        raise UserError("--scale", scale, ", ".join(SCALES), "Choose one of these.")
     return with_values(build({}), {**PROTOCOLS[name].scales[scale], "labels.scale": scale})

@@ -19,6 +19,7 @@ import pandas as pd
 from cscdarts.errors import UserError
 from cscdarts.records.run_folder import RunFolder, read_json
 from cscdarts.settings.metrics import METRICS
+from reports.read.tracking import tracking_uri
 
 #: Tags that every run row carries as a column, with the column's name.
 TAGS = {
@@ -114,11 +115,6 @@ class Store:
         except mlflow.exceptions.MlflowException:
             return None
         return RunFolder(target)
-
-
-def tracking_uri() -> str:
-    """`MLFLOW_TRACKING_URI`, or `sqlite:///mlflow.db`."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
 
 
 def load(grids: Sequence[str], uri: str | None = None, scale: str | None = None) -> Store:

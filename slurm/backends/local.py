@@ -20,7 +20,7 @@ from slurm.job import Job, Task
 
 #: Numerics libraries read their number of threads from these at import.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-#: submitit ends a local job after so long; a search may take weeks.
+#: submitit ends a local job after this time; a search may take weeks.
 NO_LIMIT_MIN = 60 * 24 * 365
 
 
@@ -29,28 +29,34 @@ class LocalPool:
 
     Args:
         folder: where submitit keeps pickles and output.
-        threads: of each worker's numerics libraries; None leaves them be.
         stall_s: see `slurm.control.Control`.
     """
 
-    def __init__(self, folder: Path, threads: int | None, stall_s: float = 1800.0) -> None:
-        self.folder, self.threads, self.stall_s = folder, threads, stall_s
+    def __init__(self, folder: Path, stall_s: float = 1800.0) -> None:
+        self.folder, self.stall_s = folder, stall_s
         self.stop_file = folder / f"stop.{os.getpid()}"
         self._jobs: list[submitit.Job[Any]] = []
 
-    def start(self, tasks: Sequence[Task], workers: int) -> None:
-        """Start workers on a list of tasks."""
+    def start(self, tasks: Sequence[Task], workers: int, threads: int | None) -> None:
+        """Start workers on a list of tasks; those that have ended are forgotten.
+
+        Args:
+            tasks: shared by all workers.
+            workers: how many.
+            threads: of each worker's numerics libraries; None leaves them be.
+        """
+        self._jobs = [job for job in self._jobs if not job.done()]
         self.folder.mkdir(parents=True, exist_ok=True)
         self.stop_file.unlink(missing_ok=True)
         devices = visible_gpus()
-        job = Job(tuple(tasks), str(self.stop_file), os.getpid(), self.stall_s, requeue=False)
+        job = Job(tuple(tasks), stop_file=str(self.stop_file), parent=os.getpid(), stall_s=self.stall_s)
         for index in range(min(workers, len(tasks))):
             executor = submitit.LocalExecutor(self.folder)
             executor.update_parameters(timeout_min=NO_LIMIT_MIN, signal_delay_s=30)
             if devices:
                 executor.update_parameters(gpus_per_node=1, visible_gpus=[devices[index % len(devices)]])
             # Each worker begins elsewhere in the list, so that they do not race for the same claims.
-            with _quiet_children(self.threads):
+            with _quiet_children(threads):
                 self._jobs.append(executor.submit(replace(job, tasks=_rotated(job.tasks, index))))
 
     def alive(self) -> int:
@@ -58,16 +64,18 @@ class LocalPool:
         return sum(not job.done() for job in self._jobs)
 
     def errors(self) -> list[str]:
-        """The last line of what each worker that ended badly said."""
-        said = []
+        """The last line of the standard error of each worker that ended badly."""
+        last = []
         for job in self._jobs:
             if job.done() and not job.paths.result_pickle.exists():
                 lines = (job.stderr() or "").strip().splitlines()
-                said.append(lines[-1] if lines else "a worker ended without a word (killed?)")
-        return said
+                last.append(lines[-1] if lines else "a worker ended without a message (killed?)")
+        return last
 
     def stop(self, patience_s: float = 60.0) -> None:
-        """Ask the workers to save and stop, wait for them, and kill what is left after `patience_s`."""
+        """Let the workers save and stop, wait for them, and kill what is left after `patience_s`."""
+        if not self.alive():
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         self.stop_file.touch()
         end = time.monotonic() + patience_s
@@ -77,10 +85,6 @@ class LocalPool:
             if not job.done():
                 job.cancel()
         self.stop_file.unlink(missing_ok=True)
-
-    def forget(self) -> None:
-        """Drop the workers that have ended."""
-        self._jobs = [job for job in self._jobs if not job.done()]
 
 
 def usable_cores() -> int:

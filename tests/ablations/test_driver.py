@@ -13,15 +13,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ablations.drive.cluster import Place
-from ablations.drive.driver import Driver, Functions, counts
-from ablations.drive.loop import Options, run_grid
+from ablations.drive.backend import Options
+from ablations.drive.driver import Driver, TaskFunctions, counts
+from ablations.drive.local import LocalBackend
+from ablations.drive.loop import run_grid
 from ablations.grid.load import load_grid
 from cscdarts.errors import UserError
 from cscdarts.records.run_folder import RunFolder
 from tests.support.grids import write_grid
-
-HERE = Place("local", None)
 
 
 @pytest.fixture(autouse=True)
@@ -30,13 +29,17 @@ def _store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def _driver(tmp_path: Path, engine: Functions, notes: list[str], **values: object) -> Driver:
+def _driver(tmp_path: Path, engine: TaskFunctions, notes: list[str], **values: object) -> Driver:
     source = write_grid(tmp_path / "mine.py", notes, **values)
     return Driver(load_grid(source, "smoke"), tmp_path / "runs", engine)
 
 
 def _console() -> Console:
     return Console(file=io.StringIO(), width=200)
+
+
+def _run(driver: Driver, console: Console | None = None, parallel: int | None = None) -> int:
+    return run_grid(LocalBackend(driver, Options(parallel)), console or _console())
 
 
 def _starts(driver: Driver) -> list[int]:
@@ -48,21 +51,21 @@ def _starts(driver: Driver) -> list[int]:
 def _wait(condition: Callable[[], bool], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it did not come to pass"
+        assert time.monotonic() < end, "this did not happen"
         time.sleep(0.05)
 
 
-def test_everything_runs_once_and_a_second_call_runs_nothing(tmp_path: Path, fake_engine: Functions) -> None:
+def test_everything_runs_once_and_a_second_call_runs_nothing(tmp_path: Path, fake_engine: TaskFunctions) -> None:
     driver = _driver(tmp_path, fake_engine, [""] * 5)
     console = _console()
-    assert run_grid(driver, HERE, Options(parallel=2), console) == 0
+    assert _run(driver, console, parallel=2) == 0
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert "5 runs: 5 done" in said
     assert "mirror:" not in said
     assert counts(driver.states()) == {"done": 5}
     assert _starts(driver) == [1] * 5
     before = {p: p.stat().st_mtime_ns for p in driver.folder.glob("*/*.json")}
-    assert run_grid(driver, HERE, Options(), _console()) == 0
+    assert _run(driver) == 0
     assert {p: p.stat().st_mtime_ns for p in driver.folder.glob("*/*.json")} == before
     manifest = json.loads((driver.folder / "grid.json").read_text())
     assert [run["hash"] for run in manifest["runs"]] == [point.hash for point in driver.grid.points]
@@ -72,9 +75,11 @@ def test_everything_runs_once_and_a_second_call_runs_nothing(tmp_path: Path, fak
     assert set(threads) == {"1"}
 
 
-def test_failures_are_named_the_rest_finishes_and_retry_runs_only_them(tmp_path: Path, fake_engine: Functions) -> None:
+def test_failures_are_named_the_rest_finishes_and_retry_runs_only_them(
+    tmp_path: Path, fake_engine: TaskFunctions
+) -> None:
     driver = _driver(tmp_path, fake_engine, ["", "raise", "nan", "disk", "", "kill", ""])
-    assert run_grid(driver, HERE, Options(parallel=2), _console()) == 1
+    assert _run(driver, parallel=2) == 1
     states = driver.states()
     assert [s.status for s in states] == ["done", "failed", "failed", "failed", "done", "failed", "done"]
     assert [s.kind for s in states if s.kind] == ["error", "numerical", "disk", "memory"]
@@ -84,20 +89,18 @@ def test_failures_are_named_the_rest_finishes_and_retry_runs_only_them(tmp_path:
     assert "Traceback" in json.loads((driver.path(driver.grid.points[1]) / "failure.json").read_text())["traceback"]
     starts = _starts(driver)
     # Failed runs wait for a retry.
-    assert run_grid(driver, HERE, Options(parallel=2), _console()) == 1
+    assert _run(driver, parallel=2) == 1
     assert _starts(driver) == starts
     (driver.folder / "cure").touch()
-    retried = run_grid(
-        driver, HERE, Options(parallel=2), _console(), lambda ss: [s.hash for s in ss if s.status == "failed"]
-    )
-    assert retried == 0
+    backend = LocalBackend(driver, Options(parallel=2))
+    assert run_grid(backend, _console(), lambda ss: [s.hash for s in ss if s.status == "failed"]) == 0
     assert counts(driver.states()) == {"done": 7}
     assert [b - a for a, b in zip(starts, _starts(driver), strict=True)] == [0, 1, 1, 1, 0, 1, 0]
     assert not list(driver.folder.glob("*/failure.json"))
 
 
 def test_a_check_that_fails_keeps_no_run_from_its_result(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_engine: Functions
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_engine: TaskFunctions
 ) -> None:
     from ablations.run.stages import run_stages
     from slurm.control import Control
@@ -144,7 +147,7 @@ class _Process:
 
 
 @pytest.fixture
-def slow_grid(tmp_path: Path, fake_engine: Functions) -> Iterator[tuple[Driver, str]]:
+def slow_grid(tmp_path: Path, fake_engine: TaskFunctions) -> Iterator[tuple[Driver, str]]:
     """Six runs of about two seconds each."""
     driver = _driver(tmp_path, fake_engine, ["pace=0.5"] * 6, search__epochs=3)
     yield driver, str(tmp_path / "mine.py")
@@ -212,7 +215,7 @@ def test_of_two_drivers_one_works_and_the_other_says_who(tmp_path: Path, slow_gr
     assert _starts(driver) == [1] * 6
 
 
-def test_a_lock_held_elsewhere_is_respected_until_it_is_stale(tmp_path: Path, fake_engine: Functions) -> None:
+def test_a_lock_held_elsewhere_is_respected_until_it_is_stale(tmp_path: Path, fake_engine: TaskFunctions) -> None:
     driver = _driver(tmp_path, fake_engine, [""])
     driver.take()
     lock = driver.folder / "driver.lock"
@@ -226,20 +229,20 @@ def test_a_lock_held_elsewhere_is_respected_until_it_is_stale(tmp_path: Path, fa
     assert not driver.lock.refresh()
 
 
-def test_a_grid_with_one_new_point_runs_that_one(tmp_path: Path, fake_engine: Functions) -> None:
+def test_a_grid_with_one_new_point_runs_that_one(tmp_path: Path, fake_engine: TaskFunctions) -> None:
     driver = _driver(tmp_path, fake_engine, ["", ""])
-    run_grid(driver, HERE, Options(parallel=1), _console())
+    _run(driver, parallel=1)
     larger = _driver(tmp_path, fake_engine, ["", "", ""])
-    run_grid(larger, HERE, Options(parallel=1), _console())
+    _run(larger, parallel=1)
     assert _starts(larger) == [1, 1, 1]
     assert counts(larger.states()) == {"done": 3}
 
 
-def test_a_folder_of_another_run_is_refused(tmp_path: Path, fake_engine: Functions) -> None:
+def test_a_folder_of_another_run_is_refused(tmp_path: Path, fake_engine: TaskFunctions) -> None:
     driver = _driver(tmp_path, fake_engine, ["", ""])
     first, second = driver.grid.points
     RunFolder(driver.path(first)).create(second.config)
-    assert run_grid(driver, HERE, Options(parallel=1), _console()) == 1
+    assert _run(driver, parallel=1) == 1
     states = driver.states()
     assert states[0].kind == "user"
     assert second.hash in states[0].detail

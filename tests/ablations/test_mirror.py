@@ -17,15 +17,15 @@ from typing import Any
 
 import pytest
 
-from ablations.drive.driver import Driver, Functions
+from ablations.drive.driver import Driver, TaskFunctions
 from ablations.grid.load import Grid, load_grid
 from ablations.mirror.bulk import BulkWriter
-from ablations.mirror.sync import Mirror
+from ablations.mirror.sync import GridMirror
 from ablations.mirror.updates import flatten, run_name
 from cscdarts.errors import UserError
+from cscdarts.records.environment import Code
 from cscdarts.records.run_folder import write_json
 from slurm.control import Control
-from slurm.freeze import Code
 from tests.support import engine
 from tests.support.grids import write_grid
 
@@ -34,9 +34,9 @@ STAGES = ("search", "derive", "check", "retrain")
 
 def _driver(tmp_path: Path, notes: list[str]) -> Driver:
     source = write_grid(tmp_path / "mine.py", notes)
-    driver = Driver(load_grid(source, "smoke"), tmp_path / "runs", Functions("tests.support.engine:run_task"))
+    driver = Driver(load_grid(source, "smoke"), tmp_path / "runs", TaskFunctions("tests.support.engine:run_task"))
     driver.folder.mkdir(parents=True)
-    driver.write_manifest(Code("a" * 40, ()))
+    driver.write_manifest(Code("a" * 40, False))
     return driver
 
 
@@ -50,7 +50,7 @@ def _work(driver: Driver, indices: list[int], stages: tuple[str, ...] = STAGES) 
 
 
 def _mirror(driver: Driver, uri: str, times: int = 1) -> int:
-    mirror = Mirror(driver.grid, driver.folder, uri)
+    mirror = GridMirror(driver.grid, driver.folder, uri)
     mirror.open()
     try:
         return [mirror.sync(driver.states()) for _ in range(times)][-1]
@@ -183,7 +183,7 @@ def test_early_late_and_interrupted_mirrors_end_the_same(
     _work(driver, [1])
 
     # This one dies in the middle of a run, after its metrics and before its cursor.
-    mirror = Mirror(driver.grid, driver.folder, eager)
+    mirror = GridMirror(driver.grid, driver.folder, eager)
     mirror.open()
     log_artifact = mirror._artifact
 
@@ -232,7 +232,7 @@ def test_many_runs_at_once_are_written_as_the_client_writes_them(
     monkeypatch.setattr(BulkWriter, "write", counted)
     assert _mirror(driver, uri) == 5
     assert at_once == [5]
-    monkeypatch.setattr("ablations.mirror.sync.WORTH_BULK", 10**9)
+    monkeypatch.setattr("ablations.mirror.sync.MIN_BULK", 10**9)
     assert _mirror(driver, eager) == 5
     assert at_once == [5]
     assert repr(_content(uri, driver.grid)) == repr(_content(eager, driver.grid)), "by text, as nan is not nan"
@@ -282,12 +282,12 @@ def test_a_mirror_that_dies_between_files_and_rows_leaves_nothing_twice(
 
 def test_pruned_runs_may_come_back(tmp_path: Path, uri: str) -> None:
     driver = _mixed(tmp_path)
-    mirror = Mirror(driver.grid, driver.folder, uri)
+    mirror = GridMirror(driver.grid, driver.folder, uri)
     mirror.open()
     mirror.sync(driver.states())
     before = _content(uri, driver.grid)
     for point in driver.grid.points:
-        mirror.forget(point.hash)
+        mirror.delete(point.hash)
     mirror.close()
     assert _mirror(driver, uri) == 5
     assert repr(_content(uri, driver.grid)) == repr(before)
@@ -323,7 +323,7 @@ def test_a_torn_last_line_waits_until_it_is_whole(tmp_path: Path, uri: str) -> N
 
 def test_one_mirror_at_a_time(tmp_path: Path, uri: str) -> None:
     driver = _driver(tmp_path, [""])
-    first, second = (Mirror(driver.grid, driver.folder, uri) for _ in range(2))
+    first, second = (GridMirror(driver.grid, driver.folder, uri) for _ in range(2))
     first.open()
     with pytest.raises(UserError, match=f"mirror of mine {os.getpid()}"):
         second.open()
@@ -335,17 +335,17 @@ def test_one_mirror_at_a_time(tmp_path: Path, uri: str) -> None:
 def test_a_store_that_cannot_be_reached_is_one_sentence(tmp_path: Path) -> None:
     driver = _driver(tmp_path, [""])
     with pytest.raises(UserError, match="MLFLOW_TRACKING_URI"):
-        Mirror(driver.grid, driver.folder, "nonsense://nowhere").open()
+        GridMirror(driver.grid, driver.folder, "nonsense://nowhere").open()
     assert not (driver.folder / "mirror.lock").exists()
 
 
 def test_pruned_runs_are_deleted_in_the_store(tmp_path: Path, uri: str) -> None:
     driver = _driver(tmp_path, ["", ""])
     _work(driver, [0, 1])
-    mirror = Mirror(driver.grid, driver.folder, uri)
+    mirror = GridMirror(driver.grid, driver.folder, uri)
     mirror.open()
     mirror.sync(driver.states())
-    mirror.forget(driver.grid.points[1].hash)
+    mirror.delete(driver.grid.points[1].hash)
     mirror.close()
     assert set(_content(uri, driver.grid)) == {"mine (smoke)", _name(driver, 0)}
 
@@ -418,7 +418,7 @@ def test_what_was_written_by_other_grids_is_left_alone(tmp_path: Path, uri: str)
     folder = tmp_path / "runs" / "other"
     folder.mkdir()
     write_json(folder / "grid.json", other.manifest(None))
-    mirror = Mirror(other, folder, uri)
+    mirror = GridMirror(other, folder, uri)
     mirror.open()
     mirror.sync(Driver(other, tmp_path / "runs").states())
     mirror.close()

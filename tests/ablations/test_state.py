@@ -1,4 +1,4 @@
-"""A run's state from its folder and the scheduler's words: every cause has its name."""
+"""A run's state from its folder and the standing of its jobs, SLURM's words among them: every cause has its name."""
 
 import json
 import os
@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from ablations.grid.load import Point, load_grid
-from ablations.run.state import JobView, RunState, run_state
+from ablations.run.state import RunState, run_state
 from slurm.backends.slurm.scheduler import JobState
+from slurm.backends.slurm.words import translate
+from slurm.jobs import Cause, Phase, SubmittedJob
 from slurm.lock import this_process
 
 NOW = 1_000_000.0
@@ -32,9 +34,9 @@ def folder(tmp_path: Path) -> Path:
 
 def _view(
     state: str | None, group: str = "search", reason: str = "", at: float = 100.0, err: Path = Path("no")
-) -> JobView:
+) -> SubmittedJob:
     live = state in ("PENDING", "RUNNING", "COMPLETING", "REQUEUED")
-    return JobView("7_1", group, None if state is None else JobState(state, reason, live), at, err)
+    return translate("key", "7_1", group, None if state is None else JobState(state, reason, live), at, err)
 
 
 def _claim(folder: Path, age: float = 1.0, **changes: Any) -> None:
@@ -124,6 +126,39 @@ def test_the_schedulers_words(
     state = run_state(point, folder, NOW, [_view(word, reason=reason)])
     assert state.status == status
     assert said in state.detail
+
+
+@pytest.mark.parametrize(
+    ("phase", "reason", "cause", "expected"),
+    [
+        ("queued", "fair share", None, ("pending", "", "fair share")),
+        ("requeued", "", None, ("preempted", "", "search: waits to go on (requeued)")),
+        ("running", "", None, ("running", "", "search: job is at work")),
+        ("ended", "", Cause("node", "the rack burned down"), ("failed", "node", "search: the rack burned down")),
+        ("ended", "", None, ("lost", "lost", "search: its job has ended and left no result")),
+        ("cancelled", "", None, ("cancelled", "", "search: cancelled")),
+        ("unknown", "", None, ("lost", "lost", "search: its job has ended and left no result")),
+    ],
+)
+def test_a_schedulers_own_words_are_not_needed(
+    point: Point, folder: Path, phase: Phase, reason: str, cause: Cause | None, expected: tuple[str, str, str]
+) -> None:
+    job = SubmittedJob("key", "j1", "search", phase, 100.0, Path("no"), reason, explain=lambda: cause)
+    state = run_state(point, folder, NOW, [job])
+    assert (state.status, state.kind, state.detail) == expected
+    assert state.jobs == ("j1",)
+
+
+def test_a_job_is_asked_for_its_cause_only_where_no_file_tells(point: Point, folder: Path) -> None:
+    def never() -> Cause | None:
+        raise AssertionError
+
+    job = SubmittedJob("key", "j1", "search", "ended", 100.0, Path("no"), explain=never)
+    _failure(folder, 150.0)
+    assert run_state(point, folder, NOW, [job]).detail == "search: it broke"
+    (folder / "failure.json").unlink()
+    _outputs(folder, "search", "genotype", "check", "result")
+    assert run_state(point, folder, NOW, [job]).status == "done"
 
 
 def test_memory_kills_without_cgroups_are_recognised(point: Point, folder: Path, tmp_path: Path) -> None:

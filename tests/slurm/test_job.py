@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from slurm.job import CLAIM, FRUITLESS_LIVES, REQUEUED, Job, Task
+from slurm.backends.slurm.host import HOST, SlurmHost
+from slurm.host import NoHost, Rank
+from slurm.job import CLAIM, MAX_STARTS_WITHOUT_STEP, REQUEUED, Job, Task
 from slurm.lock import Lock
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +62,7 @@ def _finish(process: "subprocess.Popen[str]", seconds: float = 60) -> tuple[int,
 def _until(condition: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it did not come to pass"
+        assert time.monotonic() < end, "this did not happen"
         time.sleep(0.02)
 
 
@@ -90,7 +92,7 @@ def test_a_job_all_of_whose_tasks_failed_fails(tmp_path: Path) -> None:
 
 
 def test_the_signal_before_a_limit_saves_and_requeues(tmp_path: Path, scontrol: Path) -> None:
-    job = Job((_task(tmp_path / "a", to=1000, pace=0.05), _task(tmp_path / "b")))
+    job = Job((_task(tmp_path / "a", to=1000, pace=0.05), _task(tmp_path / "b")), HOST)
     process = _start(tmp_path, job)
     _until(lambda: (tmp_path / "a" / "count.json").exists())
     process.send_signal(signal.SIGUSR2)
@@ -109,8 +111,8 @@ def test_the_signal_before_a_limit_saves_and_requeues(tmp_path: Path, scontrol: 
 
 
 def test_any_number_of_requeues(tmp_path: Path, scontrol: Path) -> None:
-    job = Job((_task(tmp_path / "a", to=1_000_000, pace=0.01),))
-    for life in range(1, FRUITLESS_LIVES + 3):
+    job = Job((_task(tmp_path / "a", to=1_000_000, pace=0.01),), HOST)
+    for life in range(1, MAX_STARTS_WITHOUT_STEP + 3):
         process = _start(tmp_path, job)
         before = (tmp_path / "a" / "count.json").read_text() if life > 1 else ""
         _until(lambda: (tmp_path / "a" / "count.json").exists())
@@ -125,7 +127,7 @@ def test_a_signal_after_the_work_is_done_changes_nothing(
 ) -> None:
     # Seen on a real cluster: the search was done, python was shutting down, and the job ended as failed.
     monkeypatch.setenv("LINGER_S", "2")
-    process = _start(tmp_path, Job((_task(tmp_path / "a"),)))
+    process = _start(tmp_path, Job((_task(tmp_path / "a"),), HOST))
     assert process.stdout is not None
     assert process.stdout.readline().strip() == "{'a': 'done'}"
     process.send_signal(signal.SIGUSR2)
@@ -135,7 +137,7 @@ def test_a_signal_after_the_work_is_done_changes_nothing(
 
 
 def test_a_cancellation_saves_and_does_not_requeue(tmp_path: Path, scontrol: Path) -> None:
-    process = _start(tmp_path, Job((_task(tmp_path / "a", to=1000, pace=0.05),)))
+    process = _start(tmp_path, Job((_task(tmp_path / "a", to=1000, pace=0.05),), HOST))
     _until(lambda: (tmp_path / "a" / "count.json").exists())
     process.send_signal(signal.SIGTERM)
     code, out = _finish(process)
@@ -145,7 +147,7 @@ def test_a_cancellation_saves_and_does_not_requeue(tmp_path: Path, scontrol: Pat
 
 
 def test_sigterm_followed_by_the_limits_signal_requeues(tmp_path: Path, scontrol: Path) -> None:
-    process = _start(tmp_path, Job((_task(tmp_path / "a", to=1000, pace=0.5),)))
+    process = _start(tmp_path, Job((_task(tmp_path / "a", to=1000, pace=0.5),), HOST))
     _until(lambda: (tmp_path / "a" / "count.json").exists())
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGUSR2)
@@ -156,7 +158,7 @@ def test_sigterm_followed_by_the_limits_signal_requeues(tmp_path: Path, scontrol
 def test_a_requeue_that_fails_is_tried_again(tmp_path: Path, scontrol: Path) -> None:
     tool = tmp_path / "bin" / "scontrol"
     tool.write_text(f'#!/bin/sh\necho "$@" >> {scontrol}\n[ $(wc -l < {scontrol}) -ge 2 ]\n')
-    process = _start(tmp_path, Job((_task(tmp_path / "a", to=1000, pace=0.05),)))
+    process = _start(tmp_path, Job((_task(tmp_path / "a", to=1000, pace=0.05),), HOST))
     _until(lambda: (tmp_path / "a" / "count.json").exists())
     process.send_signal(signal.SIGUSR2)
     code, out = _finish(process)
@@ -166,7 +168,7 @@ def test_a_requeue_that_fails_is_tried_again(tmp_path: Path, scontrol: Path) -> 
 
 
 def test_a_hang_is_named_and_ends_the_job(tmp_path: Path, scontrol: Path) -> None:
-    process = _start(tmp_path, Job((_task(tmp_path / "a", "stuck"),), stall_s=0.5))
+    process = _start(tmp_path, Job((_task(tmp_path / "a", "stuck"),), HOST, stall_s=0.5))
     code, out = _finish(process)
     assert code == 1
     assert (tmp_path / "a" / "hung.txt").read_text() == "hung: no step for 0.0 min"
@@ -177,22 +179,22 @@ def test_a_hang_is_named_and_ends_the_job(tmp_path: Path, scontrol: Path) -> Non
 
 def test_what_never_makes_a_step_is_named_after_some_lives(tmp_path: Path, scontrol: Path) -> None:
     folder = tmp_path / "a"
-    for life in range(1, FRUITLESS_LIVES + 1):
-        process = _start(tmp_path, Job((_task(folder, "stuck"),), grace_s=0.3))
+    for life in range(1, MAX_STARTS_WITHOUT_STEP + 1):
+        process = _start(tmp_path, Job((_task(folder, "stuck"),), HOST, grace_s=0.3))
         _until(lambda: (folder / "began").exists())
         (folder / "began").unlink()
         process.send_signal(signal.SIGUSR2)
         assert _finish(process)[0] == 1
         # A life may be cut short while it starts; only a row of them is a hang.
-        assert (folder / "hung.txt").exists() == (life == FRUITLESS_LIVES)
-        assert len(scontrol.read_text().splitlines()) == min(life, FRUITLESS_LIVES - 1)
+        assert (folder / "hung.txt").exists() == (life == MAX_STARTS_WITHOUT_STEP)
+        assert len(scontrol.read_text().splitlines()) == min(life, MAX_STARTS_WITHOUT_STEP - 1)
     assert "no step within 0 s of signal SIGUSR2" in (folder / "hung.txt").read_text()
 
 
-def test_a_life_with_steps_starts_the_count_anew(tmp_path: Path, scontrol: Path) -> None:
+def test_a_start_with_steps_resets_the_count(tmp_path: Path, scontrol: Path) -> None:
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / REQUEUED).write_text(str(FRUITLESS_LIVES - 1))
-    process = _start(tmp_path, Job((_task(tmp_path / "a", to=1000, pace=0.05),)))
+    (tmp_path / "a" / REQUEUED).write_text(str(MAX_STARTS_WITHOUT_STEP - 1))
+    process = _start(tmp_path, Job((_task(tmp_path / "a", to=1000, pace=0.05),), HOST))
     _until(lambda: (tmp_path / "a" / "count.json").exists())
     time.sleep(0.3)
     process.send_signal(signal.SIGUSR2)
@@ -201,7 +203,7 @@ def test_a_life_with_steps_starts_the_count_anew(tmp_path: Path, scontrol: Path)
 
 
 def test_a_slow_step_goes_back_to_the_queue_instead(tmp_path: Path, scontrol: Path) -> None:
-    process = _start(tmp_path, Job((_task(tmp_path / "a", to=1000, pace=3.0),), grace_s=0.5))
+    process = _start(tmp_path, Job((_task(tmp_path / "a", to=1000, pace=3.0),), HOST, grace_s=0.5))
     _until(lambda: (tmp_path / "a" / "count.json").exists())
     time.sleep(0.2)
     process.send_signal(signal.SIGUSR2)
@@ -213,7 +215,7 @@ def test_a_slow_step_goes_back_to_the_queue_instead(tmp_path: Path, scontrol: Pa
 
 
 def test_an_order_to_stop(tmp_path: Path) -> None:
-    job = Job((_task(tmp_path / "a", to=1000, pace=0.05),), stop_file=str(tmp_path / "stop"), requeue=False)
+    job = Job((_task(tmp_path / "a", to=1000, pace=0.05),), stop_file=str(tmp_path / "stop"))
     process = _start(tmp_path, job)
     _until(lambda: (tmp_path / "a" / "count.json").exists())
     (tmp_path / "stop").touch()
@@ -222,9 +224,47 @@ def test_an_order_to_stop(tmp_path: Path) -> None:
     assert not (tmp_path / "a" / CLAIM).exists()
 
 
+def test_a_worker_inside_a_scheduler_s_job_does_not_take_its_number(tmp_path: Path, scontrol: Path) -> None:
+    """Two workers of one grid, started inside one array task: neither may pass for the other, nor requeue that task."""
+    (tmp_path / "a").mkdir()
+    other = Lock(tmp_path / "a" / CLAIM)
+    assert other.acquire("run", SlurmHost().job)
+    code, out = _finish(_start(tmp_path, Job((_task(tmp_path / "a"),))))
+    assert (code, out.strip()) == (0, "{'a': 'held'}")
+    assert other.refresh()
+    # The array task itself, in its next life, takes its claim over.
+    code, out = _finish(_start(tmp_path, Job((_task(tmp_path / "a"),), HOST)))
+    assert (code, out.strip()) == (0, "{'a': 'done'}")
+    assert not other.refresh()
+    process = _start(tmp_path, Job((_task(tmp_path / "b", to=1000, pace=0.05),)))
+    _until(lambda: (tmp_path / "b" / "count.json").exists())
+    process.send_signal(signal.SIGUSR2)
+    code, out = _finish(process)
+    assert (code, out.strip()) == (0, "stopping: signal SIGUSR2")
+    assert not scontrol.exists()
+
+
+def test_what_slurm_tells_a_process_of_its_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lone = {"SLURM_JOB_ID": "77", "SLURM_NTASKS": "1"}
+    assert (SlurmHost(lone).job, SlurmHost(lone).rank()) == ("77", Rank())
+    assert SlurmHost({**lone, "SLURM_ARRAY_JOB_ID": "70", "SLURM_ARRAY_TASK_ID": "3"}).job == "70_3"
+    answers = '#!/bin/sh\n[ "$2" = hostnames ] && printf "n3\\nn4\\n" || echo "NodeName=n3 NodeAddr=10.0.0.3 Port=1"\n'
+    (tmp_path / "scontrol").write_text(answers)
+    (tmp_path / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    several = {"SLURM_NTASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_JOB_NODELIST": "n[3-4]"}
+    rank = SlurmHost({**lone, **several}).rank()
+    assert rank == Rank(3, 1, 4, "10.0.0.3", 29577)
+    assert not rank.leads
+    assert rank.variables() == {
+        "RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "10.0.0.3", "MASTER_PORT": "29577"
+    }  # fmt: skip
+    assert NoHost().rank().variables() == {}
+
+
 def test_a_worker_ends_with_its_driver(tmp_path: Path) -> None:
     driver = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    process = _start(tmp_path, Job((_task(tmp_path / "a", to=1000, pace=0.05),), parent=driver.pid, requeue=False))
+    process = _start(tmp_path, Job((_task(tmp_path / "a", to=1000, pace=0.05),), parent=driver.pid))
     _until(lambda: (tmp_path / "a" / "count.json").exists())
     driver.kill()
     driver.wait()
@@ -240,19 +280,19 @@ def test_a_claim_taken_over_by_another_stops_the_work(tmp_path: Path, monkeypatc
 
     with control.listening(), control.watching(lambda: not lost, lambda sentence, stalled: None):
         time.sleep(0.3)
-        assert not control.stop()
+        assert not control.should_stop()
         lost = True
-        _until(control.stop, 10)
+        _until(control.should_stop, 10)
     assert control.reason == "another process has taken the work over"
 
 
-def test_unstepped_work_may_be_silent() -> None:
+def test_work_without_steps_may_take_its_time() -> None:
     from slurm.control import Control
 
     said: list[str] = []
     control = Control(stall_s=0.3)
     with control.listening(), control.watching(lambda: True, lambda sentence, stalled: said.append(sentence)):
-        with control.unstepped():
+        with control.without_steps():
             time.sleep(0.8)
         assert said == []
         _until(lambda: bool(said), 10)

@@ -8,42 +8,49 @@ from typing import Any
 
 import pytest
 
-from ablations.drive.cluster import Cluster, Place
-from ablations.drive.driver import Driver, Functions, chosen_for_retry, counts
-from ablations.drive.loop import untouched
+from ablations.drive.backend import Options
+from ablations.drive.driver import Driver, TaskFunctions, chosen_for_retry, counts, untouched
+from ablations.drive.slurm import SlurmBackend
 from ablations.grid.load import load_grid
-from slurm.backends.fake import FakeCluster
+from slurm.backends.slurm.fake import FakeCluster
 from slurm.backends.slurm.journal import Journal
 from slurm.backends.slurm.profile import Profile
 from slurm.backends.slurm.queue import Queue
 from slurm.errors import ClusterError
 from tests.support.grids import write_grid
 
-PLACE = Place("fake", Profile())
+Grid = Callable[..., SlurmBackend]
 
 
 @pytest.fixture
-def grid(tmp_path: Path) -> Callable[..., Cluster]:
-    """Builds the driver's view of a grid on a given fake cluster."""
+def grid(tmp_path: Path) -> Grid:
+    """Builds the backend of a grid on a given fake cluster."""
 
-    def build(fake: FakeCluster, notes: list[str], max_array: int = 1001) -> Cluster:
+    def build(
+        fake: FakeCluster,
+        notes: list[str],
+        max_array: int = 1001,
+        parallel: int | None = None,
+        profile: Profile | None = None,
+    ) -> SlurmBackend:
         source = write_grid(tmp_path / "mine.py", notes)
-        driver = Driver(load_grid(source, "smoke"), tmp_path / "runs", Functions("tests.support.engine:run_task"))
+        driver = Driver(load_grid(source, "smoke"), tmp_path / "runs", TaskFunctions("tests.support.engine:run_task"))
         driver.folder.mkdir(parents=True, exist_ok=True)
-        return Cluster(driver, Queue(driver.folder, "test", fake, fake, max_array))
+        queue = Queue(driver.folder, "test", fake, fake, max_array)
+        return SlurmBackend(driver, Options(parallel), profile, "fake", queue)
 
     return build
 
 
-def _submit(cluster: Cluster, place: Place = PLACE, **options: Any) -> list[str]:
-    """What `run` does: mend, then submit what nobody has in hand."""
-    cluster.queue.mend()
+def _submit(cluster: SlurmBackend) -> list[str]:
+    """What `run` does: repair, then submit what nobody has in hand."""
+    cluster.queue.repair()
     wanted = untouched(cluster.states())
-    cluster.submit(wanted, place, options.get("parallel"), {})
+    cluster.submit(wanted)
     return wanted
 
 
-def _starts(cluster: Cluster) -> list[int]:
+def _starts(cluster: SlurmBackend) -> list[int]:
     paths = [cluster.driver.path(point) / "starts.jsonl" for point in cluster.driver.grid.points]
     return [len(path.read_text().splitlines()) if path.exists() else 0 for path in paths]
 
@@ -52,20 +59,20 @@ def _submits(fake: FakeCluster) -> list[str]:
     return [call for call in fake.calls if call.startswith("submit")]
 
 
-def test_a_chain_of_two_arrays_runs_every_run_once(grid: Callable[..., Cluster]) -> None:
+def test_a_chain_of_two_arrays_runs_every_run_once(grid: Grid) -> None:
     fake = FakeCluster()
-    cluster = grid(fake, [""] * 4)
-    assert len(_submit(cluster, parallel=3)) == 4
+    cluster = grid(fake, [""] * 4, parallel=3)
+    assert len(_submit(cluster)) == 4
     first, second = _submits(fake)
     assert "-search x4 %3" in first
     assert "-retrain x4 %3 aftercorr:1" in second
     assert counts(cluster.states()) == {"pending": 4}
     assert fake.work() == 8
     assert counts(cluster.states()) == {"done": 4}
-    assert _starts(cluster) == [2] * 4, "one start for each of the two jobs"
+    assert _starts(cluster) == [2] * 4, "one start per job"
 
 
-def test_an_unchanged_grid_submits_nothing_at_any_stage(grid: Callable[..., Cluster]) -> None:
+def test_an_unchanged_grid_submits_nothing_at_any_stage(grid: Grid) -> None:
     fake = FakeCluster()
     cluster = grid(fake, [""] * 3)
     _submit(cluster)
@@ -75,7 +82,7 @@ def test_an_unchanged_grid_submits_nothing_at_any_stage(grid: Callable[..., Clus
     assert len(_submits(fake)) == 2
 
 
-def test_a_new_point_submits_that_one(grid: Callable[..., Cluster]) -> None:
+def test_a_new_point_submits_that_one(grid: Grid) -> None:
     fake = FakeCluster()
     _submit(grid(fake, ["", ""]))
     fake.work()
@@ -86,7 +93,7 @@ def test_a_new_point_submits_that_one(grid: Callable[..., Cluster]) -> None:
     assert counts(cluster.states()) == {"done": 3}
 
 
-def test_a_failed_search_starts_no_retraining_and_retry_runs_only_it(grid: Callable[..., Cluster]) -> None:
+def test_a_failed_search_starts_no_retraining_and_retry_runs_only_it(grid: Grid) -> None:
     fake = FakeCluster()
     cluster = grid(fake, ["", "raise", ""])
     _submit(cluster)
@@ -99,14 +106,14 @@ def test_a_failed_search_starts_no_retraining_and_retry_runs_only_it(grid: Calla
     (cluster.driver.folder / "cure").touch()
     again = chosen_for_retry(cluster.states(), failed=True, lost=False, timeout=False)
     assert again == [cluster.driver.grid.points[1].hash]
-    cluster.submit(again, PLACE, None, {})
+    cluster.submit(again)
     assert cluster.states()[1].status == "pending"
     fake.work()
     assert counts(cluster.states()) == {"done": 3}
     assert _starts(cluster) == [2, 3, 2]
 
 
-def test_what_the_scheduler_killed_is_named_and_retried_by_its_cause(grid: Callable[..., Cluster]) -> None:
+def test_what_the_scheduler_killed_is_named_and_retried_by_its_cause(grid: Grid) -> None:
     fake = FakeCluster()
     cluster = grid(fake, [""] * 5)
     _submit(cluster)
@@ -121,19 +128,19 @@ def test_what_the_scheduler_killed_is_named_and_retried_by_its_cause(grid: Calla
     assert chosen_for_retry(states, failed=False, lost=False, timeout=True) == hashes[:1]
     assert chosen_for_retry(states, failed=True, lost=False, timeout=False) == hashes[:3]
     assert chosen_for_retry(states, failed=False, lost=True, timeout=False) == hashes[3:4]
-    cluster.submit(hashes[:4], PLACE, None, {})
+    cluster.submit(hashes[:4])
     fake.work()
     assert counts(cluster.states()) == {"done": 5}
 
 
-def test_a_retraining_that_failed_is_submitted_without_its_search(grid: Callable[..., Cluster]) -> None:
+def test_a_retraining_that_failed_is_submitted_without_its_search(grid: Grid) -> None:
     fake = FakeCluster()
     cluster = grid(fake, ["", ""])
     _submit(cluster)
     fake.end("2_1", "TIMEOUT")
     fake.work()
     assert cluster.states()[1].kind == "timeout"
-    cluster.submit([cluster.driver.grid.points[1].hash], PLACE, None, {})
+    cluster.submit([cluster.driver.grid.points[1].hash])
     assert "-retrain x1" in _submits(fake)[-1]
     assert "after" not in _submits(fake)[-1]
     fake.work()
@@ -141,15 +148,15 @@ def test_a_retraining_that_failed_is_submitted_without_its_search(grid: Callable
     assert _starts(cluster) == [2, 2]
 
 
-def test_cancel_ends_what_lives_and_run_submits_it_again(grid: Callable[..., Cluster]) -> None:
+def test_cancel_ends_what_lives_and_run_submits_it_again(grid: Grid) -> None:
     fake = FakeCluster()
     cluster = grid(fake, ["", "", ""])
     _submit(cluster)
     one = cluster.driver.grid.points[0].hash
-    assert cluster.queue.cancel({one}) == 2
+    assert cluster.cancel({one}) == 2
     assert [state.status for state in cluster.states()] == ["cancelled", "pending", "pending"]
-    assert cluster.queue.cancel() == 4
-    assert cluster.queue.cancel() == 0
+    assert cluster.cancel() == 4
+    assert cluster.cancel() == 0
     assert fake.work() == 0
     assert len(_submit(cluster)) == 3
     fake.work()
@@ -157,10 +164,10 @@ def test_cancel_ends_what_lives_and_run_submits_it_again(grid: Callable[..., Clu
     assert _starts(cluster) == [2, 2, 2]
 
 
-def test_large_grids_are_split_and_the_throttle_is_shared(grid: Callable[..., Cluster]) -> None:
+def test_large_grids_are_split_and_the_throttle_is_shared(grid: Grid) -> None:
     fake = FakeCluster()
-    cluster = grid(fake, [""] * 10, max_array=4)
-    _submit(cluster, parallel=7)
+    cluster = grid(fake, [""] * 10, max_array=4, parallel=7)
+    _submit(cluster)
     assert [call.split(" ", 2)[2] for call in _submits(fake)] == [
         "x4 %2", "x4 %2 aftercorr:1", "x4 %2", "x4 %2 aftercorr:3", "x2 %2", "x2 %2 aftercorr:5"
     ]  # fmt: skip
@@ -168,17 +175,17 @@ def test_large_grids_are_split_and_the_throttle_is_shared(grid: Callable[..., Cl
     assert counts(cluster.states()) == {"done": 10}
 
 
-def test_fewer_slots_than_parts_run_the_parts_in_turn(grid: Callable[..., Cluster]) -> None:
+def test_fewer_slots_than_parts_run_the_parts_in_turn(grid: Grid) -> None:
     fake = FakeCluster()
-    _submit(grid(fake, [""] * 6, max_array=2), parallel=2)
+    _submit(grid(fake, [""] * 6, max_array=2, parallel=2))
     searches = [call for call in _submits(fake) if "-search" in call]
     assert [call.partition("%")[2] for call in searches] == ["1", "1 afterany:1", "1 afterany:3"]
 
 
-def test_several_runs_in_a_job_and_all_stages_in_a_job(grid: Callable[..., Cluster]) -> None:
+def test_several_runs_in_a_job_and_all_stages_in_a_job(grid: Grid) -> None:
     fake = FakeCluster()
-    cluster = grid(fake, ["", "raise", "", "", ""])
-    _submit(cluster, Place("fake", Profile(runs_per_job=2, graph="single")))
+    cluster = grid(fake, ["", "raise", "", "", ""], profile=Profile(runs_per_job=2, graph="single"))
+    _submit(cluster)
     (call,) = _submits(fake)
     assert "-all x3" in call
     assert fake.work() == 3
@@ -192,7 +199,7 @@ class _Killed(BaseException):
 
 @pytest.mark.parametrize("moment", range(1, 33))
 def test_a_driver_that_dies_anywhere_in_a_submission_loses_nothing_and_doubles_nothing(
-    grid: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch, moment: int
+    grid: Grid, monkeypatch: pytest.MonkeyPatch, moment: int
 ) -> None:
     fake = FakeCluster()
     cluster = grid(fake, [""] * 5, max_array=3)
@@ -225,11 +232,11 @@ def test_a_driver_that_dies_anywhere_in_a_submission_loses_nothing_and_doubles_n
     fake.work()
     assert counts(second.states()) == {"done": 5}
     assert _starts(second) == [2] * 5
-    assert not any(word.live for word in fake.words.values())
+    assert not any(state.live for state in fake.states_by_id.values())
     assert _submit(second) == []
 
 
-def test_a_refused_submission_withdraws_its_chain(grid: Callable[..., Cluster]) -> None:
+def test_a_refused_submission_withdraws_its_chain(grid: Grid) -> None:
     fake = FakeCluster(limit=6)
     cluster = grid(fake, [""] * 4)
     with pytest.raises(ClusterError, match="QOSMaxSubmitJobPerUserLimit"):
@@ -242,7 +249,7 @@ def test_a_refused_submission_withdraws_its_chain(grid: Callable[..., Cluster]) 
     assert counts(cluster.states()) == {"done": 4}
 
 
-def test_another_login_node_sees_the_same(grid: Callable[..., Cluster]) -> None:
+def test_another_login_node_sees_the_same(grid: Grid) -> None:
     fake = FakeCluster()
     first = grid(fake, ["", "raise", ""])
     _submit(first)
@@ -253,7 +260,7 @@ def test_another_login_node_sees_the_same(grid: Callable[..., Cluster]) -> None:
     assert _submit(second) == []
 
 
-def test_jobs_hold_only_config_and_folder(grid: Callable[..., Cluster]) -> None:
+def test_jobs_hold_only_config_and_folder(grid: Grid) -> None:
     import pickle
 
     fake = FakeCluster()
@@ -268,9 +275,9 @@ def test_jobs_hold_only_config_and_folder(grid: Callable[..., Cluster]) -> None:
 
 def test_a_torn_journal_line_is_passed_over(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "submissions.jsonl")
-    (one,) = journal.intend("t", ["all"], [["a"]], "cpu", time.time())
+    (one,) = journal.record_intent("t", ["all"], [["a"]], "cpu", time.time())
     with journal.path.open("a") as file:
         file.write('{"event": "submit')
-    journal.submitted(one.token, ["7"])
+    journal.record_jobs(one.token, ["7"])
     (read,) = journal.read()
     assert read.jobs == ("7",)

@@ -260,7 +260,7 @@ def test_jobs_run_from_a_snapshot(site: Site) -> None:
 
 def test_several_processes_know_their_place(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     from slurm.backends.slurm.profile import Profile
-    from slurm.backends.slurm.queue import Queue, Work
+    from slurm.backends.slurm.queue import ChainedRun, Queue
     from slurm.backends.slurm.scheduler import SlurmScheduler
     from slurm.backends.slurm.submit import SubmititSubmitter
     from slurm.job import Job, Task
@@ -269,7 +269,7 @@ def test_several_processes_know_their_place(site: Site, monkeypatch: pytest.Monk
     queue = Queue(site.path / "runs" / "g", "cscdarts-g", SlurmScheduler(), SubmititSubmitter(site.path / "jobs"))
     task = Task("a", str(site.path / "a"), "tests.support.tasks:ranks", "tests.support.tasks:hung")
     queue.submit(
-        [Work("a", {"all": task})], Profile(nodes=2, tasks_per_node=2, time_min=10), "ddp", ("all",), None, 0.0
+        [ChainedRun("a", {"all": task})], Profile(nodes=2, tasks_per_node=2, time_min=10), "ddp", ("all",), None, 0.0
     )
     found = until(lambda: len(list((site.path / "a").glob("rank*.json"))) == 4, what="four ranks")
     assert found

@@ -12,19 +12,16 @@ from typing import Any
 
 import pytest
 
-from ablations.drive.cluster import Cluster, Place
-from ablations.drive.driver import Driver, counts
-from ablations.drive.loop import untouched
+from ablations.drive.backend import Options
+from ablations.drive.driver import Driver, counts, untouched
+from ablations.drive.slurm import SlurmBackend
 from ablations.grid.load import load_grid
-from ablations.mirror.sync import Mirror
-from slurm.backends.fake import FakeCluster
-from slurm.backends.slurm.profile import Profile
+from ablations.mirror.sync import GridMirror
+from cscdarts.records.environment import Code
+from slurm.backends.slurm.fake import FakeCluster
 from slurm.backends.slurm.queue import Queue
 from slurm.backends.slurm.scheduler import JobState
-from slurm.freeze import Code
 from tests.support.grids import write_grid
-
-PLACE = Place("fake", Profile())
 
 
 def _timed(seconds: dict[str, float], name: str, function: Callable[[], Any]) -> Any:
@@ -64,30 +61,30 @@ def _life(tmp_path: Path, runs: int, store: str) -> dict[str, float]:
     grid = _timed(seconds, "load", lambda: load_grid(source, "smoke"))
     driver = Driver(grid, tmp_path / "runs")
     driver.folder.mkdir(parents=True)
-    cluster = Cluster(driver, Queue(driver.folder, "test", fake, fake))
+    cluster = SlurmBackend(driver, Options(256), queue=Queue(driver.folder, "test", fake, fake))
     wanted = _timed(seconds, "plan", lambda: untouched(cluster.states()))
     assert len(wanted) == runs
-    _timed(seconds, "submit", lambda: cluster.submit(wanted, PLACE, 256, {}))
+    _timed(seconds, "submit", lambda: cluster.submit(wanted))
     parts = -(-runs // 1001)
     assert len([call for call in fake.calls if call.startswith("submit")]) == 2 * parts
-    driver.write_manifest(Code("", ()))
+    driver.write_manifest(Code())
     # A quarter has finished, a few have failed, the others wait.
     done = [point.hash for point in grid.points][: runs // 4]
     _finish(driver, set(done))
-    for job in list(fake.words)[: runs // 4]:
-        fake.words[job] = JobState("COMPLETED", "0:0")
+    for job in list(fake.states_by_id)[: runs // 4]:
+        fake.states_by_id[job] = JobState("COMPLETED", "0:0")
     fake.calls.clear()
     states = _timed(seconds, "status", cluster.states)
     assert fake.calls == ["states"], "the scheduler is asked once for the whole grid"
     assert counts(states) == {"done": runs // 4, "pending": runs - runs // 4}
-    mirror = Mirror(grid, driver.folder, store)
+    mirror = GridMirror(grid, driver.folder, store)
     mirror.open()
     try:
         assert _timed(seconds, f"mirror {len(done)} finished", lambda: mirror.sync(states)) == len(done)
         # The rest ends too: what was written already costs a few file stats.
         _finish(driver, {point.hash for point in grid.points} - set(done))
-        for job in list(fake.words):
-            fake.words[job] = JobState("COMPLETED", "0:0")
+        for job in list(fake.states_by_id):
+            fake.states_by_id[job] = JobState("COMPLETED", "0:0")
         states = cluster.states()
         assert counts(states) == {"done": runs}
         assert _timed(seconds, f"mirror {runs - len(done)} more", lambda: mirror.sync(states)) == runs - len(done)

@@ -39,7 +39,7 @@ def _epochs(stage: str, epochs: int, config: RunConfig, folder: RunFolder, contr
     for epoch in range(state["epoch"], epochs):
         end = time.monotonic() + _pace(config)
         while True:
-            if control.stop():
+            if control.should_stop():
                 report(f"{stage}: checkpoint at epoch {state['epoch']}")
                 raise Stopped
             if time.monotonic() >= end:
@@ -69,7 +69,7 @@ def _misbehave(config: RunConfig, folder: RunFolder, control: Control) -> None:
             time.sleep(0.2)
         raise MemoryError("the whole gigabyte was granted")
     if note == "hang":
-        control.stop()
+        control.should_stop()
         while True:
             time.sleep(1)
     if note == "kill":
@@ -119,10 +119,10 @@ def retrain(config: RunConfig, folder: RunFolder, control: Control, report: Repo
 ENGINE = {"search": search, "derive": derive, "check": check, "retrain": retrain}
 
 
-def prepare(config: RunConfig, folder: RunFolder, threads: int | None) -> None:
+def prepare(config: RunConfig, folder: RunFolder, threads: int | None, job: str) -> None:
     """Record a start, and count it: every start of every run leaves one line."""
     record_environment(folder, {"commit": "0" * 40, "dirty": False, "hostname": os.uname().nodename, "torch": "none",
-                                "cpu": "fake", "cores": 1, "gpu": None, "started_at": time.time()})  # fmt: skip
+                                "cpu": "fake", "cores": 1, "gpu": None, "started_at": time.time()}, job)  # fmt: skip
     with (folder.path / "starts.jsonl").open("a") as file:
         file.write(json.dumps({"pid": os.getpid(), "threads": os.environ.get("OMP_NUM_THREADS")}) + "\n")
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from ablations.drive.cluster import best_states
-from ablations.drive.driver import Driver, Functions
+from ablations.drive.backend import Observer, Options
+from ablations.drive.driver import Driver, TaskFunctions
+from ablations.drive.slurm import SlurmBackend
 from ablations.grid.load import load_grid
 from ablations.run.state import RunState
 from tests.support.grids import write_grid
@@ -25,13 +26,13 @@ def until(condition: Callable[[], Any], seconds: float = 240, what: str = "") ->
     while not (value := condition()):
         if time.monotonic() > end:
             queue = subprocess.run(["squeue", "-r"], capture_output=True, text=True, check=False).stdout
-            pytest.fail(f"it did not come to pass within {seconds:.0f} s: {what}\n{queue}")
+            pytest.fail(f"this did not happen within {seconds:.0f} s: {what}\n{queue}")
         time.sleep(0.3)
     return value
 
 
-def _hear_interrupts() -> None:
-    """A shell's background jobs ignore SIGINT and hand that on; a driver must hear it whoever started the tests."""
+def _accept_interrupts() -> None:
+    """A shell's background jobs ignore SIGINT and hand that on; a driver must receive it whoever started the tests."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -56,7 +57,7 @@ class Site:
         env["CSCDARTS_COMMIT"] = "f" * 40
         process = subprocess.Popen(
             [sys.executable, *script, *words], cwd=self.path, env=env, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_hear_interrupts,
+            stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_accept_interrupts,
         )  # fmt: skip
         self.processes.append(process)
         return process
@@ -71,7 +72,7 @@ class Site:
     def grid(self, notes: list[str], **values: object) -> tuple[Driver, str]:
         """A grid of the tiny engine: its driver, to look at it, and its file."""
         source = write_grid(self.path / "mine.py", notes, **values)
-        driver = Driver(load_grid(source, "smoke"), self.path / "runs", Functions("tests.support.engine:run_task"))
+        driver = Driver(load_grid(source, "smoke"), self.path / "runs", TaskFunctions("tests.support.engine:run_task"))
         return driver, "mine.py"
 
 
@@ -79,8 +80,9 @@ ON = ("--on", "slurm:single-node", "--allow-dirty", "--scale", "smoke", "--slurm
 
 
 def states_of(driver: Driver) -> list[RunState]:
-    states, caveat = best_states(driver)
-    assert caveat == ""
+    observer = Observer(driver)
+    states = observer.states()
+    assert observer.caveat == ""
     return states
 
 
@@ -95,10 +97,8 @@ def starts_of(driver: Driver) -> list[int]:
 
 def job_of(driver: Driver, index: int, group: str) -> str:
     """The scheduler's id of a run's job."""
-    from ablations.drive.cluster import queue_of
-
-    seen = queue_of(driver.folder, driver.grid.name).see({driver.grid.points[index].hash})
-    return next(one.job for one in reversed(seen) if one.group == group)
+    jobs = SlurmBackend(driver, Options()).jobs({driver.grid.points[index].hash})
+    return next(one.job for one in reversed(jobs) if one.group == group)
 
 
 def scontrol(*words: str) -> str:

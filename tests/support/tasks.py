@@ -15,7 +15,7 @@ def count(folder: Path, arguments: Mapping[str, Any], control: Control) -> str:
     path = folder / "count.json"
     done = json.loads(path.read_text()) if path.exists() else 0
     for number in range(done, arguments["to"]):
-        if control.stop():
+        if control.should_stop():
             raise Stopping
         time.sleep(arguments["pace"])
         path.write_text(json.dumps(number + 1))
@@ -24,14 +24,14 @@ def count(folder: Path, arguments: Mapping[str, Any], control: Control) -> str:
 
 def stuck(folder: Path, arguments: Mapping[str, Any], control: Control) -> str:
     """Begin, and never step again."""
-    control.stop()
+    control.should_stop()
     (folder / "began").touch()
     while True:
         time.sleep(1)
 
 
 def fail(folder: Path, arguments: Mapping[str, Any], control: Control) -> str:
-    """Fail in the way tasks do: a word, no exception."""
+    """Fail in the way tasks do: an outcome, no exception."""
     return "failed"
 
 

@@ -20,18 +20,18 @@ class Submission:
 
     Attributes:
         token: unique; the job's name.
-        pair: token of the first array of a chain; arrays of one chain share it.
+        chain: the name that the arrays of one chain share.
         size: how many arrays the chain has.
         group: which stages the jobs run.
         tasks: keys of the tasks of each job.
         profile: the profile's name.
         time: when the chain was intended, seconds since the epoch.
-        jobs: the scheduler's ids, one for each entry of `tasks`; empty until known.
-        released, ended: whether they were let go, and whether they were withdrawn before that.
+        jobs: the scheduler's ids, one per entry of `tasks`; empty until known.
+        released, withdrawn: whether the jobs may start, and whether they were cancelled before they might.
     """
 
     token: str
-    pair: str
+    chain: str
     size: int
     group: str
     tasks: tuple[tuple[str, ...], ...]
@@ -39,7 +39,7 @@ class Submission:
     time: float
     jobs: tuple[str, ...] = ()
     released: bool = False
-    ended: bool = False
+    withdrawn: bool = False
 
 
 class Journal:
@@ -48,30 +48,30 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def intend(
+    def record_intent(
         self, prefix: str, groups: Sequence[str], tasks: Sequence[Sequence[str]], profile: str, time: float
     ) -> list[Submission]:
-        """Write what is about to be submitted: one array for each group, element by element dependent on the one before."""
-        pair = f"{prefix}-{secrets.token_hex(4)}"
+        """Write what is about to be submitted: one array per group, element by element dependent on the one before."""
+        name = f"{prefix}-{secrets.token_hex(4)}"
         keys = tuple(tuple(some) for some in tasks)
-        chain = [Submission(f"{pair}-{group}", pair, len(groups), group, keys, profile, time) for group in groups]
+        chain = [Submission(f"{name}-{group}", name, len(groups), group, keys, profile, time) for group in groups]
         for one in chain:
             self._append(
-                "intent", one.token, pair=pair, size=one.size, group=one.group, tasks=keys, profile=profile, time=time
+                "intent", one.token, pair=name, size=one.size, group=one.group, tasks=keys, profile=profile, time=time
             )
         return chain
 
-    def submitted(self, token: str, jobs: Sequence[str]) -> None:
-        """Write the numbers the scheduler gave."""
+    def record_jobs(self, token: str, jobs: Sequence[str]) -> None:
+        """Write the numbers that the scheduler gave to an array."""
         self._append("submitted", token, jobs=list(jobs))
 
-    def released(self, pair: str) -> None:
+    def record_release(self, chain: str) -> None:
         """Write that a chain's jobs may start."""
-        self._append("released", pair)
+        self._append("released", chain)
 
-    def ended(self, pair: str) -> None:
+    def record_withdrawal(self, chain: str) -> None:
         """Write that a chain was withdrawn before any of its jobs ran."""
-        self._append("ended", pair)
+        self._append("ended", chain)
 
     def read(self) -> list[Submission]:
         """All submissions in order; a torn last line is passed over."""
@@ -93,9 +93,11 @@ class Journal:
                 found[token] = replace(found[token], jobs=tuple(entry["jobs"]))
             elif event in ("released", "ended"):
                 for key, one in found.items():
-                    if one.pair == token:
+                    if one.chain == token:
                         found[key] = replace(
-                            one, released=one.released or event == "released", ended=one.ended or event == "ended"
+                            one,
+                            released=one.released or event == "released",
+                            withdrawn=one.withdrawn or event == "ended",
                         )
         return list(found.values())
 

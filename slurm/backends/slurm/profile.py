@@ -23,10 +23,12 @@ class Resources(_Strict):
 
     time_min: int | None = Field(default=None, ge=1, description="time limit, minutes")
     nodes: int | None = Field(default=None, ge=1)
-    tasks_per_node: int | None = Field(default=None, ge=1, description="processes a node, one a GPU for DDP")
+    tasks_per_node: int | None = Field(default=None, ge=1, description="processes per node, one per GPU for DDP")
     cpus_per_task: int | None = Field(default=None, ge=1)
     gpus_per_node: int | None = Field(default=None, ge=0)
-    mem_gb: float | None = Field(default=None, gt=0, description="memory a node, GiB; None takes the cluster's default")
+    mem_gb: float | None = Field(
+        default=None, gt=0, description="memory per node, GiB; None takes the cluster's default"
+    )
     partition: str | None = None
     constraint: str | None = None
     gres: str | None = None
@@ -41,7 +43,7 @@ class Profile(_Strict):
         time_min: time limit of one job in minutes; a longer run checkpoints and requeues itself, as often as needed.
         signal_s: seconds before the limit at which the job is told to checkpoint.
         nodes, tasks_per_node, cpus_per_task, gpus_per_node, mem_gb: see sbatch.
-        parallel: at most so many jobs of an array at once; `--parallel` replaces it.
+        parallel: at most this many jobs of an array at once; `--parallel` replaces it.
         runs_per_job: how many runs share one job; more than one pays only when a run takes less than a minute or so.
         graph: `chain` submits one array for search, derivation and check and one for retraining, each retraining starting
             when its own search is done; `single` runs all stages of a run in one job.
@@ -118,7 +120,7 @@ class Profile(_Strict):
         if hold:
             extra["hold"] = True
         if dependency is not None:
-            # Else a retraining whose search has failed would wait for ever.
+            # Else a retraining whose search has failed would wait forever.
             extra["kill-on-invalid-dep"] = "yes"
         if self.reservation is not None:
             extra["reservation"] = self.reservation

@@ -1,43 +1,29 @@
-"""A grid's jobs on the cluster: submit chains of arrays, mend what a dead driver left, see and cancel them."""
+"""A grid's jobs on the cluster: submit chains of arrays, repair what a dead driver left, list and cancel them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from slurm.backends.slurm.host import HOST
 from slurm.backends.slurm.journal import Journal, Submission
 from slurm.backends.slurm.profile import Profile
-from slurm.backends.slurm.scheduler import JobState, Scheduler
+from slurm.backends.slurm.scheduler import Scheduler
 from slurm.backends.slurm.submit import Submitter
+from slurm.backends.slurm.words import translate
 from slurm.errors import ClusterError
 from slurm.job import Job, Task
+from slurm.jobs import SubmittedJob
 
 #: SLURM's default of MaxArraySize; the indices of an array lie below it.
 MAX_ARRAY_SIZE = 1001
 
 
 @dataclass(frozen=True)
-class Work:
-    """One run's part in a chain: its key and one task for each group of the chain."""
+class ChainedRun:
+    """One run's part in a chain: its key and one task per group of the chain."""
 
     key: str
     tasks: Mapping[str, Task]
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One job of a run, as the scheduler sees it.
-
-    Attributes:
-        state: None where the scheduler does not know it.
-        submitted: when its chain was intended, seconds since the epoch.
-    """
-
-    key: str
-    job: str
-    group: str
-    state: JobState | None
-    submitted: float
-    stderr: Path
 
 
 class Queue:
@@ -56,39 +42,39 @@ class Queue:
         self.journal = Journal(folder / "submissions.jsonl")
         self.name, self.scheduler, self.submitter, self.max_array = name, scheduler, submitter, max_array
 
-    def mend(self) -> int:
+    def repair(self) -> int:
         """Finish or withdraw what a driver left half-submitted; returns how many chains. The driver's lock must be held."""
         chains: dict[str, list[Submission]] = {}
         for submission in self.journal.read():
-            if not submission.released and not submission.ended:
-                chains.setdefault(submission.pair, []).append(submission)
-        for pair, chain in chains.items():
+            if not submission.released and not submission.withdrawn:
+                chains.setdefault(submission.chain, []).append(submission)
+        for name, chain in chains.items():
             if len(chain) == chain[0].size and all(one.jobs for one in chain):
-                self._release(pair, chain)
+                self._release(name, chain)
             else:
                 for one in chain:
                     self.scheduler.cancel([*{job.split("_")[0] for job in one.jobs}, *self.scheduler.find(one.token)])
-                self.journal.ended(pair)
+                self.journal.record_withdrawal(name)
         return len(chains)
 
     def submit(
         self,
-        work: Sequence[Work],
+        runs: Sequence[ChainedRun],
         profile: Profile,
         label: str,
         groups: Sequence[str],
         parallel: int | None,
         time: float,
     ) -> list[Submission]:
-        """Submit a chain of arrays, one for each group, split where the cluster limits arrays.
+        """Submit a chain of arrays, one per group, split where the cluster limits arrays.
 
         Args:
-            work: the runs; each has a task for every group.
+            runs: each has a task for every group.
             label: the profile's name, for the journal.
-            parallel: at most so many jobs at once over all parts; the profile's own where None.
+            parallel: at most this many jobs at once over all parts; the profile's own where None.
             time: the moment that failures must be newer than to count.
         """
-        packs = list(_packed(work, profile.runs_per_job))
+        packs = list(_packed(runs, profile.runs_per_job))
         parts = [packs[start : start + self.max_array] for start in range(0, len(packs), self.max_array)]
         limit = parallel or profile.parallel or len(packs)
         submitted: list[Submission] = []
@@ -102,16 +88,16 @@ class Queue:
             submitted += chain
         return submitted
 
-    def see(self, keys: set[str] | None = None) -> list[Seen]:
-        """The jobs of the given runs (all if None), in the order of submission, with their states."""
-        submissions = [one for one in self.journal.read() if one.jobs and not one.ended]
+    def jobs(self, keys: set[str] | None = None) -> list[SubmittedJob]:
+        """The jobs of the given runs (all if None), in the order of submission, as the scheduler sees them now."""
+        submissions = [one for one in self.journal.read() if one.jobs and not one.withdrawn]
         if keys is not None:
             submissions = [one for one in submissions if any(key in keys for pack in one.tasks for key in pack)]
         if not submissions:
             return []
         states = self.scheduler.states([job for one in submissions for job in one.jobs])
         return [
-            Seen(key, job, one.group, states.get(job), one.time, self.submitter.stderr(job))
+            translate(key, job, one.group, states.get(job), one.time, self.submitter.stderr(job))
             for one in submissions
             for job, pack in zip(one.jobs, one.tasks, strict=True)
             for key in pack
@@ -120,49 +106,49 @@ class Queue:
 
     def cancel(self, keys: set[str] | None = None) -> int:
         """Cancel the live jobs of the given runs (all if None); returns how many jobs."""
-        live = [one.job for one in self.see(keys) if one.state is not None and one.state.live]
-        jobs = sorted(set(live))
-        self.scheduler.cancel(jobs)
-        return len(jobs)
+        submissions = [one for one in self.journal.read() if one.jobs and not one.withdrawn]
+        states = self.scheduler.states([job for one in submissions for job in one.jobs]) if submissions else {}
+        wanted = {
+            job
+            for one in submissions
+            for job, pack in zip(one.jobs, one.tasks, strict=True)
+            if job in states and states[job].live and (keys is None or not keys.isdisjoint(pack))
+        }
+        self.scheduler.cancel(sorted(wanted))
+        return len(wanted)
 
     def _chain(
-        self, packs: Sequence[Sequence[Work]], profile: Profile, label: str, groups: Sequence[str], throttle: int,
+        self, packs: Sequence[Sequence[ChainedRun]], profile: Profile, label: str, groups: Sequence[str], throttle: int,
         after: str | None, time: float,
     ) -> list[Submission]:  # fmt: skip
-        keys = [[work.key for work in pack] for pack in packs]
-        chain = self.journal.intend(self.name, groups, keys, label, time)
+        keys = [[run.key for run in pack] for pack in packs]
+        chain = self.journal.record_intent(self.name, groups, keys, label, time)
         done: list[Submission] = []
         try:
             dependency = None if after is None else f"afterany:{after}"
             for one in chain:
                 own = profile.resources(one.group)
-                jobs = [
-                    Job(tuple(w.tasks[one.group] for w in pack), stall_s=60 * own.stall_min, grace_s=0.5 * own.signal_s)
-                    for pack in packs
-                ]
+                blank = Job((), HOST, stall_s=60 * own.stall_min, grace_s=0.5 * own.signal_s)
+                jobs = [replace(blank, tasks=tuple(run.tasks[one.group] for run in pack)) for pack in packs]
                 ids = self.submitter.submit(jobs, own, one.token, throttle, dependency)
-                self.journal.submitted(one.token, ids)
-                done.append(_with_jobs(one, ids))
+                self.journal.record_jobs(one.token, ids)
+                done.append(replace(one, jobs=tuple(ids)))
                 first = ids[0].split("_")[0]
                 dependency = f"aftercorr:{first}" if len(ids) > 1 else f"afterok:{first}"
         except ClusterError:
             # Nothing of this chain has started: it is withdrawn, so that the next try begins clean.
             self.scheduler.cancel([one.jobs[0].split("_")[0] for one in done])
-            self.journal.ended(chain[0].pair)
+            self.journal.record_withdrawal(chain[0].chain)
             raise
-        self._release(chain[0].pair, done)
+        self._release(chain[0].chain, done)
         return done
 
-    def _release(self, pair: str, chain: Sequence[Submission]) -> None:
+    def _release(self, name: str, chain: Sequence[Submission]) -> None:
         # Dependants first: once the first array may start, nothing is left to do for them.
         self.scheduler.release([one.jobs[0].split("_")[0] for one in reversed(chain)])
-        self.journal.released(pair)
+        self.journal.record_release(name)
 
 
-def _packed(work: Sequence[Work], size: int) -> Iterator[Sequence[Work]]:
-    for start in range(0, len(work), size):
-        yield work[start : start + size]
-
-
-def _with_jobs(submission: Submission, ids: Sequence[str]) -> Submission:
-    return replace(submission, jobs=tuple(ids))
+def _packed(runs: Sequence[ChainedRun], size: int) -> Iterator[Sequence[ChainedRun]]:
+    for start in range(0, len(runs), size):
+        yield runs[start : start + size]

@@ -17,7 +17,9 @@ LIVE = frozenset(
     {"PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD", "RESIZING", "SIGNALING",
      "STAGE_OUT", "STOPPED", "REQUEUE_FED", "SPECIAL_EXIT"}
 )  # fmt: skip
-#: At most so many job numbers in one command line.
+#: The commands of a machine that can submit jobs and ask for them.
+COMMANDS = ("sbatch", "squeue", "sacct", "scontrol", "scancel", "srun")
+#: At most this many job numbers in one command line.
 BATCH = 500
 
 
@@ -57,7 +59,7 @@ class Scheduler(Protocol):
 
 
 class SlurmScheduler:
-    """The real thing, through its command-line tools."""
+    """The cluster's own, through its command-line tools."""
 
     def states(self, ids: Sequence[str]) -> dict[str, JobState]:
         """See `Scheduler`."""
@@ -110,7 +112,7 @@ class SlurmScheduler:
         Errors:
             ClusterError: a command is missing, the controller does not answer, or there is no accounting.
         """
-        for command in ("sbatch", "squeue", "sacct", "scontrol", "scancel", "srun"):
+        for command in COMMANDS:
             if shutil.which(command) is None:
                 raise ClusterError(
                     "--on", "slurm", f"a machine with {command}", "Use a login node, or try `make slurm-up`."
@@ -122,6 +124,11 @@ class SlurmScheduler:
             raise ClusterError(
                 "--on", "slurm without accounting", "a cluster where `sacct` answers", str(error)
             ) from None
+
+
+def installed() -> bool:
+    """Whether this machine has the commands that tell of jobs."""
+    return all(shutil.which(command) is not None for command in ("sbatch", "squeue", "sacct"))
 
 
 def parse_sacct(text: str) -> dict[str, JobState]:

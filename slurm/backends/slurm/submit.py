@@ -32,7 +32,7 @@ class Submitter(Protocol):
 
 
 class SubmititSubmitter:
-    """The real thing.
+    """The cluster's own.
 
     Args:
         folder: where submitit keeps pickles and output; shared by all nodes.

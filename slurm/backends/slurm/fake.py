@@ -1,4 +1,4 @@
-"""A cluster in memory, for tests: it keeps the promises of arrays, holds, dependencies and cancellation, and runs jobs inline."""
+"""A SLURM cluster in memory, for tests: arrays, holds, dependencies and cancellation work, and jobs run inline."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,16 +11,16 @@ from slurm.job import Job, resolve
 
 
 class FakeCluster:
-    """Scheduler and submitter in one. `work()` runs what may run; `jobs` and `calls` can be looked at.
+    """Scheduler and submitter in one. `work()` runs what may run; `jobs`, `states_by_id` and `calls` are open to tests.
 
     Args:
-        limit: jobs that the cluster takes before it refuses.
+        limit: how many jobs the cluster takes before it refuses.
     """
 
     def __init__(self, limit: int = 1_000_000) -> None:
         self.limit = limit
         self.jobs: dict[str, Job] = {}
-        self.words: dict[str, JobState] = {}
+        self.states_by_id: dict[str, JobState] = {}
         self.names: dict[str, str] = {}
         self.waits_for: dict[str, str] = {}
         self.calls: list[str] = []
@@ -37,7 +37,7 @@ class FakeCluster:
         ids = [f"{self._number}_{i}" for i in range(len(jobs))] if len(jobs) > 1 else [str(self._number)]
         for index, (one, job) in enumerate(zip(ids, jobs, strict=True)):
             self.jobs[one], self.names[one] = job, name
-            self.words[one] = JobState("PENDING", "JobHeldUser", True)
+            self.states_by_id[one] = JobState("PENDING", "JobHeldUser", True)
             if dependency is not None and dependency.startswith("after"):
                 kind, _, first = dependency.partition(":")
                 self.waits_for[one] = f"{first}_{index}" if kind == "aftercorr" else first
@@ -50,51 +50,51 @@ class FakeCluster:
     def states(self, ids: Sequence[str]) -> Mapping[str, JobState]:
         """See `slurm.backends.slurm.scheduler.Scheduler`."""
         self.calls.append("states")
-        return {one: self.words[one] for one in ids if one in self.words}
+        return {one: self.states_by_id[one] for one in ids if one in self.states_by_id}
 
     def find(self, name: str) -> list[str]:
         """See `slurm.backends.slurm.scheduler.Scheduler`."""
         return sorted(
-            {one.split("_")[0] for one, given in self.names.items() if given == name and self.words[one].live}
+            {one.split("_")[0] for one, given in self.names.items() if given == name and self.states_by_id[one].live}
         )
 
     def cancel(self, ids: Iterable[str]) -> None:
         """See `slurm.backends.slurm.scheduler.Scheduler`."""
         for one in self._expanded(ids):
-            if self.words[one].live:
-                self.words[one] = JobState("CANCELLED", "0:0")
+            if self.states_by_id[one].live:
+                self.states_by_id[one] = JobState("CANCELLED", "0:0")
 
     def release(self, ids: Iterable[str]) -> None:
         """See `slurm.backends.slurm.scheduler.Scheduler`."""
         for one in self._expanded(ids):
-            if self.words[one].reason == "JobHeldUser":
-                self.words[one] = JobState("PENDING", "Priority", True)
+            if self.states_by_id[one].reason == "JobHeldUser":
+                self.states_by_id[one] = JobState("PENDING", "Priority", True)
 
     def end(self, job: str, word: str, code: str = "0:0") -> None:
         """Let a job end without running, as a dead node or a time limit would."""
-        self.words[job] = JobState(word, code)
+        self.states_by_id[job] = JobState(word, code)
 
     def work(self) -> int:
         """Run released jobs inline, until none is left that may start; returns how many ran."""
         ran = 0
         while True:
-            ready = [one for one, word in self.words.items() if word.state == "PENDING" and self._may_start(one)]
+            ready = [one for one, word in self.states_by_id.items() if word.state == "PENDING" and self._may_start(one)]
             if not ready:
                 return ran
             for one in ready:
                 ran += 1
-                self.words[one] = self._run(self.jobs[one])
+                self.states_by_id[one] = self._run(self.jobs[one])
 
     def _may_start(self, one: str) -> bool:
-        if self.words[one].reason == "JobHeldUser":
+        if self.states_by_id[one].reason == "JobHeldUser":
             return False
         first = self.waits_for.get(one)
-        if first is None or first not in self.words:
+        if first is None or first not in self.states_by_id:
             return True
-        if not self.words[first].live and self.words[first].state != "COMPLETED":
-            self.words[one] = JobState("CANCELLED", "0:0")
+        if not self.states_by_id[first].live and self.states_by_id[first].state != "COMPLETED":
+            self.states_by_id[one] = JobState("CANCELLED", "0:0")
             return False
-        return self.words[first].state == "COMPLETED"
+        return self.states_by_id[first].state == "COMPLETED"
 
     @staticmethod
     def _run(job: Job) -> JobState:
@@ -107,4 +107,4 @@ class FakeCluster:
 
     def _expanded(self, ids: Iterable[str]) -> list[str]:
         wanted = set(ids)
-        return [one for one in self.words if one in wanted or one.split("_")[0] in wanted]
+        return [one for one in self.states_by_id if one in wanted or one.split("_")[0] in wanted]

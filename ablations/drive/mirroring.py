@@ -1,0 +1,69 @@
+"""The mirror into MLflow that a driver keeps while it waits: now and then, and never in the way of a run."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from ablations.drive.driver import Driver
+from ablations.mirror.sync import GridMirror
+from ablations.run.state import RunState
+
+#: The mirror is given at most this share of the driver's time.
+MIRROR_SHARE = 0.1
+MIRROR_EVERY_S = 5.0
+
+
+class PeriodicMirror:
+    """Mirrors when it is time; a tracker that fails never stops a run.
+
+    Args:
+        mirror: the grid's mirror.
+        say: where a failure is told.
+    """
+
+    def __init__(self, mirror: GridMirror, say: Callable[[str], None]) -> None:
+        self.mirror, self.say = mirror, say
+        self._ready, self._next, self._failed = False, 0.0, False
+
+    def open(self) -> None:
+        """Open the mirror now, for a command that is about mirroring.
+
+        Errors:
+            UserError: another mirror is at work, or the store cannot be reached.
+        """
+        if not self._ready:
+            self.mirror.open()
+            self._ready = True
+
+    def __call__(self, states: Sequence[RunState], last: bool = False) -> None:
+        """Mirror if it is time, or if this is the last chance."""
+        began = time.monotonic()
+        if not last and began < self._next:
+            return
+        try:
+            self.open()
+            self.mirror.sync(states)
+        except Exception as error:
+            if not self._failed or last:
+                self._failed = True
+                why = " ".join(str(error).split())
+                self.say(
+                    f"mirror: {why} The runs go on; `cscdarts ablate watch {self.mirror.grid.name}` mirrors later."
+                )
+        spent = time.monotonic() - began
+        self._next = time.monotonic() + max(MIRROR_EVERY_S, spent / MIRROR_SHARE)
+
+    def close(self) -> None:
+        """Let another mirror work."""
+        if self._ready:
+            self.mirror.close()
+
+
+@contextlib.contextmanager
+def mirroring(driver: Driver, say: Callable[[str], None]) -> Iterator[PeriodicMirror]:
+    """A mirror for the length of a block."""
+    mirror = PeriodicMirror(GridMirror(driver.grid, driver.folder), say)
+    try:
+        yield mirror
+    finally:
+        mirror.close()

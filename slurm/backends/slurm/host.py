@@ -1,0 +1,67 @@
+"""SLURM as a running job sees it: the one place that reads SLURM's environment variables."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+
+from slurm.host import Rank
+
+#: Import path of the class below, which jobs carry.
+HOST = "slurm.backends.slurm.host:SlurmHost"
+#: Base of the rendezvous ports; the job's number spreads jobs that share a node.
+PORT, PORTS = 29500, 2000
+#: How often a requeue is tried, the waits between doubling from one second.
+REQUEUE_TRIES = 5
+
+
+class SlurmHost:
+    """Answers for the job that this process runs in.
+
+    Args:
+        variables: the job's environment; the process's own if None.
+    """
+
+    def __init__(self, variables: Mapping[str, str] | None = None) -> None:
+        self._variables = os.environ if variables is None else variables
+
+    @property
+    def job(self) -> str:
+        """See `slurm.host.Host`: `123`, or `123_4` for an array's element."""
+        array, element = (self._variables.get(f"SLURM_ARRAY_{part}_ID") for part in ("JOB", "TASK"))
+        return f"{array}_{element}" if array and element else self._variables["SLURM_JOB_ID"]
+
+    def rank(self) -> Rank:
+        """See `slurm.host.Host`."""
+        world = int(self._variables.get("SLURM_NTASKS") or 1)
+        if world == 1:
+            return Rank()
+        return Rank(
+            int(self._variables["SLURM_PROCID"]),
+            int(self._variables["SLURM_LOCALID"]),
+            world,
+            _first_address(self._variables["SLURM_JOB_NODELIST"]),
+            PORT + int(self._variables["SLURM_JOB_ID"]) % PORTS,
+        )
+
+    def requeue(self) -> None:
+        """See `slurm.host.Host`."""
+        for attempt in range(REQUEUE_TRIES):
+            done = subprocess.run(["scontrol", "requeue", self.job], capture_output=True, text=True, check=False)
+            if done.returncode == 0:
+                print(f"requeued job {self.job}", flush=True)
+                return
+            print(f"scontrol requeue {self.job}: {done.stderr.strip()}", file=sys.stderr, flush=True)
+            threading.Event().wait(2.0**attempt)
+
+
+def _first_address(nodes: str) -> str:
+    """The address of the first node of a node list: `scontrol` knows it where names do not resolve."""
+    names = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True).stdout
+    first = names.split()[0]
+    shown = subprocess.run(["scontrol", "show", "node", first], capture_output=True, text=True, check=False).stdout
+    for word in shown.split():
+        if word.startswith("NodeAddr="):
+            return word.removeprefix("NodeAddr=")
+    return first

@@ -1,0 +1,61 @@
+"""The standing of submitted jobs, in words that belong to no scheduler; each backend translates its own into these."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+#: `queued`: waits to start; `requeued`: ran before and waits to go on; `running`; `ended`: by itself or by force, see
+#: `SubmittedJob.explain`; `cancelled`: by a person; `unknown`: the scheduler has no record of it.
+Phase = Literal["queued", "requeued", "running", "ended", "cancelled", "unknown"]
+LIVE: frozenset[Phase] = frozenset({"queued", "requeued", "running"})
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a job ended badly.
+
+    Attributes:
+        kind: `memory`, `timeout`, `node`, `disk` or `error`.
+        sentence: for people.
+    """
+
+    kind: str
+    sentence: str
+
+
+def no_cause() -> Cause | None:
+    """Nothing is known against the job."""
+    return None
+
+
+@dataclass(frozen=True)
+class SubmittedJob:
+    """One job of a run.
+
+    Attributes:
+        key: the run.
+        job: the scheduler's id.
+        group: which stages of the run it holds.
+        phase: where it stands.
+        submitted: when it was intended, seconds since the epoch.
+        stderr: where its standard error goes.
+        reason: why it waits, as the scheduler says it; "" where there is nothing to say.
+        word: the scheduler's own word for its state, for people.
+        explain: why it ended badly, or None. Asked only where no file of the run tells, as it may read the job's output.
+    """
+
+    key: str
+    job: str
+    group: str
+    phase: Phase
+    submitted: float
+    stderr: Path
+    reason: str = ""
+    word: str = ""
+    explain: Callable[[], Cause | None] = field(default=no_cause, compare=False)
+
+    @property
+    def live(self) -> bool:
+        """Whether it is in the queue or at work."""
+        return self.phase in LIVE
