@@ -9,8 +9,9 @@ class ClusterError(Exception):
         value: what was given or found.
         allowed: what would have been accepted.
         fix: what to do now.
+        sentence: the whole sentence where the error is no invalid value, such as a command that fails.
     """
 
-    def __init__(self, field: str, value: object, allowed: str, fix: str) -> None:
+    def __init__(self, field: str, value: object, allowed: str, fix: str, sentence: str | None = None) -> None:
         self.field, self.value, self.allowed, self.fix = field, value, allowed, fix
-        super().__init__(f"{field}: {value!r} is not possible; allowed: {allowed}. {fix}")
+        super().__init__(sentence or f"{field}: {value!r} is not possible; allowed: {allowed}. {fix}")

@@ -45,16 +45,20 @@ def require_clean(code: Code, allow_dirty: bool) -> None:
     if allow_dirty:
         return
     if code.problem:
+        fix = "Let git read it, or pass --allow-dirty to run code of unknown state."
         raise ClusterError(
-            "source tree",
-            code.problem,
-            "a checkout whose state git tells",
-            "Let git read it, or pass --allow-dirty to run code of unknown state.",
-        )
+            "source tree", code.problem, "a checkout that git reads", fix,
+            f"The state of the source tree is unknown ({code.problem}). {fix}",
+        )  # fmt: skip
     if code.changed:
         shown = ", ".join(code.changed[:3]) + (" ..." if len(code.changed) > 3 else "")
+        fix = "Commit, or pass --allow-dirty to store the difference."
         raise ClusterError(
-            "source tree", shown, "a clean git checkout", "Commit, or pass --allow-dirty to store the difference."
+            "source tree",
+            shown,
+            "a clean git checkout",
+            fix,
+            f"The source tree differs from its commit: {shown}. {fix}",
         )
 
 
@@ -92,8 +96,9 @@ def snapshot(code: Code, folder: Path) -> Path:
         ClusterError: this is no git checkout.
     """
     if not code.commit or code.root is None:
-        found = code.problem or "installed without a git checkout"
-        raise ClusterError("--snapshot", found, "code in a git checkout", "Run without --snapshot.")
+        found = code.problem or "this code was installed without one"
+        sentence = f"--snapshot needs code in a git checkout: {found}. Run without --snapshot."
+        raise ClusterError("--snapshot", found, "code in a git checkout", "Run without --snapshot.", sentence)
     patch = difference(code.root) if code.changed else ""
     # One folder per difference: jobs in the queue may still run from an earlier one.
     suffix = f"-{hashlib.sha256(patch.encode()).hexdigest()[:8]}" if patch else ""

@@ -2,7 +2,7 @@
 
 The file appears whole by `link` (atomic on POSIX and NFS, where `O_EXCL` and `flock` may not be), is touched while its
 owner lives, and may be taken over once the owner is known to be dead or has been silent for `stale_s`. Ages compare two
-times of the file system, never a node's clock with it.
+times of the file system, never a time of the file system and a node's clock.
 """
 
 import contextlib

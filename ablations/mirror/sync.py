@@ -5,8 +5,11 @@ is noted on the run itself (tag `cscdarts.mirror`), metric lines are written wit
 by size and time. Every raw line of `metrics.jsonl` is written; where a resumed run repeats an epoch the latest time counts.
 """
 
+import contextlib
 import json
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -33,6 +36,23 @@ def batched(items: Iterable[RunUpdate], size: int) -> Iterator[tuple[RunUpdate, 
     source = iter(items)
     while part := tuple(islice(source, size)):
         yield part
+
+
+@contextlib.contextmanager
+def _interrupts_deferred() -> Iterator[None]:
+    """Hold Ctrl-C back until the block ends: cut short, it would leave modules half-imported or a database half-made."""
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if received:
+            raise KeyboardInterrupt
 
 
 class GridMirror:
@@ -65,9 +85,9 @@ class GridMirror:
             raise self._held("is held")
         try:
             self._connect()
-        except Exception as error:
+        except BaseException as error:
             self.lock.release()
-            if isinstance(error, UserError):
+            if isinstance(error, UserError) or not isinstance(error, Exception):
                 raise
             raise UserError(
                 "MLFLOW_TRACKING_URI",
@@ -136,10 +156,11 @@ class GridMirror:
 
         for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
-        from mlflow import MlflowClient
+        with _interrupts_deferred():
+            from mlflow import MlflowClient
 
-        self._client = MlflowClient(tracking_uri=self.uri)
-        self._bulk = BulkWriter.for_uri(self.uri)
+            self._client = MlflowClient(tracking_uri=self.uri)
+            self._bulk = BulkWriter.for_uri(self.uri)
         found = self._client.get_experiment_by_name(self.grid.name)
         self._experiment = found.experiment_id if found else self._create_experiment()
         for run in self._search("tags.`cscdarts.kind` = 'run'"):

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -332,6 +333,30 @@ def test_one_mirror_at_a_time(tmp_path: Path, uri: str) -> None:
     second.close()
 
 
+def test_ctrl_c_while_the_mirror_connects_waits_for_it_and_gives_the_lock_back(
+    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = _driver(tmp_path, [""])
+    connected: list[str] = []
+
+    def slow(store: str) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+        connected.append(store)
+
+    monkeypatch.setattr(BulkWriter, "for_uri", slow)
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, lambda number, frame: pytest.fail("cut short"))
+    try:
+        mirror = GridMirror(driver.grid, driver.folder, uri)
+        with pytest.raises(KeyboardInterrupt):
+            mirror.open()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert connected == [uri]
+    assert not (driver.folder / "mirror.lock").exists()
+
+
 def test_a_store_that_cannot_be_reached_is_one_sentence(tmp_path: Path) -> None:
     driver = _driver(tmp_path, [""])
     with pytest.raises(UserError, match="MLFLOW_TRACKING_URI"):
@@ -381,8 +406,6 @@ def server(tmp_path: Path) -> Iterator[str]:
                     time.sleep(0.2)
             yield f"http://127.0.0.1:{port}"
         finally:
-            import signal
-
             os.killpg(process.pid, signal.SIGTERM)
             process.wait(timeout=60)
 

@@ -47,7 +47,7 @@ def test_a_dirty_tree_is_refused_unless_allowed_and_then_kept(tree: Path, tmp_pa
     (tree / "engine" / "__init__.py").write_text("X = 2\n")
     (tree / "engine" / "new.py").write_text("Y = 3\n")
     code = read_code(tree / "engine")
-    with pytest.raises(ClusterError, match=r"engine/__init__.py.*clean git checkout.*--allow-dirty"):
+    with pytest.raises(ClusterError, match=r"differs from its commit: engine/__init__.py.*--allow-dirty"):
         require_clean(code, allow_dirty=False)
     require_clean(code, allow_dirty=True)
     path = store_difference(code, tmp_path / "code")
@@ -85,7 +85,7 @@ def test_outside_of_a_checkout(tmp_path: Path) -> None:
     assert (code.commit, code.dirty, code.problem) == ("", None, ""), "unknown, which is not clean"
     require_clean(code, allow_dirty=False)
     assert store_difference(code, tmp_path / "code") is None
-    with pytest.raises(ClusterError, match="installed without a git checkout"):
+    with pytest.raises(ClusterError, match="needs code in a git checkout: this code was installed without one"):
         snapshot(code, tmp_path / "code")
     assert difference(tmp_path) == ""
     assert not (tmp_path / "code").exists()

@@ -62,7 +62,7 @@ def test_unknown_profiles_and_broken_files(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="valid YAML"):
         load_profile(str(broken))
     broken.write_text("- time_min")
-    with pytest.raises(ClusterError, match="keys and values"):
+    with pytest.raises(ClusterError, match="holds a list, not keys and values"):
         load_profile(str(broken))
 
 

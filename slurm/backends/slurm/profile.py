@@ -172,27 +172,30 @@ def load_profile(source: str, overrides: Iterable[str] = ()) -> Profile:
     path = Path(source)
     if path.suffix not in (".yaml", ".yml"):
         if source not in profile_names():
-            raise ClusterError(
-                "--on",
-                f"slurm:{source}",
-                ", ".join(f"slurm:{n}" for n in [*profile_names(), "PATH.yaml"]),
-                "Choose one.",
-            )
+            raise ClusterError("--on", f"slurm:{source}", _offered(), "Choose one.")
         path = PROFILES / f"{source}.yaml"
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ClusterError("--on", f"slurm:{source}", "the path of an existing YAML file", "Check it.") from None
+        missing = f"The profile {path} does not exist. Give the path of an existing YAML file, or {_offered()}."
+        raise ClusterError("--on", f"slurm:{source}", "an existing YAML file", "Check the path.", missing) from None
     except yaml.YAMLError as error:
-        raise ClusterError(str(path), " ".join(str(error).split()), "valid YAML", "Correct the file.") from None
+        why = " ".join(str(error).split())
+        broken = f"The profile {path} is not valid YAML: {why}. Correct the file."
+        raise ClusterError(str(path), why, "valid YAML", "Correct the file.", broken) from None
     if not isinstance(data, dict):
-        raise ClusterError(str(path), type(data).__name__, "keys and values", "See slurm/profiles/cpu.yaml.")
+        wrong = f"The profile {path} holds a {type(data).__name__}, not keys and values. See slurm/profiles/cpu.yaml."
+        raise ClusterError(str(path), type(data).__name__, "keys and values", "See slurm/profiles/cpu.yaml.", wrong)
     for text in overrides:
         _override(data, text)
     try:
         return Profile.model_validate(data)
     except ValidationError as error:
         raise _sentence(error, path) from None
+
+
+def _offered() -> str:
+    return ", ".join(f"slurm:{name}" for name in [*profile_names(), "PATH.yaml"])
 
 
 def _override(data: dict[str, Any], text: str) -> None:

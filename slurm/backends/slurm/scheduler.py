@@ -21,6 +21,8 @@ LIVE = frozenset(
 COMMANDS = ("sbatch", "squeue", "sacct", "scontrol", "scancel", "srun")
 #: At most this many job numbers in one command line.
 BATCH = 500
+#: Seconds after which a command counts as failed.
+TIMEOUT_S = 120
 
 
 @dataclass(frozen=True)
@@ -114,16 +116,15 @@ class SlurmScheduler:
         """
         for command in COMMANDS:
             if shutil.which(command) is None:
-                raise ClusterError(
-                    "--on", "slurm", f"a machine with {command}", "Use a login node, or try `make slurm-up`."
-                )
+                raise _missing(command)
         _call(["squeue", "-h", "-n", "nothing-has-this-name"])
         try:
             _call(["sacct", "-n", "-X", "-o", "JobID"])
         except ClusterError as error:
             raise ClusterError(
-                "--on", "slurm without accounting", "a cluster where `sacct` answers", str(error)
-            ) from None
+                "--on", "slurm without accounting", "a cluster where `sacct` answers", str(error),
+                f"This cluster is without accounting, and only `sacct` tells how jobs ended: {error}",
+            ) from None  # fmt: skip
 
 
 def installed() -> bool:
@@ -179,13 +180,27 @@ def _batched(command: list[str], ids: Iterable[str]) -> None:
 
 def _call(command: list[str]) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     except FileNotFoundError:
-        raise ClusterError("--on", "slurm", f"a machine with {command[0]}", "Use a login node.") from None
+        raise _missing(command[0]) from None
     except subprocess.TimeoutExpired:
-        raise ClusterError(command[0], "no answer in 120 s", "a scheduler that answers", "Try again later.") from None
+        raise _failed(command[0], f"no answer within {TIMEOUT_S} s") from None
     if done.returncode != 0:
-        raise ClusterError(
-            command[0], done.stderr.strip() or f"exit code {done.returncode}", "an answer", "Is the scheduler up?"
-        )
+        raise _failed(command[0], done.stderr.strip() or f"exit code {done.returncode}")
     return done.stdout
+
+
+def _missing(command: str) -> ClusterError:
+    fix = "Use a login node, or try `make slurm-up`."
+    return ClusterError(
+        "--on",
+        "slurm",
+        f"a machine with {command}",
+        fix,
+        f"--on slurm needs {command}, which this machine lacks. {fix}",
+    )
+
+
+def _failed(command: str, reason: str) -> ClusterError:
+    fix = "Is the scheduler up?"
+    return ClusterError(command, reason, "an answer", fix, f"{command} failed: {reason.rstrip('.')}. {fix}")

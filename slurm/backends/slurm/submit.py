@@ -61,8 +61,9 @@ class SubmititSubmitter:
             except (FailedJobError, FailedSubmissionError) as error:
                 lines = [line for line in str(error).splitlines() if "error:" in line]
                 reason = lines[0].partition("error: ")[2] if lines else " ".join(str(error).split())
+                fix = "Correct the profile or use --slurm KEY=VALUE."
                 raise ClusterError(
-                    "sbatch", reason, "a job that the cluster takes", "Correct the profile or use --slurm KEY=VALUE."
+                    "sbatch", reason, "a job that the cluster takes", fix, f"sbatch refuses the job: {reason}. {fix}"
                 ) from None
         return [handle.job_id for handle in handles]
 
