@@ -44,7 +44,7 @@ def check(
     """Hold an architecture or a run against a benchmark, without writing anything.
 
     Args:
-        what: an architecture string, an official index, a file with the string, or a run folder.
+        what: a run folder, or a cell in any form that `cscdarts.records.genotype_source` reads.
         benchmark: see `benchmarks.sources.open_table`.
         epochs: training length of the benchmark; the longest it has unless given (200 in the official ones).
         trial: seed of one trial; the mean over trials unless given.
@@ -61,7 +61,7 @@ def check(
     folder = RunFolder(Path(what))
     if len(what) < 4096 and folder.file("config.json").is_file():
         return describe_run(folder, table, epochs=epochs, trial=trial, cells=cells, report=report)
-    return describe_cell(table, arch_of(what), epochs, trial)
+    return describe_cell(table, arch_of(what, report), epochs, trial)
 
 
 def check_run(

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from html import escape
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Curve
 
 from cscdarts.spaces.genotype import DartsGenotype, Genotype
 from cscdarts.spaces.space import DARTS, NASBENCH201
-from reports.figures.style import FAINT, INK, PALETTE, PAPER
+from reports.figures.style import FAINT, INK, PALETTE, PAPER, styled
 
 SHORT = {
     "none": "none",
@@ -135,6 +136,22 @@ def draw(axes: Axes, cell: CellDrawing, title: str = "") -> None:
     axes.set_ylim(-0.35, cell.height + 0.35)
     if title:
         axes.set_title(title, fontsize=8)
+
+
+@styled
+def figure(genotype: Genotype, title: str = "") -> Figure:
+    """A genotype's cells side by side as one figure; the scale is the same for all, whatever their number of nodes."""
+    cells = layout(genotype)
+    widths = [len(cell.nodes) for cell in cells]
+    height = max(cell.height for cell in cells)
+    drawn = Figure(figsize=(0.78 * sum(widths), 0.78 * (height + 0.7) + 0.45), layout="constrained")
+    panels = drawn.subplots(1, len(cells), squeeze=False, width_ratios=widths)[0]
+    for axes, cell in zip(panels, cells, strict=True):
+        draw(axes, cell, cell.kind if len(cells) > 1 else "")
+        axes.set_ylim(-0.35, height + 0.35)
+    if title:
+        drawn.suptitle(title, fontsize=9)
+    return drawn
 
 
 def cell_svg(cells: Sequence[CellDrawing]) -> str:

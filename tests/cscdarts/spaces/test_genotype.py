@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from cscdarts.errors import UserError
-from cscdarts.spaces.genotype import KNOWN_GENOTYPES, CellGenotype, DartsGenotype, parse_genotype, random_genotype
+from cscdarts.spaces.genotype import CellGenotype, DartsGenotype, parse_genotype, random_genotype
+from cscdarts.spaces.known import KNOWN_GENOTYPES
 from cscdarts.spaces.space import NASBENCH201
 
 
