@@ -246,7 +246,7 @@ def _concat(field: str, value: Any, nodes: Nodes, moved: dict[int, int]) -> tupl
 
 
 def _whole(value: Any, field: str, what: str) -> int:
-    if type(value) is not int:  # bool is an int to isinstance
+    if type(value) is not int or abs(value) > 10**6:  # bool is an int to isinstance
         raise UserError(
             field,
             shortened(value),

@@ -1,6 +1,7 @@
 """What other repositories call the operations of our spaces."""
 
 import re
+import reprlib
 from difflib import get_close_matches
 
 from cscdarts.errors import UserError
@@ -71,6 +72,12 @@ def operation(space: Space, name: object, field: str, notes: Notes) -> str:
 
 
 def shortened(value: object) -> object:
-    """A value as it may stand in a sentence."""
-    text = str(value)
-    return value if len(text) <= 60 else text[:57] + "..."
+    """A value as it may stand in a sentence: numbers and short strings as they are, long or deep ones cut."""
+    if value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 10**18):
+        return value
+    if isinstance(value, int):
+        return "a number of more than 18 digits"
+    text = value if isinstance(value, str) else reprlib.repr(value)  # YAML's anchors make values that never end in full
+    if len(text) <= 60 and (isinstance(value, str) or text == repr(value)):
+        return value
+    return text[:57] + "..."

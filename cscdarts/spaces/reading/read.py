@@ -170,13 +170,14 @@ def _whole(text: str, notes: Notes) -> Genotype | None:
     body = text.partition("=")[2] if text.partition("=")[0].strip().isidentifier() else text
     if len(body) > 2000:
         return None
-    if not body.lstrip().startswith(("[", "(", "{")):
-        body = f"[{','.join(body.replace(',', ' ').split())}]"
-    try:
-        value = plain(body)
-    except (NotPlain, Damaged):
-        return None
-    return tabular.from_sequence(value, notes) if isinstance(value, list) else None
+    for way in (body, f"[{','.join(body.replace(',', ' ').split())}]"):
+        try:
+            value = plain(way)
+        except (NotPlain, Damaged):
+            continue
+        if isinstance(value, list):
+            return tabular.from_sequence(value, notes)
+    return None
 
 
 def _block(text: str, notes: Notes) -> Genotype | None:

@@ -44,6 +44,8 @@ class Damaged(Exception):
 
 def closing(text: str, start: int, limit: int = LONGEST) -> int | None:
     """The position after the bracket that closes the one at `start`, or None: cut off, crossed, too long or too deep."""
+    line = text[text.rfind("\n", 0, start) + 1 : start]
+    commented = line.lstrip().startswith("#")  # then each further line begins with the sign, and the rest of it counts
     open_brackets: list[str] = []
     position, end = start, min(len(text), start + limit)
     while (token := _TOKENS.search(text, position, end)) is not None:
@@ -52,6 +54,8 @@ def closing(text: str, start: int, limit: int = LONGEST) -> int | None:
             open_brackets.append(_CLOSES[sign])
             if len(open_brackets) > DEEPEST:
                 return None
+        elif sign == "#" and commented and not text[text.rfind("\n", 0, token.start()) + 1 : token.start()].strip():
+            pass
         elif sign == "#":
             newline = text.find("\n", position, end)
             position = end if newline < 0 else newline
@@ -72,12 +76,21 @@ def plain(text: str) -> Any:
         NotPlain: it holds variables or computations.
         Damaged: it is no whole literal.
     """
-    return _value(_tree(text))
+    try:
+        return _value(_tree(text))
+    except RecursionError as error:
+        raise Damaged("is too deep") from error
 
 
 def fields_of_call(text: str) -> tuple[list[Any], dict[str, Any]]:
     """The positional and the named arguments of a printed call such as `Genotype(normal=[...], ...)`."""
-    call = _tree(text)
+    try:
+        return _fields(_tree(text))
+    except RecursionError as error:
+        raise Damaged("is too deep") from error
+
+
+def _fields(call: ast.expr) -> tuple[list[Any], dict[str, Any]]:
     if not isinstance(call, ast.Call):
         raise Damaged("no call")
     named: dict[str, Any] = {}
@@ -132,7 +145,14 @@ def _value(node: ast.expr) -> Any:
             return name
         case ast.Call():
             return _call(node)
-    raise NotPlain(ast.unparse(node)[:40])
+    raise NotPlain(_source(node))
+
+
+def _source(node: ast.expr) -> str:
+    try:
+        return ast.unparse(node)[:40]
+    except RecursionError:
+        return type(node).__name__
 
 
 def _key(node: ast.expr) -> Any:
@@ -148,7 +168,7 @@ def _call(node: ast.Call) -> Any:
         bounds = [_value(argument) for argument in node.args]
         if all(type(bound) is int and abs(bound) <= 64 for bound in bounds) and bounds[2:] != [0]:
             return list(range(*bounds))
-        raise Damaged(f"{ast.unparse(node)[:40]} is no range of a cell's nodes")
+        raise Damaged(f"{_source(node)} is no range of a cell's nodes")
     if (_NUMBERS.fullmatch(name) or name in _HOLDERS) and len(node.args) == 1:
         return _value(node.args[0])  # keywords say where a tensor lies and of what type it is
     if name in ("dict", "OrderedDict", "defaultdict", "SimpleNamespace", "Namespace"):
@@ -157,4 +177,4 @@ def _call(node: ast.Call) -> Any:
             inner = _value(argument)
             found |= inner if isinstance(inner, dict) else {str(pair[0]): pair[1] for pair in inner if len(pair) == 2}
         return found | {str(keyword.arg): _value(keyword.value) for keyword in node.keywords}
-    raise NotPlain(ast.unparse(node)[:40])
+    raise NotPlain(_source(node))

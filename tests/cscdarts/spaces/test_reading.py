@@ -36,7 +36,10 @@ def fields(concat: object = (2, 3, 4, 5)) -> dict[str, object]:
 
 def wrapped(word: str) -> str:
     """Each source in a call, as numpy 2 and torch print it."""
-    genes = [", ".join(f"('{op}', {word.replace('N', str(source))})" for op, source in kind) for kind in (CELL.normal, CELL.reduce)]
+    genes = [
+        ", ".join(f"('{op}', {word.replace('N', str(source))})" for op, source in kind)
+        for kind in (CELL.normal, CELL.reduce)
+    ]
     return call(f"[{genes[0]}]", f"[{genes[1]}]")
 
 
@@ -53,7 +56,10 @@ def pretty() -> str:
 
 
 def nasbench301() -> str:
-    config: dict[str, object] = {"NetworkSelectorDatasetInfo:darts:init_channels": 36, "OptimizerSelector:sgd:momentum": 0.9}
+    config: dict[str, object] = {
+        "NetworkSelectorDatasetInfo:darts:init_channels": 36,
+        "OptimizerSelector:sgd:momentum": 0.9,
+    }
     rows = [(source, target) for target in range(2, 6) for source in range(target)]
     for kind in ("normal", "reduce"):
         genes = CELL.genes(kind)
@@ -78,7 +84,15 @@ def nni(listed: bool) -> str:
 
 
 def nni_switches(numbers: bool) -> str:
-    order = ["max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"]
+    order = [
+        "max_pool_3x3",
+        "avg_pool_3x3",
+        "skip_connect",
+        "sep_conv_3x3",
+        "sep_conv_5x5",
+        "dil_conv_3x3",
+        "dil_conv_5x5",
+    ]
     arch: dict[str, object] = {}
     for kind in ("normal", "reduce"):
         for node in range(2, 6):
@@ -93,7 +107,11 @@ def nni_switches(numbers: bool) -> str:
 
 def notebook() -> str:
     cells = [
-        {"cell_type": "code", "source": ["print(model.genotype())"], "outputs": [{"output_type": "stream", "text": [OTHER, "\n"]}]},
+        {
+            "cell_type": "code",
+            "source": ["print(model.genotype())"],
+            "outputs": [{"output_type": "stream", "text": [OTHER, "\n"]}],
+        },
         {"cell_type": "markdown", "source": [f"The last cell:\n\n```\n{TEXT}\n```\n"]},
         {"cell_type": "code", "source": "net = Network(36, genotype)", "outputs": [{"data": {"text/plain": ["12"]}}]},
     ]
@@ -199,7 +217,10 @@ def test_every_form_gives_the_same_cell(form: str) -> None:
 def sorted_cell(genotype: object) -> object:
     """The two operations of a node have no order; exports list them by input."""
     assert isinstance(genotype, DartsGenotype)
-    kinds = [tuple(tuple(sorted(pair, key=lambda gene: gene[1])) for pair in nested(genotype.genes(kind))) for kind in ("normal", "reduce")]
+    kinds = [
+        tuple(tuple(sorted(pair, key=lambda gene: gene[1])) for pair in nested(genotype.genes(kind)))
+        for kind in ("normal", "reduce")
+    ]
     return kinds, genotype.normal_concat, genotype.reduce_concat
 
 
@@ -359,9 +380,14 @@ def test_what_is_wrong_is_named_with_its_place(case: str, tmp_path: Path, monkey
         "a " * 1_000_000,
         "normal: &a [x]\n" + "".join(f"b{i}: &b{i} [{'*a, ' * 9}*a]\n" for i in range(20)),
         "a: &a [1]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" if i else "a0: &a0 [*a, *a]\n" for i in range(40)) + "normal_x: 1",
+        "normal: [x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" if i else "a0: &a0 [1]\n" for i in range(60)),
         "~0+" * 100_000,
+        "Genotype(normal=" + "-" * 50_000 + "1)",
+        "Genotype(normal=" + "+".join("a" * 5_000) + ")",
+        "Genotype(normal=[('none', 0x" + "f" * 50_000 + ")])",
+        "Genotype(normal=x" + ".item()" * 5_000 + ")",
     ],
-    ids=["deep", "deeper", "calls", "dictionaries", "strings", "fields", "one word", "words", "anchors", "doubling anchors", "signs"],
+    ids=["deep", "deeper", "calls", "dictionaries", "strings", "fields", "one word", "words", "anchors", "doubling anchors", "doubling anchors beside a cell", "signs", "minus signs", "sums", "a huge number", "methods"],
 )  # fmt: skip
 def test_hostile_text_is_refused_in_bounded_time(text: str) -> None:
     began = time.monotonic()
