@@ -31,18 +31,19 @@ def read_genotype(source: str, by_index: Callable[[int], str] | None = None) -> 
     if source.strip() == "-":
         data = sys.stdin.buffer.read(LARGEST_MIB * 2**20 + 1)
         return _from_bytes(data, "standard input", "", by_index)
-    path = _existing(source)
+    path = existing_path(source)
     if path is not None:
         return _from_folder(path) if path.is_dir() else _from_file(path, "", by_index)
     picked = _PICKED.fullmatch(source)
-    if picked is not None and (path := _existing(picked["path"])) is not None and path.is_file():
+    if picked is not None and (path := existing_path(picked["path"])) is not None and path.is_file():
         return _from_file(path, picked["pick"], by_index)
     if _PATH.fullmatch(source.strip()):
         raise UserError("genotype", source, "a file or run folder that is there", "No such file; check the path.")
     return read_text(source, by_index=by_index)
 
 
-def _existing(text: str) -> Path | None:
+def existing_path(text: str) -> Path | None:
+    """The path that a word of the command line is, or None where no such file or folder is there."""
     path = Path(text)
     try:
         return path if text.strip() and path.exists() else None

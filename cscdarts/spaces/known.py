@@ -81,7 +81,7 @@ KNOWN_CELLS: dict[str, KnownCell] = {
         _cell("s3:0 s3:1 id:0 d3:1 id:1 id:0 id:0 s3:1", "mp:0 mp:1 mp:1 id:2 id:2 mp:1 mp:0 d5:2"),
         f"{_FAIR}, after arXiv 1812.09926",
         2.66,
-        "the authors published no file; the cell under mild constraint",
+        "no file of the authors was found; the cell under the mild constraint",
     ),
     "GDAS": KnownCell(
         _cell("id:0 id:1 id:0 s5:2 s3:3 id:0 s5:4 s3:3", "s5:0 s3:1 s5:2 s5:1 d5:2 s3:1 s5:0 s5:1"),
@@ -142,13 +142,16 @@ KNOWN_CELLS: dict[str, KnownCell] = {
         _WITH_HEAD,
     ),
     "FairDARTS_e": KnownCell(
-        _cell("s3:0 s3:1 d3:1 d3:2 d3:0 d5:1", "mp:1 mp:0 mp:1 mp:0 s5:1 mp:0 ap:0 d5:1"), _FAIR, 3.12
+        _cell("s3:0 s3:1 d3:1 d3:2 d3:0 d5:1", "mp:1 mp:0 mp:1 mp:0 s5:1 mp:0 ap:0 d5:1"), _FAIR, 3.12, _WITH_HEAD
     ),
     "FairDARTS_f": KnownCell(
-        _cell("mp:0 s3:1 d3:1 no:0 s5:1 no:0 s3:0 s3:1", "mp:0 mp:1 mp:0 d3:1 d3:2 mp:0 mp:0 s3:1"), _FAIR, 3.62
+        _cell("mp:0 s3:1 d3:1 no:0 s5:1 no:0 s3:0 s3:1", "mp:0 mp:1 mp:0 d3:1 d3:2 mp:0 mp:0 s3:1"),
+        _FAIR,
+        3.62,
+        _WITH_HEAD,
     ),
     "FairDARTS_g": KnownCell(
-        _cell("s3:0 s3:1 s5:1 no:0 d3:0 s3:1", "ap:1 id:0 id:2 mp:1 s5:3 mp:0 d3:1 d3:4"), _FAIR, 3.375
+        _cell("s3:0 s3:1 s5:1 no:0 d3:0 s3:1", "ap:1 id:0 id:2 mp:1 s5:3 mp:0 d3:1 d3:4"), _FAIR, 3.375, _WITH_HEAD
     ),
 }
 

@@ -96,9 +96,7 @@ def from_index(index: int, by_index: Callable[[int], str] | None, notes: Notes) 
             f"a cell, such as {_FORM}",
             "The order of the indices is the benchmark's; give the string.",
         )
-    found = from_string(by_index(index), notes)
-    notes.say(f"{index} is the index of {found} in the official order of NAS-Bench-201")
-    return found
+    return from_string(by_index(index), notes)
 
 
 def looks_like_number(text: str) -> bool:

@@ -52,7 +52,7 @@ def test_every_known_cell_computes(name: str) -> None:
 
 def test_a_second_input_none_adds_nothing() -> None:
     """The networks of FairDARTS have nodes with one input; here the second is `none`: the same sum."""
-    network = Network(KNOWN_GENOTYPES["FairDARTS_b"], EvaluationConfig(channels=4, cells=1), PLAIN, "none", 10).eval()
+    network = Network(KNOWN_GENOTYPES["FairDARTS_b"], EvaluationConfig(channels=4, cells=3), PLAIN, "none", 10).eval()
     cell = network.cells[0]
     maps = torch.randn(1, 12, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
