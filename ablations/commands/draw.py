@@ -1,10 +1,15 @@
 """`cscdarts draw`: a genotype's cells as a figure file."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cscdarts.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @click.command()
@@ -33,7 +38,7 @@ def draw(genotype: str, out: str, title: str) -> None:
     from reports.figures.style import pdf, png, svg
 
     cell = given_genotype(genotype)
-    write = {".svg": svg, ".pdf": pdf, ".png": png}[path.suffix.lower()]
+    write: Callable[[Figure], str | bytes] = {".svg": svg, ".pdf": pdf, ".png": png}[path.suffix.lower()]
     content = write(figure(cell, title))
     try:
         write_atomic(path, content)

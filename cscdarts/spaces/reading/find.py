@@ -11,9 +11,14 @@ Kind = Literal["call", "dict", "string", "fields"]
 
 #: `Genotype(`, `genotypes.Genotype(`, `CNNGenotype(`, and any call whose first argument is `normal=`.
 _CALL = re.compile(r"(?<![\w.])(?:[\w.]*Genotype\w*\s*\(|[A-Za-z_][\w.]*\s*\(\s*(?=normal(?:_cell|_0)?\s*=))")
+#: How a list of genes begins; one of numbers is architecture parameters.
+_GENES_BEGIN = r"""[\[(][\[(\s]*(?:\d{1,2}\s*,\s*)?(?:["'\])]|(?!nan|tensor|array)[A-Za-z])"""
+_GENES = re.compile(_GENES_BEGIN)
 #: Keys that only the dictionary of a cell has.
 _KEY = re.compile(
-    r"""["'](?:normal(?:_cell|_0)?["']\s*:\s*[\[(]|(?:[\w:]*:)?edge_normal_0["']|normal/op_2_0["']|normal_n2_p0["']"""
+    r"""["'](?:normal(?:_cell|_0)?["']\s*:\s*"""
+    + _GENES_BEGIN
+    + r"""|(?:[\w:]*:)?edge_normal_0["']|normal/op_2_0["']|normal_n2_p0["']"""
     r"""|1<-0["']|0_1["']\s*:|hp_x0["'])"""
 )
 _STRING_START = re.compile(r"~[ \t]*0[ \t]*\|?[ \t]*\+")
@@ -50,12 +55,12 @@ def finds(text: str) -> list[Find]:
     for kind, start, opening in _openings(text):
         if taken and start < (taken[-1][3] or taken[-1][2]):
             continue  # inside the one before, as the dictionary in Genotype(**{...})
-        end = closing(text, opening)
         # Where a bracket is missing, no later cell may count as its inside.
-        taken.append((kind, start, opening + 1, end))
+        taken.append((kind, start, opening + 1, closing(text, opening)))
     taken += [("string", *span) for span in _strings(text)]
     taken.sort(key=lambda place: place[1])
-    bare = [match for match in _FIELD.finditer(text) if match[1] == "normal" and not match[3]][-_MOST:]
+    starts = (match for match in _FIELD.finditer(text) if match[1] == "normal" and not match[3])
+    bare = [match for match in starts if _GENES.match(text, match.end())][-_MOST:]
     position = 0
     for match in bare:
         while position < len(taken) and (taken[position][3] or taken[position][2] + LONGEST) <= match.start():

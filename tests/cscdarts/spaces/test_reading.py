@@ -269,6 +269,13 @@ def test_the_last_cell_of_a_log_is_taken_and_named() -> None:
     assert reading.notes == ("took the last of 2 cells: line 5, epoch 49",)
 
 
+def test_architecture_parameters_in_a_log_are_no_cell() -> None:
+    alphas = "normal: [[0.12, 0.13], [0.2, 0.1]]\nreduce = [[0.1, 0.2]]\n{'normal': [[0.12, 0.13]], 'reduce': [[0.1, 0.2]]}\n"
+    assert read_text(LOG + alphas).genotype == CELL
+    with pytest.raises(UserError, match="is not possible"):
+        read_text(alphas)
+
+
 def test_a_cell_is_picked_by_name_or_line() -> None:
     text = f"A = {OTHER}\nB = {TEXT}\n# C = {OTHER}\n"
     assert read_text(text, "genotypes.py").notes == ("took the last of 2 cells: B, line 2",)
