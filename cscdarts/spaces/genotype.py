@@ -39,18 +39,31 @@ class DartsGenotype:
                 raise UserError(f"genotype.{kind}", len(genes), "two genes for each node", "Check the genotype's text.")
             for position, (op, source) in enumerate(genes):
                 if op not in DARTS.ops:
-                    raise UserError(f"genotype.{kind}", op, ", ".join(DARTS.ops), "Correct the operation's name.")
-                if not 0 <= source < DARTS.inputs + position // 2:
                     raise UserError(
-                        f"genotype.{kind}",
+                        f"genotype.{kind}[{position}]", op, ", ".join(DARTS.ops), "Correct the operation's name."
+                    )
+                # True is an int to Python, and 1.9 would be cut to one: neither is a node.
+                if type(source) is not int or not 0 <= source < DARTS.inputs + position // 2:
+                    raise UserError(
+                        f"genotype.{kind}[{position}]",
                         source,
                         f"an input from 0 to {DARTS.inputs + position // 2 - 1} for node {position // 2}",
                         "A node reads only earlier nodes.",
                     )
-            for node in concat:
-                if not DARTS.inputs <= node < DARTS.inputs + len(genes) // 2:
+            last = DARTS.inputs + len(genes) // 2 - 1
+            if not concat:
+                raise UserError(
+                    f"genotype.{kind}_concat", [], f"some of the nodes 2 to {last}", "Add the cell's outputs."
+                )
+            for position, node in enumerate(concat):
+                if type(node) is not int or not DARTS.inputs <= node <= last:
                     raise UserError(
-                        f"genotype.{kind}_concat", node, "an intermediate node", "Check the genotype's text."
+                        f"genotype.{kind}_concat[{position}]", node, f"an intermediate node, 2 to {last}",
+                        "Check the genotype's text.",
+                    )  # fmt: skip
+                if node in concat[:position]:
+                    raise UserError(
+                        f"genotype.{kind}_concat[{position}]", node, "each node once", "Take the repeated node out."
                     )
 
     def __str__(self) -> str:
@@ -112,14 +125,12 @@ Genotype = DartsGenotype | CellGenotype
 
 
 def parse_genotype(text: str) -> Genotype:
-    """Read a genotype from its published text form or a known name.
+    """Read a genotype from the text that `str` makes of it, as records hold it; `cscdarts.spaces.reading` reads other forms.
 
     Errors:
         UserError: the text is neither form; nothing in it is executed.
     """
     text = text.strip()
-    if text in KNOWN_GENOTYPES:
-        return KNOWN_GENOTYPES[text]
     if text.startswith("|"):
         return _parse_cell(text)
     if text.startswith("Genotype("):
@@ -127,8 +138,8 @@ def parse_genotype(text: str) -> Genotype:
     raise UserError(
         "genotype",
         text[:80],
-        f"one of {', '.join(KNOWN_GENOTYPES)}, a run folder, a file, or text like 'Genotype(normal=[...' or '|op~0|+...'",
-        "Check the spelling or the path.",
+        "text like 'Genotype(normal=[...' or '|op~0|+...'",
+        "Copy the whole genotype.",
     )
 
 
@@ -190,8 +201,8 @@ def _parse_darts(text: str) -> DartsGenotype:
         fields = {keyword.arg: _literal(keyword.value) for keyword in call.keywords}
         if set(fields) != {"normal", "normal_concat", "reduce", "reduce_concat"}:
             raise wrong
-        cells = {kind: tuple((str(op), int(source)) for op, source in fields[kind]) for kind in ("normal", "reduce")}
-        concat = {kind: tuple(int(node) for node in fields[f"{kind}_concat"]) for kind in ("normal", "reduce")}
+        cells = {kind: tuple((op, source) for op, source in fields[kind]) for kind in ("normal", "reduce")}
+        concat = {kind: tuple(fields[f"{kind}_concat"]) for kind in ("normal", "reduce")}
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         raise wrong from error
     return DartsGenotype(cells["normal"], concat["normal"], cells["reduce"], concat["reduce"])
@@ -206,43 +217,3 @@ def _literal(node: ast.expr) -> Any:
             raise ValueError("a cell has a handful of nodes")
         return list(range(*bounds))
     return ast.literal_eval(node)
-
-
-def _known(normal: str, reduce: str) -> DartsGenotype:
-    """Compact spelling of a published genotype: 's3' is sep_conv_3x3, its digits after ':' the input node."""
-    short = {
-        "s3": "sep_conv_3x3",
-        "s5": "sep_conv_5x5",
-        "d3": "dil_conv_3x3",
-        "d5": "dil_conv_5x5",
-        "id": "skip_connect",
-        "mp": "max_pool_3x3",
-        "ap": "avg_pool_3x3",
-    }
-    concat = tuple(range(DARTS.inputs, DARTS.inputs + DARTS.nodes))
-
-    def genes(text: str) -> tuple[Gene, ...]:
-        return tuple((short[gene.split(":")[0]], int(gene.split(":")[1])) for gene in text.split())
-
-    return DartsGenotype(genes(normal), concat, genes(reduce), concat)
-
-
-#: Published cells. Sources: quark0/darts cnn/genotypes.py, yuhuixu1993/PC-DARTS genotypes.py.
-KNOWN_GENOTYPES: dict[str, Genotype] = {
-    "DARTS_V1": _known(
-        "s3:1 s3:0 id:0 s3:1 id:0 s3:1 s3:0 id:2",
-        "mp:0 mp:1 id:2 mp:0 mp:0 id:2 id:2 ap:0",
-    ),
-    "DARTS_V2": _known(
-        "s3:0 s3:1 s3:0 s3:1 s3:1 id:0 id:0 d3:2",
-        "mp:0 mp:1 id:2 mp:1 mp:0 id:2 id:2 mp:1",
-    ),
-    "PC_DARTS_cifar": _known(
-        "s3:1 id:0 s3:0 d3:1 s5:0 s3:1 ap:0 d3:1",
-        "s5:1 mp:0 s5:1 s5:2 s3:0 s3:3 s3:1 s3:2",
-    ),
-    "PC_DARTS_image": _known(
-        "id:1 s3:0 s3:0 id:1 s3:1 s3:3 s3:1 d5:4",
-        "s3:0 id:1 d5:2 mp:1 s3:2 s3:1 s5:0 s3:3",
-    ),
-}

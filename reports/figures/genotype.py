@@ -1,6 +1,7 @@
 """Cells as arc diagrams: nodes on a line, one arc for each operation, its name at the arc's top.
 
-Two arcs share a top only if they join the same nodes, so labels never fall on each other and no layout engine is needed.
+Arcs between the same nodes (ENAS has some) rise one above the other; all others differ in height or place, so labels never fall
+on each other and no layout engine is needed.
 The same layout feeds the vector figures and the small drawings of the run pages.
 """
 
@@ -9,12 +10,13 @@ from dataclasses import dataclass
 from html import escape
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Curve
 
 from cscdarts.spaces.genotype import DartsGenotype, Genotype
 from cscdarts.spaces.space import DARTS, NASBENCH201
-from reports.figures.style import FAINT, INK, PALETTE, PAPER
+from reports.figures.style import FAINT, INK, PALETTE, PAPER, styled
 
 SHORT = {
     "none": "none",
@@ -40,16 +42,21 @@ RISE = 0.62
 
 @dataclass(frozen=True)
 class Arc:
-    """An operation from one node to another; `source` and `target` are positions on the line."""
+    """An operation from one node to another; `source` and `target` are positions on the line.
+
+    Attributes:
+        below: how many arcs between the same nodes lie below this one.
+    """
 
     source: int
     target: int
     op: str
+    below: int = 0
 
     @property
     def top(self) -> tuple[float, float]:
         """Where the label stands, in node distances."""
-        return (self.source + self.target) / 2, RISE * (self.target - self.source)
+        return (self.source + self.target) / 2, RISE * (self.target - self.source + self.below / 2)
 
 
 @dataclass(frozen=True)
@@ -83,11 +90,15 @@ def layout(genotype: Genotype) -> list[CellDrawing]:
         for kind, title in (("normal", "normal cell"), ("reduce", "reduction cell")):
             genes = genotype.genes(kind)
             nodes = ("k−2", "k−1", *(str(node) for node in range(len(genes) // 2)))
-            arcs = tuple(Arc(source, DARTS.inputs + position // 2, op) for position, (op, source) in enumerate(genes))
-            found.append(CellDrawing(title, nodes, arcs))
+            arcs: list[Arc] = []
+            for position, (op, source) in enumerate(genes):
+                target = DARTS.inputs + position // 2
+                below = sum((arc.source, arc.target) == (source, target) for arc in arcs)
+                arcs.append(Arc(source, target, op, below))
+            found.append(CellDrawing(title, nodes, tuple(arcs)))
         return found
-    arcs = tuple(Arc(s, t, op) for (s, t), op in zip(NASBENCH201.edges, genotype.ops, strict=True))
-    return [CellDrawing("cell", ("in", "1", "2", "out"), arcs)]
+    edges = zip(NASBENCH201.edges, genotype.ops, strict=True)
+    return [CellDrawing("cell", ("in", "1", "2", "out"), tuple(Arc(s, t, op) for (s, t), op in edges))]
 
 
 def draw(axes: Axes, cell: CellDrawing, title: str = "") -> None:
@@ -135,6 +146,22 @@ def draw(axes: Axes, cell: CellDrawing, title: str = "") -> None:
     axes.set_ylim(-0.35, cell.height + 0.35)
     if title:
         axes.set_title(title, fontsize=8)
+
+
+@styled
+def figure(genotype: Genotype, title: str = "") -> Figure:
+    """A genotype's cells side by side as one figure; the scale is the same for all, whatever their number of nodes."""
+    cells = layout(genotype)
+    widths = [len(cell.nodes) for cell in cells]
+    height = max(cell.height for cell in cells)
+    drawn = Figure(figsize=(0.78 * sum(widths), 0.78 * (height + 0.7) + 0.45), layout="constrained")
+    panels = drawn.subplots(1, len(cells), squeeze=False, width_ratios=widths)[0]
+    for axes, cell in zip(panels, cells, strict=True):
+        draw(axes, cell, cell.kind if len(cells) > 1 else "")
+        axes.set_ylim(-0.35, height + 0.35)
+    if title:
+        drawn.suptitle(title, fontsize=9)
+    return drawn
 
 
 def cell_svg(cells: Sequence[CellDrawing]) -> str:

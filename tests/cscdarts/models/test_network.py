@@ -13,7 +13,8 @@ from cscdarts.models.drop_path import DropPath
 from cscdarts.models.network import AuxiliaryHead, Edge, Network
 from cscdarts.settings.config import EvaluationConfig, RunConfig, SupernetConfig
 from cscdarts.settings.overrides import with_values
-from cscdarts.spaces.genotype import KNOWN_GENOTYPES, CellGenotype, DartsGenotype, parse_genotype
+from cscdarts.spaces.genotype import CellGenotype, DartsGenotype, parse_genotype
+from cscdarts.spaces.known import KNOWN_GENOTYPES
 from cscdarts.spaces.space import DARTS
 from cscdarts.training.derivation import alpha_entropy, genotype_of, skip_share_pct
 
