@@ -4,13 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.official.api import OfficialBenchmark
-from benchmarks.tabular.table import Table
+from benchmarks.tabular.table import BenchmarkTable
 from cscdarts.errors import UserError
 
 FORMS = "embedded, index:FILE, csv:FILE, nats:DIR, nats:FILE or nasbench201:FILE"
 
 
-def open_table(name: str, report: Callable[[str], None] = lambda line: None) -> Table:
+def open_table(name: str, report: Callable[[str], None] = lambda line: None) -> BenchmarkTable:
     """Open a benchmark as a table.
 
     The official forms are read whole (minutes for a full archive, since ranks need every architecture); make an index of

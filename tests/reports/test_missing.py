@@ -8,7 +8,7 @@ import pytest
 from reports.build import Report, build_report
 from reports.read.comparison import differences
 from reports.read.settings import Study
-from reports.tables.table import Cell
+from reports.tables.table import TableCell
 from tests.support.report_store import SyntheticStore, empty_store, store, tiny  # noqa: F401
 
 PLAIN = {"supernet__split_ratio": "1", "supernet__identity": "none"}
@@ -26,7 +26,7 @@ def _report(
     return report
 
 
-def _cell(report: Report, number: str, key: str, row: int = 0) -> Cell:
+def _cell(report: Report, number: str, key: str, row: int = 0) -> TableCell:
     table = report.table(number)
     place = next(k for k, column in enumerate(table.columns) if column.key == key)
     return table.rows[row].cells[place]
@@ -36,7 +36,7 @@ def _titles(report: Report) -> set[str]:
     return {finding.title for finding in report.findings}
 
 
-def _notes(report: Report, cell: Cell) -> str:
+def _notes(report: Report, cell: TableCell) -> str:
     texts = dict(report.table("T3").notes)
     return "; ".join(texts[mark] for mark in cell.marks.split(",") if mark)
 
