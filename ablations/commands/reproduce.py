@@ -65,6 +65,7 @@ def reproduce(
     from ablations.drive.driver import Driver
     from ablations.drive.loop import Options, run_grid
     from ablations.grid.load import load_grid
+    from benchmarks.sources import require_benchmark
     from cscdarts.data.folders import require_data
     from reports.build import build_report
     from reports.read.store import tracking_uri
@@ -78,6 +79,8 @@ def reproduce(
     for driver in drivers:
         for point in driver.grid.points:
             require_data(point.config)
+        for benchmark in sorted({point.config.runtime.benchmark for point in driver.grid.points}):
+            require_benchmark(benchmark)
     console = Console()
     # A failed run leaves a gap in the table, not a table unprinted.
     worst = max(
