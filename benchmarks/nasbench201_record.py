@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.checks.run import describe_run
 from benchmarks.tabular.index import read_index
-from benchmarks.tabular.table import Table
+from benchmarks.tabular.table import BenchmarkTable
 from cscdarts.records.run_folder import RunFolder, read_json, write_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.methods import apply_preset
@@ -131,7 +131,7 @@ def run(config: RunConfig, folder: RunFolder) -> None:
     derive(config, folder)
 
 
-def entry(setting: Setting, folder: RunFolder, table: Table) -> dict[str, Any]:
+def entry(setting: Setting, folder: RunFolder, table: BenchmarkTable) -> dict[str, Any]:
     """One run's line of the record."""
     config = folder.config()
     found = describe_run(folder, table, cells=50, images=500)
@@ -228,7 +228,7 @@ def collect(planned: list[tuple[Setting, RunFolder, RunConfig]]) -> list[dict[st
     return [{**line, "setting": setting.name} for setting, line in found if line is not None]
 
 
-def record(arguments: argparse.Namespace, runs: list[dict[str, Any]], table: Table) -> dict[str, Any]:
+def record(arguments: argparse.Namespace, runs: list[dict[str, Any]], table: BenchmarkTable) -> dict[str, Any]:
     """The record: what was run on what, looked up where, with which command."""
     import torch
 

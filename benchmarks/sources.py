@@ -4,13 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.official.api import OfficialBenchmark
-from benchmarks.tabular.table import Table
+from benchmarks.official.archives import PROJECT_PAGES, missing
+from benchmarks.tabular.table import BenchmarkTable
 from cscdarts.errors import UserError
 
 FORMS = "embedded, index:FILE, csv:FILE, nats:DIR, nats:FILE or nasbench201:FILE"
 
 
-def open_table(name: str, report: Callable[[str], None] = lambda line: None) -> Table:
+def open_table(name: str, report: Callable[[str], None] = lambda line: None) -> BenchmarkTable:
     """Open a benchmark as a table.
 
     The official forms are read whole (minutes for a full archive, since ranks need every architecture); make an index of
@@ -40,6 +41,20 @@ def open_table(name: str, report: Callable[[str], None] = lambda line: None) -> 
     from benchmarks.official.table import table_of
 
     return table_of(open_official(name), report)
+
+
+def require_benchmark(name: str) -> None:
+    """Refuse a name that `open_table` could not open, before anything is computed; archives are not read for it.
+
+    Errors:
+        UserError: no such form, or nothing at the path.
+    """
+    form, _, place = name.partition(":")
+    if form in PROJECT_PAGES and place:
+        if not Path(place).exists():
+            raise missing(form, Path(place))
+    else:
+        open_table(name)
 
 
 def open_official(name: str) -> OfficialBenchmark:

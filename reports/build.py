@@ -27,7 +27,7 @@ from reports.tables.checklist import checklist_table
 from reports.tables.cost import cost_table
 from reports.tables.provenance import missing_table, runs_table, settings_table
 from reports.tables.published import cifar_table, imagenet_table
-from reports.tables.table import Table
+from reports.tables.table import ReportTable
 
 FORMATS = ("csv", "tex", "html", "md", "pdf", "png")
 
@@ -44,13 +44,13 @@ class Report:
     """
 
     folder: Path
-    tables: list[Table]
+    tables: list[ReportTable]
     findings: list[Finding]
     studies: list[Study]
     written: list[str] = field(default_factory=list)
     lacking: list[str] = field(default_factory=list)
 
-    def table(self, number: str) -> Table:
+    def table(self, number: str) -> ReportTable:
         """The table with a number such as `T3`."""
         return next(table for table in self.tables if table.number == number)
 
@@ -91,7 +91,7 @@ def build_report(
     return report
 
 
-def all_tables(store: Store, found: Sequence[Study], checks: CheckBook) -> list[Table]:
+def all_tables(store: Store, found: Sequence[Study], checks: CheckBook) -> list[ReportTable]:
     """All tables in the report's order: those with numbers of ours come before those without."""
     checked = sum(len(checks.of(setting)) for study in found for setting in study.settings)
     tables = [

@@ -15,7 +15,7 @@ from reports import statistics
 from reports.read.comparison import MACHINE_BOUND, signed
 from reports.read.settings import FACTORS, Study, code, number, studies
 from reports.read.store import load
-from reports.tables.table import DASH, Block, Cell, Column, Row, Table, text_cell
+from reports.tables.table import DASH, Block, Column, ReportTable, Row, TableCell, text_cell
 
 #: The machine-readable part of a report.
 SNAPSHOT = "report.json"
@@ -102,7 +102,7 @@ def side(name: str, grids: Sequence[str], uri: str | None = None) -> Side:
     return Side(name, {entry["anchor"]: entry for entry in content["settings"]})
 
 
-def diff_table(a: Side, b: Side) -> Table:
+def diff_table(a: Side, b: Side) -> ReportTable:
     """One row for each setting and metric that is in both and differs, then what is only in one."""
     columns = (
         Column("setting", "setting", numeric=False),
@@ -131,14 +131,14 @@ def diff_table(a: Side, b: Side) -> Table:
             mine.settings.keys() - other.settings.keys(), key=lambda key: str(mine.settings[key]["name"])
         ):
             entry = mine.settings[anchor]
-            blank = [Cell() for _ in columns[2:-1]]
+            blank = [TableCell() for _ in columns[2:-1]]
             row = Row((text_cell(str(entry["name"])), text_cell(DASH), *blank, text_cell(f"only in {where}")))
             blocks.setdefault(f"only in {where}", []).append(row)
     codes = " against ".join(
         ", ".join(sorted({str(run["code"]) for entry in s.settings.values() for run in entry["runs"]})) or DASH
         for s in (a, b)
     )
-    return Table(
+    return ReportTable(
         "Diff",
         "diff",
         f"{a.name} against {b.name}",
@@ -158,9 +158,9 @@ def _row(name: str, metric: str, before: Sequence[Mapping[str, Any]], after: Seq
     x, y = statistics.finite(list(left.values())), statistics.finite(list(right.values()))
     cells = [text_cell(name), text_cell(METRICS[metric].label), _mean(metric, x), _mean(metric, y)]
     if not x.size or not y.size:
-        return Row((*cells, Cell(), Cell(), Cell(), text_cell("only in A" if x.size else "only in B")))
+        return Row((*cells, TableCell(), TableCell(), TableCell(), text_cell("only in A" if x.size else "only in B")))
     if metric in MACHINE_BOUND and len({r["hardware"] for r in (*before, *after)}) > 1:
-        return Row((*cells, Cell(), Cell(), Cell(), text_cell("not comparable: several machines")))
+        return Row((*cells, TableCell(), TableCell(), TableCell(), text_cell("not comparable: several machines")))
     moved = float(y.mean() - x.mean())
     interval = statistics.welch_interval(x, y)
     pooled = _pooled(x, y)
@@ -169,7 +169,7 @@ def _row(name: str, metric: str, before: Sequence[Mapping[str, Any]], after: Seq
         if interval
         else DASH
     )
-    in_sds = Cell(f"{moved / pooled:+.2f}".replace("-", "−"), moved / pooled) if pooled else Cell()
+    in_sds = TableCell(f"{moved / pooled:+.2f}".replace("-", "−"), moved / pooled) if pooled else TableCell()
     if interval is None:
         word = "one value: no noise known"
     elif interval.low <= 0 <= interval.high:
@@ -179,20 +179,20 @@ def _row(name: str, metric: str, before: Sequence[Mapping[str, Any]], after: Seq
     return Row(
         (
             *cells,
-            Cell(signed(moved, METRICS[metric].digits), moved),
-            Cell(span, span if interval else None),
+            TableCell(signed(moved, METRICS[metric].digits), moved),
+            TableCell(span, span if interval else None),
             in_sds,
             text_cell(word),
         )
     )
 
 
-def _mean(metric: str, values: statistics.Values) -> Cell:
+def _mean(metric: str, values: statistics.Values) -> TableCell:
     centre, spread = statistics.mean(values), statistics.sd(values)
     if centre is None:
-        return Cell()
+        return TableCell()
     text = format_value(metric, centre) + (f" ± {format_value(metric, spread)}" if spread else "")
-    return Cell(text, centre, spread, int(values.size), source="ours")
+    return TableCell(text, centre, spread, int(values.size), source="ours")
 
 
 def _pooled(x: statistics.Values, y: statistics.Values) -> float:

@@ -12,7 +12,7 @@ from reports import statistics
 from reports.build import Report
 from reports.read.comparison import ERROR, MACHINE_BOUND, differences, signed
 from reports.read.settings import FACTORS, METHODS, Setting, Study, method_rank
-from reports.tables.table import DASH, Table
+from reports.tables.table import DASH, ReportTable
 
 #: (metric, heading) of the ablation's last columns.
 _COSTS = (
@@ -67,7 +67,7 @@ def _mean(setting: Setting, metric: str) -> str:
     return format_value(metric, statistics.mean(setting.values(metric)))
 
 
-def print_table(console: Console, table: Table) -> None:
+def print_table(console: Console, table: ReportTable) -> None:
     """Print a table, one grid a block, with its caption and footnotes; nothing in the texts is taken for markup."""
     console.print(Text(f"{table.number} {table.title}", style="bold"))
     console.print(Text(table.caption))

@@ -16,9 +16,12 @@ from ablations.drive.mirroring import mirroring
 from ablations.drive.show import following, label, status_table, tally
 from ablations.grid.estimate import estimate, measured, sentence
 from ablations.grid.load import Grid, grid_names, load_grid, recorded_choice
+from ablations.run.stages import missing_stages
 from ablations.run.state import RunState
+from benchmarks.sources import require_benchmark
 from cscdarts.data.limits import require_data
 from cscdarts.errors import UserError
+from cscdarts.records.run_folder import RunFolder
 from cscdarts.settings.protocols import DEFAULT_SCALE, SCALES
 from slurm.job import CLAIM
 from slurm.lock import Lock
@@ -147,6 +150,8 @@ def run(
     driver = Driver(_grid(source, scale, assignments, data_root, runs, recall=False), runs)
     for point in driver.grid.points:
         require_data(point.config)
+    for benchmark in sorted({point.config.runtime.benchmark for point in driver.grid.points}):
+        require_benchmark(benchmark)
     return run_grid(make(driver, Options(parallel, wait, allow_dirty, snapshot)), Console())
 
 
@@ -302,7 +307,8 @@ def prune(
         path for path in driver.folder.glob("*") if (path / "config.json").exists() and path.name not in named
     )
     for path in found:
-        click.echo(f"{path} {'done' if (path / 'result.json').exists() else 'not finished'}")
+        folder = RunFolder(path)
+        click.echo(f"{path} {'not finished' if missing_stages(folder.config(), folder) else 'done'}")
     if not found:
         click.echo(f"{driver.grid.name} ({driver.grid.scale}): every run folder is named by the grid")
         return 0

@@ -86,7 +86,7 @@ def build(work: Path, out: Path, jobs: int, seeds: str, assemble_only: bool) -> 
     copy is `benchmarks/embedded/`.
     """
     from benchmarks.embedded.build import assemble
-    from benchmarks.embedded.protocol import Protocol
+    from benchmarks.embedded.training_recipe import TrainingRecipe
     from cscdarts.errors import UserError
 
     parts = seeds.split(",")
@@ -95,7 +95,7 @@ def build(work: Path, out: Path, jobs: int, seeds: str, assemble_only: bool) -> 
     if not assemble_only:
         from benchmarks.embedded.trainer import train_all
 
-        train_all(work, Protocol(seeds=tuple(int(part) for part in parts)), jobs, _say)
+        train_all(work, TrainingRecipe(seeds=tuple(int(part) for part in parts)), jobs, _say)
     made = assemble(work, out)
     size = sum(path.stat().st_size for path in out.iterdir())
     click.echo(f"{out}: {made['architectures']:,} architectures, seeds {made['seeds']}, {size / 1e6:.2f} MB")

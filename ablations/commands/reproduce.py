@@ -68,6 +68,7 @@ def reproduce(
     from ablations.drive.driver import Driver
     from ablations.drive.loop import run_grid
     from ablations.grid.load import load_grid
+    from benchmarks.sources import require_benchmark
     from cscdarts.data.limits import require_data
     from reports.build import build_report
     from reports.read.tracking import tracking_uri
@@ -81,6 +82,8 @@ def reproduce(
     for driver in drivers:
         for point in driver.grid.points:
             require_data(point.config)
+        for benchmark in sorted({point.config.runtime.benchmark for point in driver.grid.points}):
+            require_benchmark(benchmark)
     console = Console()
     # A failed run leaves a gap in the table, not a table unprinted.
     options = Options(parallel=parallel, wait=True, allow_dirty=allow_dirty)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from benchmarks.sources import require_benchmark
 from cscdarts.data.limits import require_data
 from cscdarts.errors import UserError
 from cscdarts.records.run_folder import read_json
@@ -49,6 +50,7 @@ def search(
     config = with_values(apply_preset(protocol(recipe, scale), preset), values)
     folder = out or Path("runs") / "search" / config.hash
     require_data(config)
+    require_benchmark(config.runtime.benchmark)
     fresh = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -61,6 +61,8 @@ def estimate(points: Sequence[Point], past: Iterable[Measured]) -> Estimate:
     for point in points:
         search = _rate(searches, _search_key(point.config, True), _search_key(point.config, False))
         retrain = _rate(retrains, _retrain_key(point.config, True), _retrain_key(point.config, False))
+        if not point.config.runtime.retrain:
+            retrain = 0.0
         if search is not None and retrain is not None:
             seconds += search * point.config.search.epochs + retrain * point.config.evaluation.epochs
             known += 1

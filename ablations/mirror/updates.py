@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.grid.load import Grid, Point
+from ablations.run.stages import OUTPUTS, stages_of
 from ablations.run.state import RunState
 from cscdarts.errors import UserError
 from cscdarts.records.run_folder import RunFolder, read_json
@@ -78,11 +79,12 @@ def read_update(
         params = list(flatten(json.loads(point.config.canonical())))
     metrics, read = _lines(folder.file("metrics.jsonl"), int(cursor.get("bytes", 0)))
     before = cursor.get("files", {})
-    if files.get("result.json") != before.get("result.json"):
-        metrics += _results(folder)
+    for name in _result_files(point):
+        if files.get(name) != before.get(name):
+            metrics += _results(folder, name)
     ended_ms = None
     if ended:
-        told = "result.json" if status == "done" else "failure.json" if "failure.json" in files else "log.txt"
+        told = _last_output(point) if status == "done" else "failure.json" if "failure.json" in files else "log.txt"
         ended_ms = _mtime_ms(folder.file(told))
     return RunUpdate(
         point.hash,
@@ -120,7 +122,9 @@ def _tags(grid: Grid, point: Point, folder: RunFolder, status: str, state: RunSt
     from cscdarts.records.environment import hardware
 
     environment = _read(folder, "environment.json")
-    genotype, result = _read(folder, "genotype.json"), _read(folder, "result.json")
+    genotype = _read(folder, "genotype.json")
+    # What a retrained network was tested on names the data; a run without retraining knows those of its search only.
+    result = _read(folder, "result.json" if point.config.runtime.retrain else "search.json")
     return {
         "cscdarts.kind": "run",
         "cscdarts.grid": grid.name,
@@ -168,9 +172,25 @@ def _lines(path: Path, offset: int) -> tuple[list[MetricPoint], int]:
     return points, offset + whole
 
 
-def _results(folder: RunFolder) -> list[MetricPoint]:
-    values = _read(folder, "result.json").get("values", {})
-    when = _mtime_ms(folder.file("result.json"))
+def _result_files(point: Point) -> tuple[str, ...]:
+    """The files with numbers of the whole run; the retraining's holds those of search and derivation as well."""
+    return (
+        ("check.json", "result.json")
+        if point.config.runtime.retrain
+        else ("search.json", "genotype.json", "check.json")
+    )
+
+
+def _last_output(point: Point) -> str:
+    """The file that ends a run."""
+    return OUTPUTS[stages_of(point.config)[-1]] + ".json"
+
+
+def _results(folder: RunFolder, name: str) -> list[MetricPoint]:
+    """The numbers of the whole run in one of its files."""
+    content = _read(folder, name)
+    values = content if name == "check.json" else content.get("values", {})
+    when = _mtime_ms(folder.file(name))
     return [(k, float(v), when, 0) for k, v in values.items() if k in METRICS and isinstance(v, int | float)]
 
 
@@ -201,7 +221,7 @@ def _mtime_ms(path: Path) -> int:
 
 def latest_ms(folder: Path, points: Iterable[Point]) -> int:
     """When the last run of a grid ended, in milliseconds."""
-    ends = [folder / p.hash / name for p in points for name in ("result.json", "failure.json")]
+    ends = [folder / p.hash / name for p in points for name in (_last_output(p), "failure.json")]
     known = [_mtime_ms(path) for path in ends if path.exists()]
     return max(known, default=int(1000 * time.time()))
 

@@ -35,8 +35,12 @@ Stage = Callable[[RunConfig, RunFolder, Control, Callable[[str], None]], None]
 
 
 def stages_of(config: RunConfig) -> tuple[str, ...]:
-    """The stages that a config has: only NAS-Bench-201 cells can be looked up in a benchmark."""
-    return STAGES if config.supernet.space == "nasbench201" else tuple(s for s in STAGES if s != "check")
+    """The stages that a config has: only NAS-Bench-201 cells can be looked up, and retraining can be left out."""
+    left_out = {
+        "check": config.supernet.space != "nasbench201",
+        "retrain": not config.runtime.retrain,
+    }
+    return tuple(stage for stage in STAGES if not left_out.get(stage, False))
 
 
 def missing_stages(config: RunConfig, folder: RunFolder) -> tuple[str, ...]:
@@ -60,7 +64,7 @@ def _check(config: RunConfig, folder: RunFolder, control: Control, report: Calla
     from benchmarks.checks.run import check_run
 
     with control.without_steps():
-        check_run(folder)
+        check_run(folder, config.runtime.benchmark)
 
 
 def _retrain(config: RunConfig, folder: RunFolder, control: Control, report: Callable[[str], None]) -> None:

@@ -15,7 +15,7 @@ from benchmarks.tabular.space import (
     read_cell,
     require_cell,
 )
-from benchmarks.tabular.table import Table, percentile, rank, regret
+from benchmarks.tabular.table import BenchmarkTable, percentile, rank, regret
 from cscdarts.records.genotype_source import read_genotype
 from cscdarts.spaces.genotype import CellGenotype
 from cscdarts.spaces.space import NASBENCH201
@@ -28,7 +28,9 @@ LIMITS = (
 _INPUT_TO_OUTPUT = NASBENCH201.edges.index((0, 3))
 
 
-def describe_cell(table: Table, arch: str | int, epochs: int | None = None, trial: int | None = None) -> dict[str, Any]:
+def describe_cell(
+    table: BenchmarkTable, arch: str | int, epochs: int | None = None, trial: int | None = None
+) -> dict[str, Any]:
     """Everything a table says of one cell; see `benchmarks.checks.run.check`."""
     index = table.index(arch)
     held = [dataset for dataset in table.datasets if epochs is None or epochs in table.epochs(dataset)]
@@ -44,7 +46,9 @@ def describe_cell(table: Table, arch: str | int, epochs: int | None = None, tria
     }
 
 
-def dataset_entry(table: Table, dataset: str, index: int, epochs: int | None, trial: int | None) -> dict[str, Any]:
+def dataset_entry(
+    table: BenchmarkTable, dataset: str, index: int, epochs: int | None, trial: int | None
+) -> dict[str, Any]:
     """One data set's numbers: rank, percentile and regret by test accuracy, `valid_rank` and `valid_regret` by validation."""
     length = table.resolve(dataset, epochs)
     valid, test = (table.accuracy(dataset, split, length, trial) for split in ("valid", "test"))
@@ -67,7 +71,7 @@ def dataset_entry(table: Table, dataset: str, index: int, epochs: int | None, tr
     }
 
 
-def identity_as_edge(table: Table, arch: str, epochs: int | None, trial: int | None) -> dict[str, Any] | None:
+def identity_as_edge(table: BenchmarkTable, arch: str, epochs: int | None, trial: int | None) -> dict[str, Any] | None:
     """What a table says of a cell whose input is added to its output, y = cell(x) + x, as CSC-DARTS retrains it.
 
     In the table's cells that sum is `skip_connect` on the edge from the input to the output node, in place of that edge's own
@@ -94,7 +98,7 @@ def identity_as_edge(table: Table, arch: str, epochs: int | None, trial: int | N
     }
 
 
-def _same_network(table: Table, index: int) -> dict[str, Any]:
+def _same_network(table: BenchmarkTable, index: int) -> dict[str, Any]:
     """Other spellings of the same network: a benchmark that trained each apart disagrees with itself by that much."""
     classes = network_classes()
     others = np.flatnonzero(table.held & (classes == classes[index]))

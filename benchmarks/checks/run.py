@@ -12,7 +12,7 @@ from benchmarks.checks.baselines import random_search, regularised_evolution
 from benchmarks.checks.cell import arch_of, dataset_entry, describe_cell, identity_as_edge, json_number
 from benchmarks.sources import open_table
 from benchmarks.tabular.space import official_archs, read_cell
-from benchmarks.tabular.table import Floats, Table
+from benchmarks.tabular.table import BenchmarkTable, Floats
 from cscdarts.errors import UserError
 from cscdarts.records.genotype_source import existing_path
 from cscdarts.records.run_folder import RunFolder, read_json, write_json
@@ -89,7 +89,7 @@ def check_run(
 
 def describe_run(
     folder: RunFolder,
-    table: Table,
+    table: BenchmarkTable,
     *,
     epochs: int | None = None,
     trial: int | None = None,
@@ -138,7 +138,7 @@ def describe_run(
 
 
 def _trajectory(
-    table: Table,
+    table: BenchmarkTable,
     primary: str,
     datasets: Sequence[str],
     folder: RunFolder,
@@ -168,7 +168,7 @@ def _trajectory(
 
 
 def _baselines(
-    table: Table, dataset: str, reached: float | None, epochs: int | None, trial: int | None
+    table: BenchmarkTable, dataset: str, reached: float | None, epochs: int | None, trial: int | None
 ) -> dict[str, Any]:
     """Mean and deviation of the incumbent's test accuracy over 500 repeats, and how many queries reach this cell's."""
     from cscdarts.data.randomness import numpy_generator
@@ -201,7 +201,7 @@ def _summary(curve: Floats, reached: float | None) -> dict[str, Any]:
 
 
 def _supernet_agreement(
-    table: Table,
+    table: BenchmarkTable,
     dataset: str,
     config: RunConfig,
     folder: RunFolder,

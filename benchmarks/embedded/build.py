@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.embedded.protocol import KERNELS, Protocol
 from benchmarks.embedded.table import CARD, PARTS, RESULTS, embedded_table, results
+from benchmarks.embedded.training_recipe import KERNELS, TrainingRecipe
 from benchmarks.tabular.agreement import kendall_tau, spearman_rho, top_k_overlap_pct
 from benchmarks.tabular.index import write_columns
 from benchmarks.tabular.isomorphism import classes, live_edges
@@ -38,9 +38,9 @@ def assemble(work: Path, out: Path) -> dict[str, Any]:
     stamp = read_json(work / "protocol.json")
     if stamp is None:
         raise UserError("--work", str(work), "a folder that `cscdarts benchmark build` trained in", "Build first.")
-    protocol = Protocol(**{**stamp["protocol"], "seeds": tuple(stamp["protocol"]["seeds"])})
+    recipe = TrainingRecipe(**{**stamp["protocol"], "seeds": tuple(stamp["protocol"]["seeds"])})
     class_of, cells = classes()
-    by_seed = {seed: _gather(work, protocol, seed, len(cells)) for seed in protocol.seeds}
+    by_seed = {seed: _gather(work, recipe, seed, len(cells)) for seed in recipe.seeds}
     complete = {seed: columns for seed, columns in by_seed.items() if columns is not None}
     if not complete:
         raise UserError("--work", str(work), "at least one seed with every cell trained", "Let the build go on.")
@@ -58,11 +58,11 @@ def assemble(work: Path, out: Path) -> dict[str, Any]:
         )
     made = {
         "data": {"dataset": "digits", "sha256": stamp["data_sha256"], "source": "scikit-learn, load_digits (UCI 80)"},
-        "images": _image_counts(protocol),
+        "images": _image_counts(recipe),
         "protocol": stamp["protocol"],
         "torch": stamp["torch"],
         "seeds": list(complete),
-        "seeds_incomplete": [seed for seed in protocol.seeds if seed not in complete],
+        "seeds_incomplete": [seed for seed in recipe.seeds if seed not in complete],
         "classes": len(cells),
         "architectures": len(official_archs()),
     }
@@ -75,7 +75,7 @@ def assemble(work: Path, out: Path) -> dict[str, Any]:
     return made
 
 
-def _gather(work: Path, protocol: Protocol, seed: int, count: int) -> dict[str, Floats] | None:
+def _gather(work: Path, recipe: TrainingRecipe, seed: int, count: int) -> dict[str, Floats] | None:
     """One seed's columns by class, or None where a class is missing."""
     columns = {f"{part}_{what}": np.full(count, np.nan) for part in PARTS for what in ("correct", "loss")}
     for path in sorted(work.glob(f"seed{seed}-chunk*.json")):
@@ -85,12 +85,12 @@ def _gather(work: Path, protocol: Protocol, seed: int, count: int) -> dict[str, 
     return None if any(np.isnan(values).any() for values in columns.values()) else columns
 
 
-def _image_counts(protocol: Protocol) -> dict[str, int]:
+def _image_counts(recipe: TrainingRecipe) -> dict[str, int]:
     """Images behind each count; of the training part, those that the last epoch's full batches hold."""
     from benchmarks.embedded.trainer import digits
 
     data = digits()
-    seen = len(data.train[1]) // protocol.batch_size * protocol.batch_size
+    seen = len(data.train[1]) // recipe.batch_size * recipe.batch_size
     return {"train": seen, "valid": len(data.valid[1]), "test": len(data.test[1])}
 
 
@@ -170,7 +170,7 @@ def _between(trials: Sequence[Floats]) -> dict[str, float | None]:
 
 def data_card(made: Mapping[str, Any]) -> str:
     """The data card as Markdown; every number comes from the build."""
-    protocol, images, found = made["protocol"], made["images"], made["statistics"]
+    recipe, images, found = made["protocol"], made["images"], made["statistics"]
     incomplete = made["seeds_incomplete"]
 
     def row(part: str) -> str:
@@ -212,12 +212,12 @@ does not find them here.
 - Data: scikit-learn's `load_digits` (UCI Optical Recognition of Handwritten Digits, test part, 1,797 scans). A stratified fifth is
   the test part ({images["test"]} images); the rest is halved by class into training and validation ({images["valid"]} images), the
   halves a search with `split_seed=0` uses. Validation and test accuracy come from the same training, on the training half.
-- Network: Conv3x3(1 to {protocol["channels"]}), cell at 8x8, reduction to {2 * protocol["channels"]} channels, cell at 4x4, global average \
+- Network: Conv3x3(1 to {recipe["channels"]}), cell at 8x8, reduction to {2 * recipe["channels"]} channels, cell at 4x4, global average \
 pooling, linear. Batch
   normalisation has no learned affine parameters and dead edges are left out (`benchmarks/embedded/network.py`).
-- Training: {protocol["epochs"]} epochs, batch {protocol["batch_size"]}, SGD with Nesterov momentum {protocol["momentum"]}, learning rate \
-{protocol["lr"]} to 0 by cosine, weight decay {protocol["weight_decay"]},
-  no augmentation. In look-ups its training length is {protocol["epochs"]} epochs. torch {made["torch"]} on the CPU; other versions \
+- Training: {recipe["epochs"]} epochs, batch {recipe["batch_size"]}, SGD with Nesterov momentum {recipe["momentum"]}, learning rate \
+{recipe["lr"]} to 0 by cosine, weight decay {recipe["weight_decay"]},
+  no augmentation. In look-ups its training length is {recipe["epochs"]} epochs. torch {made["torch"]} on the CPU; other versions \
 change last digits.
 - Training accuracy and loss are those of the last epoch as it went, over {images["train"]} images.
 - No times: many cells were trained in one pass, so a cell has no time of its own.

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.embedded.protocol import KERNELS, Skeleton
+from benchmarks.embedded.training_recipe import KERNELS, Skeleton
 from benchmarks.tabular.isomorphism import live_edges
 from cscdarts.data.randomness import generator
 from cscdarts.spaces.space import NASBENCH201

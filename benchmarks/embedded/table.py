@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.embedded.protocol import KERNELS, Skeleton
+from benchmarks.embedded.training_recipe import KERNELS, Skeleton
 from benchmarks.tabular.index import read_columns
 from benchmarks.tabular.space import POWERS, SIZE, network_classes, official_codes
-from benchmarks.tabular.table import Floats, Table
+from benchmarks.tabular.table import BenchmarkTable, Floats
 from cscdarts.errors import UserError
 from cscdarts.spaces.space import NASBENCH201
 
@@ -36,7 +36,7 @@ def results(folder: Path = FOLDER) -> dict[str, Floats]:
 
 
 @cache
-def embedded_table(folder: Path = FOLDER) -> Table:
+def embedded_table(folder: Path = FOLDER) -> BenchmarkTable:
     """The embedded benchmark as a table with the data set `digits`.
 
     Errors:
@@ -60,7 +60,7 @@ def embedded_table(folder: Path = FOLDER) -> Table:
             columns[f"digits_{part}_acc_{epochs}_{seed}"] = trials[-1]
         columns[f"digits_{part}_acc_{epochs}"] = np.mean(trials, axis=0)
     columns["digits_params_mb"], columns["digits_flops_m"] = costs(Skeleton(channels=made["protocol"]["channels"]))
-    return Table(
+    return BenchmarkTable(
         columns,
         {
             "kind": "embedded",

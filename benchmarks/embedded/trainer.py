@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.embedded.network import BatchedCells
-from benchmarks.embedded.protocol import Protocol
+from benchmarks.embedded.training_recipe import TrainingRecipe
 from benchmarks.tabular.isomorphism import classes, live_edges
 from cscdarts.data.datasets import load_arrays
 from cscdarts.data.randomness import permutation
@@ -79,7 +79,7 @@ class Unit:
         return f"seed{self.seed}-chunk{self.number:04d}.json"
 
 
-def units(protocol: Protocol, only: Iterable[int] | None = None) -> list[Unit]:
+def units(recipe: TrainingRecipe, only: Iterable[int] | None = None) -> list[Unit]:
     """All units, seed by seed; classes with alike edges stand together, so that chunks take alike time.
 
     Args:
@@ -97,11 +97,11 @@ def units(protocol: Protocol, only: Iterable[int] | None = None) -> list[Unit]:
             number,
         ),
     )
-    chunks = [tuple(chosen[first : first + protocol.chunk]) for first in range(0, len(chosen), protocol.chunk)]
-    return [Unit(seed, number, chunk) for seed in protocol.seeds for number, chunk in enumerate(chunks)]
+    chunks = [tuple(chosen[first : first + recipe.chunk]) for first in range(0, len(chosen), recipe.chunk)]
+    return [Unit(seed, number, chunk) for seed in recipe.seeds for number, chunk in enumerate(chunks)]
 
 
-def train_unit(unit: Unit, protocol: Protocol, images: Images) -> dict[str, Any]:
+def train_unit(unit: Unit, recipe: TrainingRecipe, images: Images) -> dict[str, Any]:
     """Train the cells of a unit side by side and test each once.
 
     Returns:
@@ -110,24 +110,24 @@ def train_unit(unit: Unit, protocol: Protocol, images: Images) -> dict[str, Any]
     """
     cells = classes()[1]
     chosen = [cells[number] for number in unit.classes]
-    net = BatchedCells([cell.ops for cell in chosen], [str(cell) for cell in chosen], unit.seed, protocol.skeleton)
+    net = BatchedCells([cell.ops for cell in chosen], [str(cell) for cell in chosen], unit.seed, recipe.skeleton)
     x, y = images.train
-    steps = len(y) // protocol.batch_size
+    steps = len(y) // recipe.batch_size
     parameters = net.parameters()
     momentum = [torch.zeros_like(parameter) for parameter in parameters]
     begun = time.perf_counter()
     correct, loss_sum = torch.zeros(net.m, dtype=torch.long), torch.zeros(net.m)
-    for epoch in range(protocol.epochs):
+    for epoch in range(recipe.epochs):
         order = permutation(len(y), unit.seed, "embedded", epoch)
         correct.zero_(), loss_sum.zero_()
         for step in range(steps):
-            rows = order[step * protocol.batch_size : (step + 1) * protocol.batch_size]
+            rows = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
             logits = net.forward(x[rows], training=True)
             losses = _cross_entropy(logits, y[rows])
             # Models share no weight, so the gradient of the sum holds each model's own gradient.
             gradients = torch.autograd.grad(losses.sum(), parameters)
-            progress = (epoch * steps + step) / (protocol.epochs * steps)
-            _nesterov(parameters, gradients, momentum, protocol, protocol.lr * (1 + math.cos(math.pi * progress)) / 2)
+            progress = (epoch * steps + step) / (recipe.epochs * steps)
+            _nesterov(parameters, gradients, momentum, recipe, recipe.lr * (1 + math.cos(math.pi * progress)) / 2)
             correct += (logits.detach().argmax(-1) == y[rows]).sum(1)
             loss_sum += losses.detach()
     trained = time.perf_counter()
@@ -155,15 +155,15 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _nesterov(
-    parameters: list[Tensor], gradients: tuple[Tensor, ...], momentum: list[Tensor], protocol: Protocol, lr: float
+    parameters: list[Tensor], gradients: tuple[Tensor, ...], momentum: list[Tensor], recipe: TrainingRecipe, lr: float
 ) -> None:
     """`torch.optim.SGD(nesterov=True)` in five fused calls; weight decay on everything."""
     with torch.no_grad():
         grads = list(gradients)
-        torch._foreach_add_(grads, parameters, alpha=protocol.weight_decay)
-        torch._foreach_mul_(momentum, protocol.momentum)
+        torch._foreach_add_(grads, parameters, alpha=recipe.weight_decay)
+        torch._foreach_mul_(momentum, recipe.momentum)
         torch._foreach_add_(momentum, grads)
-        torch._foreach_add_(grads, momentum, alpha=protocol.momentum)
+        torch._foreach_add_(grads, momentum, alpha=recipe.momentum)
         torch._foreach_add_(parameters, grads, alpha=-lr)
 
 
@@ -177,14 +177,14 @@ def _evaluate(net: BatchedCells, images: Tensor, labels: Tensor) -> tuple[list[i
     return correct.tolist(), [round(value, 5) for value in (loss / len(labels)).tolist()]
 
 
-def prepare(folder: Path, protocol: Protocol) -> None:
-    """Make the folder of shards, or refuse one that holds the shards of another protocol.
+def prepare(folder: Path, recipe: TrainingRecipe) -> None:
+    """Make the folder of shards, or refuse one that holds the shards of another recipe.
 
     Errors:
-        UserError: the folder belongs to another protocol or data, or cannot be written.
+        UserError: the folder belongs to another recipe or data, or cannot be written.
     """
     stamp = {
-        "protocol": {**asdict(protocol), "seeds": list(protocol.seeds)},
+        "protocol": {**asdict(recipe), "seeds": list(recipe.seeds)},
         "data_sha256": digits().sha256,
         "torch": torch.__version__,
     }
@@ -203,7 +203,7 @@ def prepare(folder: Path, protocol: Protocol) -> None:
 
 def train_all(
     folder: Path,
-    protocol: Protocol,
+    recipe: TrainingRecipe,
     jobs: int,
     report: Callable[[str], None],
     only: Iterable[int] | None = None,
@@ -213,9 +213,9 @@ def train_all(
     Returns:
         How many units were trained now.
     """
-    prepare(folder, protocol)
-    todo = [unit for unit in units(protocol, only) if not (folder / unit.file).exists()]
-    report(f"{len(todo)} chunks of up to {protocol.chunk} cells to train in {jobs} process(es)")
+    prepare(folder, recipe)
+    todo = [unit for unit in units(recipe, only) if not (folder / unit.file).exists()]
+    report(f"{len(todo)} chunks of up to {recipe.chunk} cells to train in {jobs} process(es)")
     begun, done = time.monotonic(), 0
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_single_thread) as pool:
@@ -223,7 +223,7 @@ def train_all(
         running: set[Future[str]] = set()
         while True:
             for unit in waiting:
-                running.add(pool.submit(_work, unit, protocol, folder))
+                running.add(pool.submit(_work, unit, recipe, folder))
                 if len(running) > jobs:
                     break
             if not running:
@@ -242,6 +242,6 @@ def _single_thread() -> None:
         os.nice(10)
 
 
-def _work(unit: Unit, protocol: Protocol, folder: Path) -> str:
-    write_json(folder / unit.file, train_unit(unit, protocol, digits()))
+def _work(unit: Unit, recipe: TrainingRecipe, folder: Path) -> str:
+    write_json(folder / unit.file, train_unit(unit, recipe, digits()))
     return unit.file

@@ -6,13 +6,13 @@ import numpy as np
 
 from benchmarks.official.api import OFFICIAL_SETS, OfficialBenchmark
 from benchmarks.tabular.space import SIZE
-from benchmarks.tabular.table import PREFIX, Floats, Table
+from benchmarks.tabular.table import PREFIX, BenchmarkTable, Floats
 from cscdarts.errors import UserError
 
 
 def table_of(
     benchmark: OfficialBenchmark, report: Callable[[str], None], indices: Iterable[int] | None = None
-) -> Table:
+) -> BenchmarkTable:
     """Ask the official API once for everything that a look-up needs: means, single trials, costs, query times.
 
     Args:
@@ -37,7 +37,7 @@ def table_of(
         benchmark.forget(index)
         if number % 500 == 0 or number == len(chosen):
             report(f"{number} of {len(chosen)} architectures read")
-    return Table(dict(sorted(columns.items())), benchmark.provenance)
+    return BenchmarkTable(dict(sorted(columns.items())), benchmark.provenance)
 
 
 def _values(benchmark: OfficialBenchmark, index: int) -> dict[str, float]:
@@ -66,7 +66,9 @@ def _values(benchmark: OfficialBenchmark, index: int) -> dict[str, float]:
     return values
 
 
-def compare(table: Table, benchmark: OfficialBenchmark, sample: int, seed: int, report: Callable[[str], None]) -> int:
+def compare(
+    table: BenchmarkTable, benchmark: OfficialBenchmark, sample: int, seed: int, report: Callable[[str], None]
+) -> int:
     """Hold a random sample of a table against the official answers, exactly for accuracies.
 
     Returns:

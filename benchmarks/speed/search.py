@@ -2,7 +2,8 @@
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from benchmarks.speed.steps import wait
 from cscdarts.records.run_folder import RunFolder
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import with_values
+from cscdarts.training.resumable import Phase
 from cscdarts.training.search import SearchRun
 
 #: Digits blown up to CIFAR's size: maps as large as CIFAR's, and epochs far shorter, so that what an epoch costs besides
@@ -41,31 +43,25 @@ def search_share(threads: int = 1, device: str = "cpu", settings: dict[str, Any]
     config = with_values(
         RunConfig(), {**SETTINGS, **(settings or {}), "runtime.threads": threads, "runtime.device": device}
     )  # fmt: skip
-    spent = {"steps_s": 0.0, "validation_s": 0.0, "loop_s": 0.0}
+    spent = {"steps_s": 0.0, "validation_s": 0.0}
 
-    def timed(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-        def run(*arguments: Any, **named: Any) -> Any:
-            begin = time.perf_counter()
-            try:
-                return function(*arguments, **named)
-            finally:
-                wait(torch.device(device))
-                spent[name] += time.perf_counter() - begin
-
-        return run
+    @contextmanager
+    def timer(phase: Phase) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        wait(torch.device(device))
+        spent["validation_s" if phase == "validation" else "steps_s"] += time.perf_counter() - begin
 
     with tempfile.TemporaryDirectory() as place:
         folder = RunFolder(Path(place) / "run")
         folder.create(config)
-        run: Any = SearchRun(config, folder, lambda: False, lambda line: None)
-        run._move_alpha = timed(run._move_alpha, "steps_s")
-        run._move_weights = timed(run._move_weights, "steps_s")
-        run._validate = timed(run._validate, "validation_s")
-        run.train_epoch = timed(run.train_epoch, "loop_s")
-        run._validate_cell = timed(run._validate_cell, "validation_s")
-        begin = time.perf_counter()
+        run = SearchRun(config, folder, lambda: False, lambda line: None, timer)
+        begin, loop = time.perf_counter(), 0.0
         while run.epoch < config.search.epochs:
+            entered = time.perf_counter()
             run.train_epoch()
+            wait(torch.device(device))
+            loop += time.perf_counter() - entered
             run.close_epoch()
         wall = time.perf_counter() - begin
     inside = spent["steps_s"] + spent["validation_s"]
@@ -75,5 +71,5 @@ def search_share(threads: int = 1, device: str = "cpu", settings: dict[str, Any]
         "validation_s": spent["validation_s"],
         "rest_s": wall - inside,
         "share_pct": 100 * inside / wall,
-        "share_of_steps_pct": 100 * spent["steps_s"] / spent["loop_s"],
+        "share_of_steps_pct": 100 * spent["steps_s"] / loop,
     }

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from benchmarks.tabular.table import Floats, Split, Table
+from benchmarks.tabular.table import BenchmarkTable, Floats, Split
 
 
 def kendall_tau(first: Floats, second: Floats) -> float:
@@ -34,7 +34,7 @@ def top_k_overlap_pct(first: Floats, second: Floats, k: int) -> float:
     return 100.0 * float((_membership(first, k) * _membership(second, k)).sum()) / k
 
 
-def agreement_of(first: Table, second: Table, split: Split = "test") -> list[dict[str, Any]]:
+def agreement_of(first: BenchmarkTable, second: BenchmarkTable, split: Split = "test") -> list[dict[str, Any]]:
     """How alike two tables rank the cells that both hold, one entry for each pair of data sets (longest trainings).
 
     `top_1_overlap_pct` and `top_10_overlap_pct` are shares of the best 1 % and 10 % that are common; None where undefined.

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.tabular.files import checksum
 from benchmarks.tabular.space import SIZE, official_archs
-from benchmarks.tabular.table import COLUMN, Floats, Table
+from benchmarks.tabular.table import COLUMN, BenchmarkTable, Floats
 from cscdarts.errors import UserError
 
 #: Data set's prefix -> factors on (`cifar10_train_s_per_epoch`, `cifar10_test_s_per_epoch`) that give an epoch of training and
@@ -20,7 +20,7 @@ _QUERY_FACTORS = {"cifar10": (0.5, 2.5), "cifar100": (1.0, 0.5), "imagenet16": (
 _TIMES = ("cifar10_train_s_per_epoch", "cifar10_test_s_per_epoch", "times_measured")
 
 
-def read_csv(path: Path) -> Table:
+def read_csv(path: Path) -> BenchmarkTable:
     """Read a table of results, gzipped (`.gz`) or not.
 
     Row order is free; `index` and `arch_str` have to agree with the official numbering. Columns that are not declared there
@@ -47,7 +47,7 @@ def read_csv(path: Path) -> Table:
     if not any(np.isfinite(values).any() for values in columns.values()):
         raise UserError("--csv", str(path), allowed, "It holds no row.")
     values = {name: column for name, column in columns.items() if name not in _TIMES}
-    return Table(
+    return BenchmarkTable(
         values | _query_times(columns),
         {"kind": "csv", "name": "NAS-Bench-201 results from a CSV", "source": path.name, **checksum(path)},
     )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.tabular.space import SIZE, Ints, official_archs
-from benchmarks.tabular.table import COLUMN, Floats, Table
+from benchmarks.tabular.table import COLUMN, BenchmarkTable, Floats
 from cscdarts.errors import UserError
 
 #: Raise when the meaning of an index file changes.
@@ -21,7 +21,7 @@ INDEX_SCHEMA = 1
 _METADATA = b"cscdarts.index"
 
 
-def write_index(table: Table, path: Path) -> None:
+def write_index(table: BenchmarkTable, path: Path) -> None:
     """Write a table as an index file (zstd-compressed Parquet, float64), by temporary name and rename.
 
     Errors:
@@ -38,7 +38,7 @@ def write_index(table: Table, path: Path) -> None:
     write_columns(arrays, {"schema": INDEX_SCHEMA, "provenance": dict(table.provenance)}, path)
 
 
-def read_index(path: Path) -> Table:
+def read_index(path: Path) -> BenchmarkTable:
     """Read an index file.
 
     Errors:
@@ -68,7 +68,7 @@ def read_index(path: Path) -> Table:
             "--benchmark", f"index:{path}", "an index of the NAS-Bench-201 space in official numbering", "Make it anew."
         )
     columns = {name: _spread(rows, column) for name, column in values.items() if COLUMN.fullmatch(name)}
-    return Table(columns, provenance)
+    return BenchmarkTable(columns, provenance)
 
 
 def write_columns(columns: Mapping[str, Any], stamp: Mapping[str, Any], path: Path) -> None:

@@ -30,7 +30,7 @@ COLUMN = re.compile(
 
 
 @dataclass(frozen=True)
-class Table:
+class BenchmarkTable:
     """A benchmark of the NAS-Bench-201 space.
 
     Attributes:

@@ -8,7 +8,7 @@
 | `alphas.jsonl` | architecture parameters after each epoch | appended |
 | `checkpoint.pt`, `checkpoint.previous.pt` | everything that moves | rename |
 | `search.json` | end of the search: its costs | rename |
-| `genotype.json` | the derived cell as text | rename |
+| `genotype.json` | the derived cell as text, and its one-shot error | rename |
 | `check.json` | what a benchmark says of it | rename |
 | `result.json` | end of the run | rename |
 | `failure.json` | why the last attempt stopped | rename |

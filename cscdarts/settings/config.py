@@ -243,7 +243,13 @@ class EvaluationConfig(Frozen):
 
 
 class RuntimeConfig(Frozen):
-    """Where and how fast a run goes. Nothing here may change a number, so nothing here is hashed."""
+    """Where and how fast a run goes, and how far. Nothing here may change a number, so nothing here is hashed.
+
+    Attributes:
+        benchmark: the table that the check looks derived cells up in, as `cscdarts check --benchmark` names it; its
+            fingerprint stands in `check.json`.
+        retrain: whether the derived network is trained from scratch; without it the run ends with the check.
+    """
 
     device: str = "auto"
     data_root: str = "data"
@@ -251,6 +257,8 @@ class RuntimeConfig(Frozen):
     workers: int = Field(default=2, ge=0)
     checkpoint_minutes: float = Field(default=5.0, ge=0)
     deterministic: bool = True
+    benchmark: str = "embedded"
+    retrain: bool = True
 
 
 class Labels(Frozen):

@@ -5,6 +5,7 @@ most, with that operation. `nasbench201` (AutoDL-Projects): keep the strongest o
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +73,8 @@ def derive(config: RunConfig, folder: RunFolder) -> Genotype:
     """Write `genotype.json` from the search's output, or read it where it is.
 
     `derive=last` takes the last epoch, `best` the epoch with the lowest supernet validation error (the earliest of
-    equals).
+    equals). Beside the cell stands `derived_valid_error_pct`, its one-shot error on the validation half under the weights
+    of the epoch it comes from, as the search measured it; nothing where no supernet was trained.
 
     Errors:
         UserError: the search has not finished here.
@@ -85,19 +87,31 @@ def derive(config: RunConfig, folder: RunFolder) -> Genotype:
         raise UserError(str(folder.path), "no search.json", "a folder whose search is done", "Run the search first.")
     if "genotype" in search:
         epoch, genotype = config.search.epochs - 1, parse_genotype(str(search["genotype"]))
+        error = search.get("candidate_error_pct")
     else:
         lines = {int(line["epoch"]): line for line in folder.alphas()}
         epoch = max(lines)
+        curves = {int(line["epoch"]): line["values"] for line in folder.curves() if line["stage"] == "search"}
         if config.search.derive == "best":
-            errors = {
-                int(line["epoch"]): line["values"]["search_valid_error_pct"]
-                for line in folder.curves()
-                if line["stage"] == "search" and "search_valid_error_pct" in line["values"]
-            }
+            name = "search_valid_error_pct"
+            errors = {at: values[name] for at, values in curves.items() if name in values}
             epoch = min(errors, key=lambda number: (errors[number], number)) if errors else epoch
         genotype = genotype_of_line(config.supernet, lines[epoch])
-    write_json(folder.file("genotype.json"), {"space": genotype.space, "text": str(genotype), "epoch": epoch})
+        error = _one_shot_error_pct(curves.get(epoch, {}))
+    record: dict[str, Any] = {"space": genotype.space, "text": str(genotype), "epoch": epoch}
+    if error is not None:
+        record["values"] = {"derived_valid_error_pct": error}
+    write_json(folder.file("genotype.json"), record)
     return genotype
+
+
+def _one_shot_error_pct(values: Mapping[str, float]) -> float | None:
+    """An epoch's derived cell under shared weights: error of the supernet plus the discretisation gap.
+
+    Rounded to 1e-9, so that cells with equally many wrong answers have equal errors.
+    """
+    supernet, gap = (values.get(name) for name in ("search_valid_error_pct", "discretisation_gap_pct"))
+    return None if supernet is None or gap is None else round(supernet + gap, 9)
 
 
 def genotype_of_line(config: SupernetConfig, line: Mapping[str, Mapping[str, list[object]]]) -> Genotype:

@@ -3,7 +3,8 @@
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,18 @@ from cscdarts.training.memory import keep_freed_memory
 
 #: Several processes agree on stopping only every so many steps: agreement is a message.
 _AGREE_EVERY = 20
+
+#: What a search does that can be timed; the rest of its time is data, records and checkpoints.
+Phase = Literal["architecture step", "weight step", "validation"]
+#: Entered around each phase. On CUDA it has to wait for the device itself, or it measures launches.
+Timer = Callable[[Phase], AbstractContextManager[None]]
+
+_NOTHING = nullcontext()
+
+
+def untimed(phase: Phase) -> AbstractContextManager[None]:
+    """The timer that measures nothing: one shared object without state, entered for free."""
+    return _NOTHING
 
 
 def sgd(parameters: Sequence[nn.Parameter], settings: SearchConfig | EvaluationConfig) -> torch.optim.SGD:

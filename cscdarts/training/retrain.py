@@ -170,7 +170,9 @@ class RetrainRun(ResumableRun):
         top1, top5 = self._test()
         if not self.world.leads:
             return
-        values = dict((read_json(self.folder.file("search.json")) or {}).get("values", {}))
+        values: dict[str, float] = {}
+        for earlier in ("search.json", "genotype.json"):
+            values |= (read_json(self.folder.file(earlier)) or {}).get("values", {})
         values |= {
             "test_error_pct": top1,
             "params_m": self.cost.params / 1e6,

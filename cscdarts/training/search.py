@@ -29,7 +29,7 @@ from cscdarts.training.distributed import average, join_world, place, share_stat
 from cscdarts.training.gradients import SupernetGradients, autocast, full
 from cscdarts.training.memory import PeakMemory, saved_bytes
 from cscdarts.training.one_shot import discrete_mixing, error_pct, sample_mixing
-from cscdarts.training.resumable import ResumableRun, compiled, sgd
+from cscdarts.training.resumable import ResumableRun, Timer, compiled, sgd, untimed
 from cscdarts.training.schedules import cosine_lr, identity_scale
 
 #: How many steps on CUDA go between two looks at the losses: a look waits for the device.
@@ -76,15 +76,21 @@ class _Sums:
 
 
 class SearchRun(ResumableRun):
-    """A search under way: all that moves, and the steps that move it."""
+    """A search under way: all that moves, and the steps that move it.
+
+    Args:
+        timer: entered around every step and every validation pass.
+    """
 
     stage = "search"
     checkpoint = "checkpoint.pt"
 
     def __init__(
-        self, config: RunConfig, folder: RunFolder, stop: Callable[[], bool], report: Callable[[str], None]
-    ) -> None:
+        self, config: RunConfig, folder: RunFolder, stop: Callable[[], bool], report: Callable[[str], None],
+        timer: Timer = untimed,
+    ) -> None:  # fmt: skip
         super().__init__(config, folder, stop, report)
+        self.timer = timer
         world = self.world
         settings = config.search
         name = config.data.dataset if config.data.search_dataset == "same" else config.data.search_dataset
@@ -157,8 +163,10 @@ class SearchRun(ResumableRun):
         for train, valid in batches:
             self._draw()
             if learns_alpha:
-                self._move_alpha(train, valid, lr)
-            self._move_weights(train)
+                with self.timer("architecture step"):
+                    self._move_alpha(train, valid, lr)
+            with self.timer("weight step"):
+                self._move_weights(train)
             self.step += 1
             self._look(last=self.step == steps)
             if self.step < steps:
@@ -221,10 +229,12 @@ class SearchRun(ResumableRun):
         average([averages], self.world)
         train_loss, train_wrong = averages.tolist()
         share = settings.batch_size / self.world.size
-        valid_loss, valid_error = self._validate()
+        with self.timer("validation"):
+            valid_loss, valid_error = self._validate()
         line = self._alpha_line()
         genotype = genotype_of_line(self.config.supernet, line)
-        discrete = self._validate_cell(genotype)
+        with self.timer("validation"):
+            discrete = self._validate_cell(genotype)
         values = {
             "search_train_loss": train_loss,
             "search_train_error_pct": 100 * train_wrong / share,

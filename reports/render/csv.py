@@ -3,10 +3,10 @@
 import csv
 import io
 
-from reports.tables.table import Cell, Table
+from reports.tables.table import ReportTable, TableCell
 
 
-def table_csv(table: Table) -> str:
+def table_csv(table: ReportTable) -> str:
     """The table's CSV; the first column names the block, footnotes follow each row's cells as plain text."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -37,7 +37,7 @@ def guard(text: str) -> str:
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
-def _value(cell: Cell) -> str:
+def _value(cell: TableCell) -> str:
     return guard(cell.value) if isinstance(cell.value, str) else _number(cell.value)
 
 

@@ -12,7 +12,7 @@ from reports.read.caveats import Finding
 from reports.read.comparison import ERROR, differences, signed
 from reports.read.settings import Study
 from reports.read.store import Store
-from reports.tables.table import Cell, Column, Table
+from reports.tables.table import Column, ReportTable, TableCell
 
 Files = Sequence[tuple[str, str]]
 
@@ -84,7 +84,7 @@ def style_sheet(jinja: Environment) -> Markup:
     return Markup(jinja.loader.get_source(jinja, "style.css")[0])
 
 
-def table_part(table: Table, files: Files) -> Part:
+def table_part(table: ReportTable, files: Files) -> Part:
     """A table as a section."""
     shown = [(position, column) for position, column in enumerate(table.columns) if column.printed("html")]
     view = ShownTable(
@@ -159,4 +159,4 @@ def _study_cards(study: Study) -> list[Card]:
     return found[:4]
 
 
-__all__ = ["Card", "Cell", "Part", "cards", "environment", "figure", "page", "style_sheet", "table_part"]
+__all__ = ["Card", "Part", "TableCell", "cards", "environment", "figure", "page", "style_sheet", "table_part"]

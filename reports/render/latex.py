@@ -4,7 +4,7 @@ import textwrap
 import unicodedata
 
 from reports.figures.style import Drawing
-from reports.tables.table import Cell, Column, Row, Table
+from reports.tables.table import Column, ReportTable, Row, TableCell
 
 #: A float cannot break over pages, so longer tables go on in a further float.
 ROWS_PER_FLOAT = 46
@@ -67,7 +67,7 @@ def escape(text: str) -> str:
     return "".join(parts)
 
 
-def table_latex(table: Table) -> str:
+def table_latex(table: ReportTable) -> str:
     """The table as one or more floats; needs `booktabs` and `graphicx`, T1 fonts and UTF-8 input."""
     shown = [(position, column) for position, column in enumerate(table.columns) if column.printed("tex")]
     floats: list[list[tuple[str, Row]]] = [[]]
@@ -86,7 +86,7 @@ def table_latex(table: Table) -> str:
 
 
 def _float(
-    table: Table, shown: list[tuple[int, Column]], rows: list[tuple[str, Row]], number: int, count: int
+    table: ReportTable, shown: list[tuple[int, Column]], rows: list[tuple[str, Row]], number: int, count: int
 ) -> list[str]:
     kind = "table" if len(shown) <= _NARROW else "table*"
     width = r"\columnwidth" if kind == "table" else r"\textwidth"
@@ -137,7 +137,7 @@ def _heading(column: Column) -> str:
     return rf"\shortstack[{'r' if column.numeric else 'l'}]{{{stacked}}}"
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: TableCell) -> str:
     text = escape(cell.text)
     if cell.source == "paper" and cell.value is not None:
         text = rf"\textit{{{text}}}"

@@ -2,7 +2,7 @@
 
 import re
 
-from reports.tables.table import Cell, Table
+from reports.tables.table import ReportTable, TableCell
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&])")
 
@@ -17,7 +17,7 @@ def escape(text: str) -> str:
     )
 
 
-def table_markdown(table: Table) -> str:
+def table_markdown(table: ReportTable) -> str:
     """Heading, caption, one pipe table for each block, footnotes."""
     shown = [(position, column) for position, column in enumerate(table.columns) if column.printed("md")]
     lines = [f"## {table.number} {escape(table.title)}", "", escape(table.caption), ""]
@@ -33,7 +33,7 @@ def table_markdown(table: Table) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: TableCell) -> str:
     text = escape(cell.text)
     if cell.source == "paper" and cell.value is not None:
         text = f"*{text}*"

@@ -8,7 +8,7 @@ from cscdarts.settings.metrics import METRICS, format_value
 from reports import statistics
 from reports.read.comparison import ERROR, MACHINE_BOUND, adjusted_p, differences, selected_run, signed
 from reports.read.settings import FACTORS, Setting, Study, factor_label, number, pairs
-from reports.tables.table import DASH, Block, Cell, Column, Notes, Row, Table, metric_cell, text_cell
+from reports.tables.table import DASH, Block, Column, Notes, ReportTable, Row, TableCell, metric_cell, text_cell
 
 #: At most so many seeds are spelled out in one cell.
 SHOWN_SEEDS = 6
@@ -16,7 +16,7 @@ _WIDE = frozenset({"html", "csv", "md"})
 _CSV = frozenset({"csv"})
 
 
-def ablation_table(found: Sequence[Study]) -> Table:
+def ablation_table(found: Sequence[Study]) -> ReportTable:
     """T3 over all studies that hold a CSC-DARTS setting; each data set and scale is a block of its own."""
     notes = Notes()
     not_public = notes.mark("not public: the paper's ablation tables could not be read")
@@ -47,7 +47,7 @@ def ablation_table(found: Sequence[Study]) -> Table:
             rows = tuple(_row(study, setting, extra, compared, adjusted, notes, not_public) for setting in group)
             if rows:
                 blocks.append(Block(title, rows))
-    return Table(
+    return ReportTable(
         "T3",
         "t3_ablation",
         "Ablation: split ratio × identity × order",
@@ -99,14 +99,14 @@ def _row(
             setting.names, link=link, marks=notes.mark("the default setting") if setting is study.reference else ""
         ),
         *(text_cell(setting.params.get(name, "")) for name in (*FACTORS, *extra)),
-        Cell(source="paper", marks=not_public),
+        TableCell(source="paper", marks=not_public),
         metric_cell(setting, ERROR, lacks(setting, notes)),
-        Cell(str(errors.size), int(errors.size)),
+        TableCell(str(errors.size), int(errors.size)),
         each_seed(setting, ERROR),
         *_difference_cells(study, setting, compared.get(setting.anchor), adjusted.get(setting.anchor), notes),
         *(machine_cell(setting, name, notes) for name in ("params_m", "macs_m", "peak_memory_mib", "search_time_s")),
-        Cell(f"{low_high.low:.2f}", low_high.low) if low_high else Cell(),
-        Cell(f"{low_high.high:.2f}", low_high.high) if low_high else Cell(),
+        TableCell(f"{low_high.low:.2f}", low_high.low) if low_high else TableCell(),
+        TableCell(f"{low_high.high:.2f}", low_high.high) if low_high else TableCell(),
         text_cell(" | ".join(setting.hardware)),
         text_cell(" | ".join(setting.codes)),
     ]
@@ -119,9 +119,9 @@ def _difference_cells(
     difference: statistics.PairedDifference | None,
     p: float | None,
     notes: Notes,
-) -> tuple[Cell, Cell, Cell]:
+) -> tuple[TableCell, TableCell, TableCell]:
     if setting is study.reference or difference is None or study.reference is None:
-        return Cell(), Cell(), Cell()
+        return TableCell(), TableCell(), TableCell()
     both = pairs(setting, study.reference, ERROR)
     marks = []
     if both.other_code:
@@ -129,34 +129,34 @@ def _difference_cells(
     if both.unpaired and difference.n:
         marks.append(notes.mark("only the seeds that both settings finished are paired"))
     if difference.mean is None:
-        return Cell(marks=",".join(marks)), Cell(), Cell()
+        return TableCell(marks=",".join(marks)), TableCell(), TableCell()
     star = statistics.significance_mark(p, difference.n)
     text = signed(difference.mean, METRICS[ERROR].digits) + star
     hint = f"{difference.n} pairs"
     interval = difference.interval
     span = f"{signed(interval.low, 2)} to {signed(interval.high, 2)}" if interval else DASH
     return (
-        Cell(text, difference.mean, difference.sd, difference.n, marks=",".join(marks), hint=hint, source="ours"),
-        Cell(span, span if interval else None),
-        Cell(f"{p:.3g}", p, hint=hint) if p is not None else Cell(),
+        TableCell(text, difference.mean, difference.sd, difference.n, marks=",".join(marks), hint=hint, source="ours"),
+        TableCell(span, span if interval else None),
+        TableCell(f"{p:.3g}", p, hint=hint) if p is not None else TableCell(),
     )
 
 
-def each_seed(setting: Setting, metric: str) -> Cell:
+def each_seed(setting: Setting, metric: str) -> TableCell:
     """The values of all seeds in seed order; beyond six, the range, while the CSV keeps them all."""
     values = setting.values(metric)
     if not values.size:
-        return Cell()
+        return TableCell()
     texts = [format_value(metric, float(value)) for value in values]
     short = " · ".join(texts) if len(texts) <= SHOWN_SEEDS else f"{min(values):.2f} to {max(values):.2f}"
-    return Cell(short, " ".join(texts))
+    return TableCell(short, " ".join(texts))
 
 
-def machine_cell(setting: Setting, metric: str, notes: Notes) -> Cell:
+def machine_cell(setting: Setting, metric: str, notes: Notes) -> TableCell:
     """A metric's mean, or a dash where it hangs on the machine and the runs come from several."""
     if metric in MACHINE_BOUND and len(setting.hardware) > 1 and setting.values(metric).size:
         mark = notes.mark("runs of several machines: times and memory are not averaged, see T4 by machine")
-        return Cell(marks=mark, link=f"#{setting.anchor}")
+        return TableCell(marks=mark, link=f"#{setting.anchor}")
     return metric_cell(setting, metric)
 
 
@@ -179,7 +179,7 @@ def lacks(setting: Setting, notes: Notes) -> str:
     return ",".join(marks)
 
 
-def variance_table(found: Sequence[Study]) -> Table:
+def variance_table(found: Sequence[Study]) -> ReportTable:
     """How much of the spread comes from the search and how much from the retraining, where the design can tell."""
     notes = Notes()
     columns = (
@@ -196,7 +196,7 @@ def variance_table(found: Sequence[Study]) -> Table:
         rows = tuple(_variance_row(setting, notes) for setting in study.settings if setting.values(ERROR).size)
         if rows:
             blocks.append(Block(study.title, rows))
-    return Table(
+    return ReportTable(
         "T3b",
         "t3b_variance",
         "Where the spread comes from",
@@ -219,21 +219,25 @@ def _variance_row(setting: Setting, notes: Notes) -> Row:
         else notes.mark("one retraining a search: search and retraining vary together")
     )
 
-    def cell(value: float | None, marks: str = "") -> Cell:
-        return Cell(marks=marks) if value is None else Cell(f"{value:.2f}", value, source="ours", n=parts.retrainings)
+    def cell(value: float | None, marks: str = "") -> TableCell:
+        return (
+            TableCell(marks=marks)
+            if value is None
+            else TableCell(f"{value:.2f}", value, source="ours", n=parts.retrainings)
+        )
 
     chosen = selected_run(setting)
     picked = (
-        Cell()
+        TableCell()
         if chosen is None
-        else Cell(format_value(ERROR, chosen[1]), chosen[1], link=f"#run-{chosen[0]}", source="ours", n=1)
+        else TableCell(format_value(ERROR, chosen[1]), chosen[1], link=f"#run-{chosen[0]}", source="ours", n=1)
     )
     name = setting.label() if "csc" in setting.methods else setting.names
     return Row(
         (
             text_cell(name, link=f"#{setting.anchor}"),
-            Cell(str(parts.searches), parts.searches),
-            Cell(str(parts.retrainings), parts.retrainings),
+            TableCell(str(parts.searches), parts.searches),
+            TableCell(str(parts.retrainings), parts.retrainings),
             cell(total),
             cell(parts.search_sd, mark),
             cell(parts.retrain_sd, mark),

@@ -13,7 +13,7 @@ from reports.read.comparison import signed
 from reports.read.settings import FACTORS, Setting, Study
 from reports.read.store import Store
 from reports.read.verdicts import TOLERANCES, why_not
-from reports.tables.table import DASH, Block, Cell, Column, Notes, Row, Table, number_cell, text_cell
+from reports.tables.table import DASH, Block, Column, Notes, ReportTable, Row, TableCell, number_cell, text_cell
 
 #: (data set as checks name it, split as checks name it, published column, heading)
 ACCURACIES = (
@@ -110,7 +110,7 @@ class CheckBook:
         return self._read[setting.anchor]
 
 
-def benchmark_table(studies: Sequence[Study], book: CheckBook) -> Table:
+def benchmark_table(studies: Sequence[Study], book: CheckBook) -> ReportTable:
     """T5: published rows with ours beneath where search and benchmark are the published ones."""
     notes = Notes()
     columns = (
@@ -126,7 +126,7 @@ def benchmark_table(studies: Sequence[Study], book: CheckBook) -> Table:
     for row in primary_rows("nasbench201"):
         rows += _published(row, studies, book, notes)
     tolerance = TOLERANCES["nasbench201"]
-    return Table(
+    return ReportTable(
         "T5",
         "t5_benchmark",
         "NAS-Bench-201 and NATS-Bench",
@@ -166,7 +166,7 @@ def _published(row: PublishedRow, studies: Sequence[Study], book: CheckBook, not
             text_cell(row.method),
             text_cell("paper"),
             *numbers,
-            Cell(str(runs), runs),
+            TableCell(str(runs), runs),
             text_cell(word),
             text_cell(reason),
             text_cell(f"{row.source}; {row.note}" if row.source else row.note),
@@ -182,11 +182,13 @@ def _published(row: PublishedRow, studies: Sequence[Study], book: CheckBook, not
         values = statistics.finite([check.number(dataset, split) for check in checks])
         centre, spread = statistics.mean(values), statistics.sd(values)
         cell = number_cell(centre, 2, "ours", spread)
-        ours.append(Cell(cell.text, centre, spread, int(values.size), f"#{setting.anchor}", source="ours"))
+        ours.append(TableCell(cell.text, centre, spread, int(values.size), f"#{setting.anchor}", source="ours"))
         known = row.numbers.get(key)
-        gaps.append(Cell() if centre is None or known is None else Cell(signed(centre - known, 2), centre - known))
-    count = Cell(str(len(checks)), len(checks))
-    empty = (Cell(), Cell(), Cell())
+        gaps.append(
+            TableCell() if centre is None or known is None else TableCell(signed(centre - known, 2), centre - known)
+        )
+    count = TableCell(str(len(checks)), len(checks))
+    empty = (TableCell(), TableCell(), TableCell())
     return [
         published,
         Row((text_cell(setting.names, link=f"#{setting.anchor}"), text_cell("ours"), *ours, count, *empty), "ours"),
@@ -236,7 +238,7 @@ def _verdict(
     return ("within tolerance" if worst[0] <= 1 else "outside"), worst[1]
 
 
-def check_table(studies: Sequence[Study], book: CheckBook) -> Table:
+def check_table(studies: Sequence[Study], book: CheckBook) -> ReportTable:
     """T5b: rank, percentile and regret of the derived cells in whatever benchmark the runs were checked against."""
     columns = (
         Column("method", "method", numeric=False),
@@ -262,7 +264,7 @@ def check_table(studies: Sequence[Study], book: CheckBook) -> Table:
             for (name, holds, dataset), checks in sorted(groups.items()):
                 title = f"{study.title} · {name}" + (f", holds {holds:,} cells" if holds else "")
                 blocks.setdefault(title, []).append(_check_row(setting, dataset, checks))
-    return Table(
+    return ReportTable(
         "T5b",
         "t5b_checks",
         "Derived cells in the benchmark",
@@ -276,11 +278,11 @@ def check_table(studies: Sequence[Study], book: CheckBook) -> Table:
 
 
 def _check_row(setting: Setting, dataset: str, checks: Sequence[Check]) -> Row:
-    def cell(values: Sequence[float], digits: int) -> Cell:
+    def cell(values: Sequence[float], digits: int) -> TableCell:
         known = statistics.finite(values)
         centre = statistics.mean(known)
         found = number_cell(centre, digits, "ours", statistics.sd(known))
-        return Cell(found.text, centre, found.spread, int(known.size), f"#{setting.anchor}", source="ours")
+        return TableCell(found.text, centre, found.spread, int(known.size), f"#{setting.anchor}", source="ours")
 
     cells = (
         text_cell(setting.names, link=f"#{setting.anchor}"),
@@ -294,6 +296,6 @@ def _check_row(setting: Setting, dataset: str, checks: Sequence[Check]) -> Row:
         cell([check.beaten() if dataset == check.content.get("primary") else float("nan") for check in checks], 0),
         cell([check.overall("kendall_tau") for check in checks], METRICS["kendall_tau"].digits),
         cell([check.overall("top_k_overlap_pct") for check in checks], METRICS["top_k_overlap_pct"].digits),
-        Cell(str(len(checks)), len(checks)),
+        TableCell(str(len(checks)), len(checks)),
     )
     return Row(cells, "ours")

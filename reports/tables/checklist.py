@@ -7,7 +7,7 @@ from cscdarts.settings.metrics import METRICS
 from reports.read.comparison import ERROR
 from reports.read.settings import SEEDS, Setting, Study
 from reports.read.store import Store
-from reports.tables.table import Block, Column, Row, Table, text_cell
+from reports.tables.table import Block, Column, ReportTable, Row, text_cell
 
 #: Parameters that describe how a derived network is trained and tested, or what it is trained on.
 _PROTOCOL = ("evaluation.", "data.")
@@ -272,7 +272,7 @@ ML_ITEMS: tuple[tuple[str, Callable[[Facts], Answer]], ...] = (
 )
 
 
-def checklist_table(store: Store, studies: Sequence[Study], benchmarked: int) -> Table:
+def checklist_table(store: Store, studies: Sequence[Study], benchmarked: int) -> ReportTable:
     """T7.
 
     Args:
@@ -291,7 +291,7 @@ def checklist_table(store: Store, studies: Sequence[Study], benchmarked: int) ->
             ("Machine learning reproducibility checklist (Pineau et al., version 2.0)", ML_ITEMS),
         )
     )
-    return Table(
+    return ReportTable(
         "T7",
         "t7_checklists",
         "Checklists",

@@ -6,7 +6,7 @@ from benchmarks.published.rows import primary_rows
 from cscdarts.settings.metrics import METRICS
 from reports import statistics
 from reports.read.settings import FACTORS, Run, Setting, Study, by_machine, code, column, factor_label, number
-from reports.tables.table import Block, Cell, Column, Notes, Row, Table, metric_cell, number_cell, text_cell
+from reports.tables.table import Block, Column, Notes, ReportTable, Row, TableCell, metric_cell, number_cell, text_cell
 
 #: The same on every machine.
 COUNTED = ("supernet_params_m", "supernet_macs_m", "memory_access_mb")
@@ -22,7 +22,7 @@ _LABELS = {
 }
 
 
-def cost_table(studies: Sequence[Study]) -> Table:
+def cost_table(studies: Sequence[Study]) -> ReportTable:
     """T4: one row a setting and machine; ratios are taken to ratio 1 without identity on the same machine and code."""
     notes = Notes()
     extra = tuple(sorted({name for study in studies for name in study.varied}))
@@ -43,7 +43,7 @@ def cost_table(studies: Sequence[Study]) -> Table:
         rows = [row for setting in study.settings for row in _rows(setting, plain, extra, notes)]
         if rows:
             blocks.append(Block(study.title, tuple(rows)))
-    return Table(
+    return ReportTable(
         "T4",
         "t4_cost",
         "Cost of the search",
@@ -64,10 +64,10 @@ def _published_block(notes: Notes, extra: int) -> Block:
         mark = "" if value is not None else notes.mark("not public: the abstract gives no figure")
         if value is not None:
             mark = notes.mark(f"batch 64, C=16, 8 cells; {row.note}")
-        blanks = [Cell() for _ in range(len(FACTORS) + extra)]
-        ours = [Cell(source="ours") for _ in (*COUNTED, *MEASURED)]
+        blanks = [TableCell() for _ in range(len(FACTORS) + extra)]
+        ours = [TableCell(source="ours") for _ in (*COUNTED, *MEASURED)]
         cells = [text_cell(row.method), *blanks, number_cell(value, 1, "paper", marks=mark), *ours]
-        cells += [Cell(), Cell(), Cell("0", 0), Cell(), text_cell(row.source)]
+        cells += [TableCell(), TableCell(), TableCell("0", 0), TableCell(), text_cell(row.source)]
         rows.append(Row(tuple(cells), "paper"))
     return Block("Published search memory", tuple(rows))
 
@@ -83,11 +83,11 @@ def _rows(
         cells = [
             text_cell(setting.names, link=f"#{setting.anchor}"),
             *(text_cell(setting.params.get(name, "")) for name in (*FACTORS, *extra)),
-            Cell(source="paper"),
+            TableCell(source="paper"),
             *(metric_cell(setting, name, values=column(runs, name)) for name in (*COUNTED, *MEASURED)),
             _ratio(runs, base, "peak_memory_mib", notes),
             _ratio(runs, base, "search_time_s", notes),
-            Cell(str(len(runs)), len(runs)),
+            TableCell(str(len(runs)), len(runs)),
             text_cell(machine),
             text_cell("this report"),
         ]
@@ -110,13 +110,15 @@ def _plain_settings(study: Study) -> dict[tuple[tuple[str, str], ...], Setting]:
     }
 
 
-def _ratio(runs: Sequence[Run], base: Sequence[Run], metric: str, notes: Notes) -> Cell:
+def _ratio(runs: Sequence[Run], base: Sequence[Run], metric: str, notes: Notes) -> TableCell:
     if not base:
-        return Cell()
+        return TableCell()
     versions = {code(run) for run in (*runs, *base)}
     if len(versions) > 1:
-        return Cell(marks=notes.mark("runs of several code versions are not compared"))
+        return TableCell(marks=notes.mark("runs of several code versions are not compared"))
     ours, plain = statistics.mean(column(runs, metric)), statistics.mean(column(base, metric))
     return (
-        Cell() if ours is None or not plain else Cell(f"{ours / plain:.2f}", ours / plain, source="ours", n=len(runs))
+        TableCell()
+        if ours is None or not plain
+        else TableCell(f"{ours / plain:.2f}", ours / plain, source="ours", n=len(runs))
     )

@@ -6,10 +6,10 @@ from cscdarts.settings.metrics import format_value
 from reports.read.comparison import ERROR
 from reports.read.settings import FACTORS, Run, Setting, Study, code, method_title, number
 from reports.read.store import Store
-from reports.tables.table import Block, Cell, Column, Row, Table, text_cell
+from reports.tables.table import Block, Column, ReportTable, Row, TableCell, text_cell
 
 
-def settings_table(studies: Sequence[Study]) -> Table:
+def settings_table(studies: Sequence[Study]) -> ReportTable:
     """T6a: each setting with its runs; the numbers of all other tables link here."""
     columns = (
         Column("setting", "setting", numeric=False),
@@ -23,7 +23,7 @@ def settings_table(studies: Sequence[Study]) -> Table:
     blocks = [
         Block(study.title, tuple(_setting_row(setting, study) for setting in study.settings)) for study in studies
     ]
-    return Table(
+    return ReportTable(
         "T6a",
         "t6a_settings",
         "The runs behind each number",
@@ -38,17 +38,17 @@ def _setting_row(setting: Setting, study: Study) -> Row:
     name = f"{setting.names} ({setting.describe((*FACTORS, *study.varied))})"
     cells = (
         text_cell(name),
-        Cell(str(len(setting.done)), len(setting.done)),
-        Cell(str(len(setting.runs)), len(setting.runs)),
+        TableCell(str(len(setting.done)), len(setting.done)),
+        TableCell(str(len(setting.runs)), len(setting.runs)),
         text_cell(" ".join(str(run["seed"]) for run in setting.runs)),
-        Cell(" ".join(hashes), " ".join(hashes), links=tuple((key, f"#run-{key}") for key in hashes)),
+        TableCell(" ".join(hashes), " ".join(hashes), links=tuple((key, f"#run-{key}") for key in hashes)),
         text_cell(", ".join(setting.codes)),
         text_cell("; ".join(setting.hardware)),
     )
     return Row(cells, "ours", setting.anchor)
 
 
-def runs_table(store: Store, studies: Sequence[Study]) -> Table:
+def runs_table(store: Store, studies: Sequence[Study]) -> ReportTable:
     """T6b: every run with hash, seed, what its data hold, code, machine, wall time and MLflow run."""
     columns = (
         Column("hash", "run", numeric=False),
@@ -77,12 +77,12 @@ def runs_table(store: Store, studies: Sequence[Study]) -> Table:
                 value = number(run, ERROR)
                 known = value == value and run["status"] == "done"
                 cells = (
-                    Cell(str(run["hash"]), str(run["hash"]), link=f"runs/{run['hash']}.html"),
+                    TableCell(str(run["hash"]), str(run["hash"]), link=f"runs/{run['hash']}.html"),
                     text_cell(" = ".join(method_title(m) for m in str(run["methods"]).split(",") if m)),
                     *(text_cell(setting.params.get(name, "")) for name in FACTORS),
-                    Cell(str(run["seed"]), int(run["seed"])) if int(run["seed"]) >= 0 else Cell(),
+                    TableCell(str(run["seed"]), int(run["seed"])) if int(run["seed"]) >= 0 else TableCell(),
                     text_cell(str(run["status"])),
-                    Cell(format_value(ERROR, value), value, n=1, source="ours") if known else Cell(),
+                    TableCell(format_value(ERROR, value), value, n=1, source="ours") if known else TableCell(),
                     wall_time(run["start_ms"], run["end_ms"]),
                     text_cell(str(run["contents"])),
                     text_cell(code(run)),
@@ -94,7 +94,7 @@ def runs_table(store: Store, studies: Sequence[Study]) -> Table:
                 )
                 rows.append(Row(cells, "ours", f"run-{run['hash']}"))
         blocks.append(Block(study.title, tuple(rows)))
-    return Table(
+    return ReportTable(
         "T6b",
         "t6b_runs",
         "All runs",
@@ -106,16 +106,16 @@ def runs_table(store: Store, studies: Sequence[Study]) -> Table:
     )
 
 
-def wall_time(start: object, end: object) -> Cell:
+def wall_time(start: object, end: object) -> TableCell:
     """Seconds from start to end, a dash while a run is open."""
     try:
         seconds = (float(str(end)) - float(str(start))) / 1000
     except ValueError:
-        return Cell()
-    return Cell(f"{seconds:.0f}", seconds) if seconds == seconds and seconds >= 0 else Cell()
+        return TableCell()
+    return TableCell(f"{seconds:.0f}", seconds) if seconds == seconds and seconds >= 0 else TableCell()
 
 
-def missing_table(store: Store, studies: Sequence[Study]) -> Table:
+def missing_table(store: Store, studies: Sequence[Study]) -> ReportTable:
     """T6c: runs that failed, are not finished, gave no number, or are not in the store, and which cells they weaken."""
     columns = (
         Column("hash", "run", numeric=False),
@@ -134,10 +134,10 @@ def missing_table(store: Store, studies: Sequence[Study]) -> Table:
                     left = int(setting.values(ERROR).size)
                     weak = f"{setting.label()}: n = {left} of {len(setting.runs)}"
                     cells = (
-                        Cell(str(run["hash"]), str(run["hash"]), link=f"runs/{run['hash']}.html"),
+                        TableCell(str(run["hash"]), str(run["hash"]), link=f"runs/{run['hash']}.html"),
                         text_cell(what),
-                        Cell(str(run["seed"]), int(run["seed"])) if int(run["seed"]) >= 0 else Cell(),
-                        Cell(weak, weak, link=f"#{setting.anchor}"),
+                        TableCell(str(run["seed"]), int(run["seed"])) if int(run["seed"]) >= 0 else TableCell(),
+                        TableCell(weak, weak, link=f"#{setting.anchor}"),
                         text_cell(reason),
                     )
                     rows.append(Row(cells, "ours"))
@@ -151,7 +151,7 @@ def missing_table(store: Store, studies: Sequence[Study]) -> Table:
                 (
                     text_cell(key),
                     text_cell("not in the store"),
-                    Cell(),
+                    TableCell(),
                     text_cell(", ".join(method_title(m) for m in manifest.runs[key]) or "unknown setting"),
                     text_cell("never started, or not mirrored yet"),
                 ),
@@ -161,7 +161,7 @@ def missing_table(store: Store, studies: Sequence[Study]) -> Table:
         ]
         if rows:
             blocks.append(Block(f"grid {manifest.grid} · scale {manifest.scale}", tuple(rows)))
-    return Table(
+    return ReportTable(
         "T6c",
         "t6c_missing",
         "Missing and failed runs",

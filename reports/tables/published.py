@@ -10,7 +10,18 @@ from reports.read.comparison import signed
 from reports.read.settings import Setting, Study, method_title
 from reports.read.verdicts import TOLERANCES, judge, why_not
 from reports.tables.ablation import lacks, machine_cell
-from reports.tables.table import Block, Cell, Column, Notes, Row, Source, Table, metric_cell, number_cell, text_cell
+from reports.tables.table import (
+    Block,
+    Column,
+    Notes,
+    Provenance,
+    ReportTable,
+    Row,
+    TableCell,
+    metric_cell,
+    number_cell,
+    text_cell,
+)
 
 DAY_S = 86_400.0
 _NOT_PUBLIC = "not public: the paper is closed and its abstract gives no such number"
@@ -18,7 +29,7 @@ _NOT_FOUND = "not found in a source that could be read"
 
 
 @dataclass(frozen=True)
-class Mirror:
+class PublishedLayout:
     """What one mirrored table prints.
 
     Attributes:
@@ -36,7 +47,7 @@ class Mirror:
     headline: tuple[str, str, str]
 
 
-CIFAR = Mirror(
+CIFAR = PublishedLayout(
     "cifar",
     (("cifar10", "CIFAR-10"), ("cifar100", "CIFAR-100")),
     (
@@ -47,7 +58,7 @@ CIFAR = Mirror(
     ("test_error_pct", "params_m", "search_time_s"),
     ("test_error_pct", "test_error_pct", "test_error_std"),
 )
-IMAGENET = Mirror(
+IMAGENET = PublishedLayout(
     "imagenet",
     (("imagenet", "ImageNet"),),
     (
@@ -62,17 +73,17 @@ IMAGENET = Mirror(
 )
 
 
-def cifar_table(studies: Sequence[Study]) -> Table:
+def cifar_table(studies: Sequence[Study]) -> ReportTable:
     """T1."""
     return _mirror("T1", "t1_cifar", "CIFAR-10 and CIFAR-100", CIFAR, studies)
 
 
-def imagenet_table(studies: Sequence[Study]) -> Table:
+def imagenet_table(studies: Sequence[Study]) -> ReportTable:
     """T2; errors, not accuracies."""
     return _mirror("T2", "t2_imagenet", "ImageNet", IMAGENET, studies)
 
 
-def _mirror(number: str, name: str, title: str, mirror: Mirror, studies: Sequence[Study]) -> Table:
+def _mirror(number: str, name: str, title: str, mirror: PublishedLayout, studies: Sequence[Study]) -> ReportTable:
     notes = Notes()
     columns = (
         Column("method", "method", numeric=False),
@@ -109,7 +120,7 @@ def _mirror(number: str, name: str, title: str, mirror: Mirror, studies: Sequenc
         f"Tolerance on {heading}: {TOLERANCES[dataset].points:.2f} points, because {TOLERANCES[dataset].reason}."
         for dataset, heading in mirror.targets
     )
-    return Table(
+    return ReportTable(
         number,
         name,
         title,
@@ -146,7 +157,9 @@ def _ours(studies: Sequence[Study], method: str, table: PublishedTable, dataset:
     return found
 
 
-def _published_row(row: PublishedRow, dataset: str, mirror: Mirror, studies: Sequence[Study], notes: Notes) -> Row:
+def _published_row(
+    row: PublishedRow, dataset: str, mirror: PublishedLayout, studies: Sequence[Study], notes: Notes
+) -> Row:
     settings = _ours(studies, row.method, mirror.table, dataset)
     metric, key, spread_key = mirror.headline
     verdict = judge(row.numbers.get(key), row.numbers.get(spread_key), settings, metric, dataset)
@@ -167,7 +180,7 @@ def _published_row(row: PublishedRow, dataset: str, mirror: Mirror, studies: Seq
         spreads = row.numbers.get(spread)
         if value is None:
             cells.append(
-                Cell(marks=notes.mark(_NOT_PUBLIC if row.method == "CSC-DARTS" else _NOT_FOUND), source="paper")
+                TableCell(marks=notes.mark(_NOT_PUBLIC if row.method == "CSC-DARTS" else _NOT_FOUND), source="paper")
             )
             continue
         cells.append(number_cell(value, max(digits, _decimals(value), _decimals(spreads)), "paper", spreads))
@@ -188,11 +201,11 @@ def _decimals(value: float | None) -> int:
     return 0 if value is None or value == int(value) else len(f"{value:.6f}".rstrip("0").partition(".")[2])
 
 
-def _our_cells(setting: Setting | None, mirror: Mirror, notes: Notes) -> list[Cell]:
+def _our_cells(setting: Setting | None, mirror: PublishedLayout, notes: Notes) -> list[TableCell]:
     cells = []
     for metric in mirror.ours:
         if setting is None:
-            cells.append(Cell(source="ours"))
+            cells.append(TableCell(source="ours"))
         elif metric == "search_time_s":
             cells.append(_days(machine_cell(setting, metric, notes)))
         else:
@@ -200,13 +213,13 @@ def _our_cells(setting: Setting | None, mirror: Mirror, notes: Notes) -> list[Ce
     return cells
 
 
-def _days(cell: Cell) -> Cell:
+def _days(cell: TableCell) -> TableCell:
     """Seconds to days; below a hundredth of a day in scientific form, so that a short search is not printed as 0."""
     if not isinstance(cell.value, float):
         return cell
     days = cell.value / DAY_S
     text = f"{days:.3f}" if days >= 0.01 else f"{days:.1e}".replace("e-0", "e−").replace("e-", "e−")
-    return Cell(
+    return TableCell(
         text,
         days,
         None if cell.spread is None else cell.spread / DAY_S,
@@ -218,19 +231,19 @@ def _days(cell: Cell) -> Cell:
     )
 
 
-def _difference(setting: Setting | None, metric: str, published: float | None) -> Cell:
+def _difference(setting: Setting | None, metric: str, published: float | None) -> TableCell:
     if setting is None or published is None:
-        return Cell()
+        return TableCell()
     centre = statistics.mean(setting.values(metric))
-    return Cell() if centre is None else Cell(signed(centre - published, 2), centre - published)
+    return TableCell() if centre is None else TableCell(signed(centre - published, 2), centre - published)
 
 
-def _count(setting: Setting | None, metric: str) -> Cell:
+def _count(setting: Setting | None, metric: str) -> TableCell:
     size = 0 if setting is None else int(setting.values(metric).size)
-    return Cell(str(size), size)
+    return TableCell(str(size), size)
 
 
-def _apart(mirror: Mirror, studies: Sequence[Study], notes: Notes, width: int) -> list[Block]:
+def _apart(mirror: PublishedLayout, studies: Sequence[Study], notes: Notes, width: int) -> list[Block]:
     """Blocks of our numbers that must not stand in a published row, with the reason; one for each study."""
     blocks = []
     targets = {dataset for dataset, _ in mirror.targets}
@@ -254,12 +267,12 @@ def _apart(mirror: Mirror, studies: Sequence[Study], notes: Notes, width: int) -
     return blocks
 
 
-def _has_row(setting: Setting, mirror: Mirror) -> bool:
+def _has_row(setting: Setting, mirror: PublishedLayout) -> bool:
     return any(name in PUBLISHED_NAMES[mirror.table] for name in setting.methods)
 
 
-def _apart_row(setting: Setting, mirror: Mirror, reason: str, notes: Notes) -> Row:
-    source: Source = "ours"
+def _apart_row(setting: Setting, mirror: PublishedLayout, reason: str, notes: Notes) -> Row:
+    source: Provenance = "ours"
     others = [method_title(method) for method in setting.methods if method != "csc"]
     name = " = ".join(others) or f"CSC-DARTS ({setting.describe()})"
     searched = setting.params.get("data.search_dataset", "same")
@@ -271,13 +284,13 @@ def _apart_row(setting: Setting, mirror: Mirror, reason: str, notes: Notes) -> R
                 setting.params.get("search.strategy", ""), ""
             )
         ),
-        *(Cell(source="paper") for _ in mirror.published),
+        *(TableCell(source="paper") for _ in mirror.published),
         *_our_cells(setting, mirror, notes),
-        Cell(),
+        TableCell(),
         _count(setting, mirror.headline[0]),
         text_cell("not comparable"),
         text_cell(reason),
         text_cell("this report"),
-        Cell(),
+        TableCell(),
     ]
     return Row(tuple(cells), source)

@@ -10,11 +10,11 @@ from reports.read.settings import Setting
 
 DASH = "–"
 
-Source = Literal["ours", "paper", ""]
+Provenance = Literal["ours", "paper", ""]
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """One cell.
 
     Attributes:
@@ -36,7 +36,7 @@ class Cell:
     link: str = ""
     marks: str = ""
     hint: str = ""
-    source: Source = ""
+    source: Provenance = ""
     links: tuple[tuple[str, str], ...] = ()
 
 
@@ -59,7 +59,7 @@ class Column:
     numeric: bool = True
     spread: bool = False
     count: bool = False
-    source: Source = ""
+    source: Provenance = ""
     only: frozenset[str] = frozenset()
 
     def printed(self, form: str) -> bool:
@@ -77,8 +77,8 @@ class Column:
 class Row:
     """One row; `source` says whose it is, `anchor` makes it a link's target, `key` brings it out."""
 
-    cells: tuple[Cell, ...]
-    source: Source = ""
+    cells: tuple[TableCell, ...]
+    source: Provenance = ""
     anchor: str = ""
     key: bool = False
 
@@ -92,7 +92,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """One table of the report.
 
     Attributes:
@@ -144,35 +144,37 @@ def _letters(position: int) -> str:
     return word if position < 26 else _letters(position // 26 - 1) + word
 
 
-def text_cell(text: str, **more: str) -> Cell:
+def text_cell(text: str, **more: str) -> TableCell:
     """A cell of words."""
-    return Cell(text=text or DASH, value=text or None, link=more.get("link", ""), marks=more.get("marks", ""))
+    return TableCell(text=text or DASH, value=text or None, link=more.get("link", ""), marks=more.get("marks", ""))
 
 
 def number_cell(
-    value: float | None, digits: int, source: Source = "", spread: float | None = None, marks: str = ""
-) -> Cell:
+    value: float | None, digits: int, source: Provenance = "", spread: float | None = None, marks: str = ""
+) -> TableCell:
     """A published or derived number with fixed digits, `2.57 ± 0.07`; a dash for None."""
     if value is None or value != value:
-        return Cell(marks=marks, source=source)
+        return TableCell(marks=marks, source=source)
     text = f"{value:.{digits}f}"
     if spread is not None:
         text += f" ± {spread:.{digits}f}"
-    return Cell(text.replace("-", "−"), value, spread, marks=marks, source=source)
+    return TableCell(text.replace("-", "−"), value, spread, marks=marks, source=source)
 
 
 def metric_cell(
     setting: Setting, metric: str, marks: str = "", values: Sequence[float] | statistics.Values | None = None
-) -> Cell:
+) -> TableCell:
     """Mean ± sd of a metric over a setting's finished runs, linked to them; a dash where no finite value is known."""
     known = setting.values(metric) if values is None else statistics.finite(values)
     centre, spread = statistics.mean(known), statistics.sd(known)
     label = METRICS[metric].label
     if centre is None:
-        return Cell(n=0, link=f"#{setting.anchor}", marks=marks, source="ours", hint=f"{label}: no finished run has it")
+        return TableCell(
+            n=0, link=f"#{setting.anchor}", marks=marks, source="ours", hint=f"{label}: no finished run has it"
+        )
     text = format_value(metric, centre)
     # A constant such as the parameter count of one network needs no spread; the CSV has it all the same.
     if spread is not None and (float(format_value(metric, spread)) > 0 or METRICS[metric].unit == "%"):
         text += f" ± {format_value(metric, spread)}"
     hint = f"{label}, {setting.data}, scale {setting.scale}, n = {known.size}"
-    return Cell(text, centre, spread, int(known.size), f"#{setting.anchor}", marks, hint, "ours")
+    return TableCell(text, centre, spread, int(known.size), f"#{setting.anchor}", marks, hint, "ours")

@@ -14,7 +14,7 @@ from benchmarks.checks.run import check, check_run, describe_run
 from benchmarks.tabular.agreement import agreement_of, kendall_tau, spearman_rho, top_k_overlap_pct
 from benchmarks.tabular.index import write_index
 from benchmarks.tabular.space import POWERS, SIZE, index_of_code, official_archs, official_codes, read_cell
-from benchmarks.tabular.table import Table
+from benchmarks.tabular.table import BenchmarkTable
 from cscdarts.errors import UserError
 from cscdarts.models.network import Network
 from cscdarts.records.run_folder import RunFolder, append_line, read_json, write_json
@@ -28,13 +28,13 @@ from cscdarts.training.search import search
 REQUIRED = {"valid_acc", "test_acc", "rank", "percentile", "regret"}
 
 
-def invented(dataset: str = "digits", epochs: int = 6) -> Table:
+def invented(dataset: str = "digits", epochs: int = 6) -> BenchmarkTable:
     """A table in which accuracy counts 3x3 convolutions, so that the best cell is known."""
     convolutions = np.array([arch.count("nor_conv_3x3") for arch in official_archs()], dtype=np.float64)
     skips = np.array([arch.count("skip_connect") for arch in official_archs()], dtype=np.float64)
     valid = 50 + 6 * convolutions + 0.1 * skips
     columns = {f"{dataset}_valid_acc_{epochs}": valid, f"{dataset}_test_acc_{epochs}": valid - 1}
-    return Table(columns, {"kind": "invented", "name": "invented", "source": "test"})
+    return BenchmarkTable(columns, {"kind": "invented", "name": "invented", "source": "test"})
 
 
 ALL_CONV = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"
@@ -296,7 +296,7 @@ def test_a_table_agrees_with_itself_and_disagrees_with_its_reverse() -> None:
     (same,) = agreement_of(table, table)
     assert (same["spearman"], same["kendall"]) == (pytest.approx(1), pytest.approx(1))
     assert 0 < same["top_10_overlap_pct"] <= 100  # many cells are tied here, and ties are broken at random
-    turned = Table({name: 100 - values for name, values in invented("cifar10").columns.items()}, {})
+    turned = BenchmarkTable({name: 100 - values for name, values in invented("cifar10").columns.items()}, {})
     (reverse,) = agreement_of(table, turned)
     assert reverse["spearman"] == pytest.approx(-1)
     assert (reverse["first"], reverse["second"], reverse["cells"]) == ("digits", "cifar10", SIZE)

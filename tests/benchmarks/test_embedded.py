@@ -14,18 +14,18 @@ from torch.nn import functional as F
 from benchmarks.embedded.build import assemble
 from benchmarks.embedded.nats_form import export
 from benchmarks.embedded.network import BatchedCells
-from benchmarks.embedded.protocol import Protocol, Skeleton
 from benchmarks.embedded.table import FOLDER, card, costs, embedded_table, results
 from benchmarks.embedded.trainer import _nesterov, digits, prepare, train_all, train_unit, units
+from benchmarks.embedded.training_recipe import Skeleton, TrainingRecipe
 from benchmarks.official.nats import NatsBench
 from benchmarks.official.table import table_of
 from benchmarks.tabular.isomorphism import all_cells, classes, live_edges
 from benchmarks.tabular.space import SIZE, network_classes, official_archs, read_cell
-from benchmarks.tabular.table import Table
+from benchmarks.tabular.table import BenchmarkTable
 from cscdarts.errors import UserError
 from cscdarts.spaces.space import NASBENCH201
 
-TINY = Protocol(seeds=(1, 2, 3), epochs=1, chunk=4, channels=2, batch_size=128)
+TINY = TrainingRecipe(seeds=(1, 2, 3), epochs=1, chunk=4, channels=2, batch_size=128)
 
 
 def quiet(line: str) -> None:
@@ -104,10 +104,10 @@ def test_a_cell_that_gives_zero_knows_only_the_bias() -> None:
 
 
 def test_a_model_does_not_depend_on_its_neighbours() -> None:
-    protocol, data = TINY, digits()
-    chosen = units(protocol, [100, 2000, 4000])[0]
-    alone = units(protocol, [2000])[0]
-    together, single = train_unit(chosen, protocol, data), train_unit(alone, protocol, data)
+    recipe, data = TINY, digits()
+    chosen = units(recipe, [100, 2000, 4000])[0]
+    alone = units(recipe, [2000])[0]
+    together, single = train_unit(chosen, recipe, data), train_unit(alone, recipe, data)
     place = together["classes"].index(2000)
     assert abs(together["valid_loss"][place] - single["valid_loss"][0]) < 1e-3
 
@@ -127,15 +127,15 @@ def test_the_fused_optimizer_is_torch_sgd_with_nesterov() -> None:
     start = [torch.randn(3, 2, generator=generator), torch.randn(4, generator=generator)]
     ours = [value.clone().requires_grad_() for value in start]
     theirs = [value.clone().requires_grad_() for value in start]
-    protocol = Protocol()
+    recipe = TrainingRecipe()
     optimizer = torch.optim.SGD(
-        theirs, lr=0.1, momentum=protocol.momentum, weight_decay=protocol.weight_decay, nesterov=True
+        theirs, lr=0.1, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
     )
     buffers = [torch.zeros_like(value) for value in ours]
     for step in range(5):
         gradients = tuple(torch.randn(value.shape, generator=generator) for value in start)
         rate = 0.1 / (step + 1)
-        _nesterov(ours, tuple(gradient.clone() for gradient in gradients), buffers, protocol, rate)
+        _nesterov(ours, tuple(gradient.clone() for gradient in gradients), buffers, recipe, rate)
         for value, gradient in zip(theirs, gradients, strict=True):
             value.grad = gradient.clone()
         optimizer.param_groups[0]["lr"] = rate
@@ -153,11 +153,11 @@ def test_parts_are_disjoint_and_are_the_search_halves() -> None:
 
 
 def test_units_cover_every_class_once_a_seed() -> None:
-    every = units(Protocol())
-    for seed in Protocol().seeds:
+    every = units(TrainingRecipe())
+    for seed in TrainingRecipe().seeds:
         numbers = [number for unit in every if unit.seed == seed for number in unit.classes]
         assert sorted(numbers) == list(range(len(classes()[1])))
-    assert [unit.seed for unit in every] == sorted((unit.seed for unit in every), key=Protocol().seeds.index)
+    assert [unit.seed for unit in every] == sorted((unit.seed for unit in every), key=TrainingRecipe().seeds.index)
 
 
 def test_costs_count_the_weights() -> None:
@@ -177,7 +177,7 @@ def test_a_folder_of_another_protocol_is_refused(tmp_path: Path) -> None:
     prepare(tmp_path / "work", TINY)
     prepare(tmp_path / "work", TINY)
     with pytest.raises(UserError, match="same protocol"):
-        prepare(tmp_path / "work", Protocol())
+        prepare(tmp_path / "work", TrainingRecipe())
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--work"):
         prepare(tmp_path / "file" / "work", TINY)
@@ -282,7 +282,7 @@ def test_the_unmodified_package_reads_the_official_form(form: str, built: Path, 
         cost = api.get_cost_info(place, "digits", hp="01")
         assert cost["params"] == pytest.approx(table.columns["digits_params_mb"][place])
         assert api.query_index_by_arch(official_archs()[place]) == place
-    again: Table = table_of(NatsBench(written), quiet)
+    again: BenchmarkTable = table_of(NatsBench(written), quiet)
     for name in ("digits_test_acc_1", "digits_valid_acc_1_2", "digits_flops_m"):
         np.testing.assert_allclose(again.columns[name][places], table.columns[name][places])
 
@@ -311,9 +311,9 @@ def test_the_shipped_benchmark_is_whole() -> None:
 @pytest.mark.slow
 def test_training_again_gives_the_shipped_numbers() -> None:
     made = card()
-    protocol = Protocol(**{**made["protocol"], "seeds": tuple(made["protocol"]["seeds"])})
-    unit = units(protocol)[60]
-    again, shipped = train_unit(unit, protocol, digits()), results()
+    recipe = TrainingRecipe(**{**made["protocol"], "seeds": tuple(made["protocol"]["seeds"])})
+    unit = units(recipe)[60]
+    again, shipped = train_unit(unit, recipe, digits()), results()
     differences = [
         abs(shipped[f"{part}_correct_{unit.seed}"][number] - count)
         for part in ("valid", "test")

@@ -15,7 +15,7 @@ from benchmarks.official.table import compare, table_of
 from benchmarks.tabular.csv_table import read_csv
 from benchmarks.tabular.index import read_index, write_index
 from benchmarks.tabular.space import SIZE, official_archs
-from benchmarks.tabular.table import Table, percentile, rank, regret
+from benchmarks.tabular.table import BenchmarkTable, percentile, rank, regret
 from cscdarts.errors import UserError
 
 
@@ -29,12 +29,12 @@ def source(shared: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def table(source: Path) -> Table:
+def table(source: Path) -> BenchmarkTable:
     return read_csv(source)
 
 
 @pytest.fixture(scope="module")
-def index(table: Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def index(table: BenchmarkTable, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("index") / "nasbench201.parquet"
     write_index(table, path)
     return path
@@ -73,7 +73,7 @@ def test_the_collapsed_cell(index: Path) -> None:
     assert found["datasets"]["cifar10"]["regret"] == pytest.approx(94.373333 - 54.296667, abs=1e-5)
 
 
-def test_index_keeps_every_number_of_the_csv(table: Table, index: Path) -> None:
+def test_index_keeps_every_number_of_the_csv(table: BenchmarkTable, index: Path) -> None:
     again = read_index(index)
     assert again.holds == SIZE
     assert set(again.columns) == set(table.columns)
@@ -99,7 +99,7 @@ def test_index_of_the_official_records_is_exact(official: NatsBench, tmp_path: P
     assert compare(again, official, sample=3, seed=0, report=quiet) > 100
 
 
-def test_real_records_agree_with_the_real_table(table: Table, official: NatsBench) -> None:
+def test_real_records_agree_with_the_real_table(table: BenchmarkTable, official: NatsBench) -> None:
     assert compare(table, official, sample=3, seed=0, report=quiet) > 50
     made = table_of(official, quiet)
     for place in (0, 11, 284):  # times of these rows are measured, so the stated factors must give the official cost
@@ -107,11 +107,11 @@ def test_real_records_agree_with_the_real_table(table: Table, official: NatsBenc
             assert table.query_cost_s(dataset)[place] == pytest.approx(made.query_cost_s(dataset)[place], abs=1e-3)
 
 
-def test_verify_notices_one_wrong_number(table: Table, official: NatsBench) -> None:
+def test_verify_notices_one_wrong_number(table: BenchmarkTable, official: NatsBench) -> None:
     columns = {name: values.copy() for name, values in table.columns.items()}
     columns["cifar100_test_acc_12"][284] += 0.02
     with pytest.raises(UserError, match="cifar100_test_acc_12 of architecture 284"):
-        compare(Table(columns, table.provenance), official, sample=3, seed=0, report=quiet)
+        compare(BenchmarkTable(columns, table.provenance), official, sample=3, seed=0, report=quiet)
 
 
 def test_a_shuffled_table_gives_the_shuffled_winners(source: Path, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_loading_an_index_imports_neither_torch_nor_pandas_nor_an_official_packa
     assert done.stdout.strip() == "[]"
 
 
-def test_unmeasured_times_are_missing_never_estimates(table: Table) -> None:
+def test_unmeasured_times_are_missing_never_estimates(table: BenchmarkTable) -> None:
     assert np.isfinite(table.query_cost_s("cifar10")).sum() == 1000
     assert not np.isfinite(table.query_cost_s("cifar10")[1000:]).any()
 
@@ -203,7 +203,7 @@ def test_a_missing_value_is_missing_not_zero(tmp_path: Path) -> None:
     assert found["datasets"]["cifar10"]["rank"] == 1
 
 
-def test_another_parquet_and_another_schema_are_refused(tmp_path: Path, table: Table) -> None:
+def test_another_parquet_and_another_schema_are_refused(tmp_path: Path, table: BenchmarkTable) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -219,7 +219,9 @@ def test_another_parquet_and_another_schema_are_refused(tmp_path: Path, table: T
         read_index(tmp_path / "swapped.parquet")
 
 
-def test_a_place_that_cannot_be_written_is_one_sentence_and_leaves_nothing(table: Table, tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_one_sentence_and_leaves_nothing(
+    table: BenchmarkTable, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--out"):
         write_index(table, tmp_path / "file" / "index.parquet")

@@ -12,13 +12,13 @@ from ablations.grid.load import grid_names
 from cscdarts.errors import UserError
 from reports.build import Report, build_report
 from reports.diff import diff_table, side
-from reports.tables.table import Table
+from reports.tables.table import ReportTable
 from tests.support.report_store import SyntheticStore, empty_store, quick, quick_report, tiny  # noqa: F401
 
 NEW = {"cscdarts.commit": "fedcba9876543210fedcba9876543210fedcba98"}
 
 
-def _rows(table: Table) -> dict[str, list[str]]:
+def _rows(table: ReportTable) -> dict[str, list[str]]:
     return {row.cells[1].text: [cell.text for cell in row.cells[2:]] for row in table.rows}
 
 

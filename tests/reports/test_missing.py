@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from reports.build import Report, build_report
-from reports.read.comparison import differences
-from reports.read.settings import Study
-from reports.tables.table import Cell
+from reports.read.comparison import differences, selected_run
+from reports.read.settings import Study, studies
+from reports.read.store import load
+from reports.tables.table import TableCell
 from tests.support.report_store import SyntheticStore, empty_store, store, tiny  # noqa: F401
 
 PLAIN = {"supernet__split_ratio": "1", "supernet__identity": "none"}
@@ -26,7 +27,7 @@ def _report(
     return report
 
 
-def _cell(report: Report, number: str, key: str, row: int = 0) -> Cell:
+def _cell(report: Report, number: str, key: str, row: int = 0) -> TableCell:
     table = report.table(number)
     place = next(k for k, column in enumerate(table.columns) if column.key == key)
     return table.rows[row].cells[place]
@@ -36,7 +37,7 @@ def _titles(report: Report) -> set[str]:
     return {finding.title for finding in report.findings}
 
 
-def _notes(report: Report, cell: Cell) -> str:
+def _notes(report: Report, cell: TableCell) -> str:
     texts = dict(report.table("T3").notes)
     return "; ".join(texts[mark] for mark in cell.marks.split(",") if mark)
 
@@ -179,3 +180,19 @@ def test_overrides_of_a_recipe_are_said(store: SyntheticStore, tmp_path: Path) -
         path.write_text(json.dumps({**json.loads(path.read_text()), "overrides": {"search.epochs": "1"}}))
     report = build_report(["quickstart"], tmp_path / "report", uri=uri, formats=("md",))
     assert any("search.epochs=1" in finding.text for finding in report.findings)
+
+
+@pytest.mark.parametrize(
+    ("derived", "chosen"),
+    [((9.0, 7.0, 8.0), 1), ((9.0, None, 7.0), 0), ((None, None, None), 0)],
+    ids=["by the derived cell", "one run lacks it", "none has it"],
+)
+def test_validation_chooses_between_seeds_by_the_derived_cell(
+    store: SyntheticStore, derived: tuple[float | None, ...], chosen: int
+) -> None:
+    """The supernet's error decides only where a finished run has no error of its derived cell; the test error never does."""
+    for seed, error in enumerate(derived):
+        values = {"test_error_pct": 3.0 - seed, "supernet_valid_error_pct": 5.0 + seed}
+        store.add(tiny(seed), values if error is None else {**values, "derived_valid_error_pct": error})
+    ((setting,),) = (study.settings for study in studies(load(["quickstart"], store.finish())))
+    assert selected_run(setting) == (tiny(chosen).hash, 3.0 - chosen)

@@ -17,7 +17,7 @@ from reports.render.csv import table_csv
 from reports.render.latex import table_latex
 from reports.render.markdown import table_markdown
 from reports.tables.benchmark import CheckBook
-from reports.tables.table import Table
+from reports.tables.table import ReportTable
 from tests.support.report_store import SyntheticStore, check_content, empty_store, tiny  # noqa: F401
 
 EXPECTED = Path(__file__).parent / "expected"
@@ -44,7 +44,7 @@ COSTS = {
 
 
 @pytest.fixture(scope="session")
-def golden(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> tuple[Store, list[Study], list[Table]]:
+def golden(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> tuple[Store, list[Study], list[ReportTable]]:
     made = SyntheticStore(tmp_path_factory.mktemp("golden"), empty_store)
     _embedded_runs(made)
     _paper_runs(made)
@@ -114,7 +114,7 @@ def _benchmark_runs(made: SyntheticStore) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("form", ["csv", "tex", "md"])
-def test_table_byte_for_byte(golden: tuple[Store, list[Study], list[Table]], name: str, form: str) -> None:
+def test_table_byte_for_byte(golden: tuple[Store, list[Study], list[ReportTable]], name: str, form: str) -> None:
     table = next(table for table in golden[2] if table.name == name)
     made = {"csv": table_csv, "tex": table_latex, "md": table_markdown}[form](table)
     path = EXPECTED / f"{name}.{form}"
@@ -124,17 +124,17 @@ def test_table_byte_for_byte(golden: tuple[Store, list[Study], list[Table]], nam
     assert made == path.read_bytes().decode(), f"{name}.{form} changed; look, then record with CSCDARTS_RECORD=1"
 
 
-def test_no_table_is_left_out(golden: tuple[Store, list[Study], list[Table]]) -> None:
+def test_no_table_is_left_out(golden: tuple[Store, list[Study], list[ReportTable]]) -> None:
     assert sorted(table.name for table in golden[2]) == sorted(NAMES)
 
 
-def _cells(table: Table, method: str, key: str) -> list[str]:
+def _cells(table: ReportTable, method: str, key: str) -> list[str]:
     place = next(k for k, column in enumerate(table.columns) if column.key == key)
     return [row.cells[place].text for row in table.rows if row.cells[0].text == method]
 
 
 def test_only_the_full_protocol_on_the_true_data_stands_in_the_paper_s_row(
-    golden: tuple[Store, list[Study], list[Table]],
+    golden: tuple[Store, list[Study], list[ReportTable]],
 ) -> None:
     table = next(table for table in golden[2] if table.name == "t1_cifar")
     # first the row of CIFAR-10, then that of CIFAR-100
@@ -149,7 +149,7 @@ def test_only_the_full_protocol_on_the_true_data_stands_in_the_paper_s_row(
 
 
 def test_experiments_of_another_size_or_space_are_never_compared(
-    golden: tuple[Store, list[Study], list[Table]],
+    golden: tuple[Store, list[Study], list[ReportTable]],
 ) -> None:
     for study in golden[1]:
         assert len({(s.space, s.params["evaluation.epochs"]) for s in study.settings}) == 1
@@ -163,7 +163,7 @@ def test_experiments_of_another_size_or_space_are_never_compared(
 
 
 def test_unknown_numbers_of_the_paper_are_dashes_with_a_footnote(
-    golden: tuple[Store, list[Study], list[Table]],
+    golden: tuple[Store, list[Study], list[ReportTable]],
 ) -> None:
     table = next(table for table in golden[2] if table.name == "t1_cifar")
     row = next(row for row in table.rows if row.cells[0].text == "CSC-DARTS")
@@ -173,7 +173,7 @@ def test_unknown_numbers_of_the_paper_are_dashes_with_a_footnote(
     assert notes[params.marks].startswith("not public")
 
 
-def test_every_number_of_ours_links_to_its_runs(golden: tuple[Store, list[Study], list[Table]]) -> None:
+def test_every_number_of_ours_links_to_its_runs(golden: tuple[Store, list[Study], list[ReportTable]]) -> None:
     anchors = {row.anchor for table in golden[2] for row in table.rows if row.anchor}
     linked = 0
     for table in golden[2]:

@@ -96,6 +96,8 @@ OTHER: dict[str, Any] = {
     "runtime.workers": 7,
     "runtime.checkpoint_minutes": 1.0,
     "runtime.deterministic": False,
+    "runtime.benchmark": "index:table.parquet",
+    "runtime.retrain": False,
     "labels.method": "mine",
     "labels.scale": "smoke",
     "labels.data": "CIFAR-10 (JPEG copy)",

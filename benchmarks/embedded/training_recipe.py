@@ -43,7 +43,7 @@ class Skeleton:
 
 
 @dataclass(frozen=True)
-class Protocol:
+class TrainingRecipe:
     """How every cell is trained: SGD with Nesterov momentum, cosine learning rate to 0 over all steps, no augmentation.
 
     The settings are NAS-Bench-201's (lr 0.1, weight decay 5e-4, momentum 0.9) but for batch and epochs. All models of
