@@ -17,6 +17,7 @@ from cscdarts.errors import NumericalError, Stopped, UserError
 from cscdarts.records.run_folder import RunFolder, read_json, write_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import build
+from cscdarts.spaces import SPACES
 from slurm.control import Control, Stopping
 from slurm.job import job_id
 
@@ -36,8 +37,9 @@ Stage = Callable[[RunConfig, RunFolder, Control, Callable[[str], None]], None]
 
 
 def stages_of(config: RunConfig) -> tuple[str, ...]:
-    """The stages that a config has: only NAS-Bench-201 cells can be looked up in a benchmark."""
-    return STAGES if config.supernet.space == "nasbench201" else tuple(s for s in STAGES if s != "check")
+    """The stages that a config has: only cells that a benchmark holds can be looked up in it."""
+    held = SPACES[config.supernet.space].holds(config.supernet.ops or ())
+    return STAGES if held else tuple(s for s in STAGES if s != "check")
 
 
 def missing_stages(config: RunConfig, folder: RunFolder) -> tuple[str, ...]:

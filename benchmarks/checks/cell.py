@@ -8,8 +8,7 @@ import numpy as np
 
 from benchmarks.tabular.space import SIZE, network_classes, official_archs, official_index, read_cell
 from benchmarks.tabular.table import Table, percentile, rank, regret
-from cscdarts.spaces.genotype import CellGenotype
-from cscdarts.spaces.space import NASBENCH201
+from cscdarts.spaces import NASBENCH201, CellGenotype
 
 LIMITS = (
     "The benchmark trained these cells without identity connection and without channel split, so a look-up tests only "

@@ -15,9 +15,12 @@ from torch.nn import functional as F
 
 from cscdarts.kernels.batch_norm import BatchNorm
 from cscdarts.kernels.conv_bn import ConvBN, convolve
-from cscdarts.kernels.mixed_op import Operation, mix
+from cscdarts.kernels.mixed_op import Operation as Candidate
+from cscdarts.kernels.mixed_op import mix
 from cscdarts.kernels.mixing_weights import EdgeWeights
 from cscdarts.kernels.pooling import SharedMap
+from cscdarts.models.operations import OperationPerEdge
+from cscdarts.spaces import OPERATIONS, Conv, Operation, Pool, Skip, Zero
 
 
 def conv_parameter(edges: int, outputs: int, inputs: int, kernel: int) -> nn.Parameter:
@@ -49,23 +52,18 @@ class MixedOps(nn.Module):
         self.plain: bool = False  # plain autograd, which can be differentiated twice and traced on meta tensors
         self.kinds = nn.ModuleDict()
         for op in ops:
-            if op.startswith("sep_conv"):
-                self.kinds[op] = SeparableConvs(edges, channels, stride, kernel=int(op[-1]))
-            elif op.startswith("dil_conv"):
-                self.kinds[op] = DilatedConvs(edges, channels, stride, kernel=int(op[-1]))
-            elif op.startswith("nor_conv"):
-                self.kinds[op] = PlainConvs(edges, channels, stride, kernel=int(op[-1]))
-            elif op == "skip_connect" and stride == 2:
-                self.kinds[op] = FactorizedReduces(edges, channels)
-            elif op in ("max_pool_3x3", "avg_pool_3x3") and pool_norm:
-                self.kinds[op] = BatchNorm(channels, affine=False)
-        # In the order that `mix` wants; `none` costs nothing.
-        self.active = sorted((op for op in ops if op != "none"), key=self._rank)
+            module = batched_operation(OPERATIONS[op], edges, channels, stride, pool_norm)
+            if module is not None:
+                self.kinds[op] = module
+        # In the order that `mix` wants, then what it does not know; a zero costs nothing.
+        self.apart = [op for op in ops if op in self.kinds and not isinstance(self.kinds[op], Convolutions | BatchNorm)]
+        together = [op for op in ops if not OPERATIONS[op].is_zero and op not in self.apart]
+        self.active = [*sorted(together, key=self._rank), *self.apart]
         self.register_buffer(
             "columns", torch.tensor([ops.index(op) for op in self.active], dtype=torch.long), persistent=False
         )
         # Looked up once: a node's calls are counted in microseconds.
-        self._plan = [(op[:3] if "pool" in op else None, self._kind(op)) for op in self.active]
+        self._plan = [(_pooling(OPERATIONS[op]), self._kind(op)) for op in self.active[: len(together)]]
         self._norms = [layer for layer in self.modules() if isinstance(layer, BatchNorm)]
 
     def mixing_weights(self, weights: Tensor, factors: Tensor | None = None) -> EdgeWeights:
@@ -87,7 +85,20 @@ class MixedOps(nn.Module):
         Returns:
             for each edge (n, c, h/stride, w/stride).
         """
-        if not self.active:
+        if not self.apart:
+            return self._together(x, weights)
+        known = len(self._plan)
+        sums = list(self._together(x, weights.only(range(known))))
+        for row, op in enumerate(self.apart, known):
+            if self._learns() or any(weights.as_floats[row]):
+                outputs = self.kinds[op](x).chunk(self.edges, dim=1)
+                factors = weights.per_op[row].unbind()
+                sums = [total + factor * y for total, factor, y in zip(sums, factors, outputs, strict=True)]
+        return tuple(sums)
+
+    def _together(self, x: Tensor, weights: EdgeWeights) -> tuple[Tensor, ...]:
+        """What `mix` knows."""
+        if not self._plan:
             n, _, h, w = x.shape
             return (x.new_zeros((n, self.channels, h // self.stride, w // self.stride)),) * self.edges
         operations = [
@@ -96,11 +107,15 @@ class MixedOps(nn.Module):
         ]
         if not self._may_fuse(x):
             return self._plain(x, operations, weights.per_op)
-        if not torch.is_grad_enabled() and not (self.training and any(norm.track for norm in self._norms)):
+        if not self._learns():
             # A discrete cell weighs most operations by 0, and nothing is to be learned from these here.
             used = [place for place, row in enumerate(weights.as_floats) if any(row)] or [0]
             operations, weights = [operations[place] for place in used], weights.only(used)
         return mix(x, operations, weights)
+
+    def _learns(self) -> bool:
+        """Whether a pass leaves anything behind: gradients, or moved running statistics."""
+        return torch.is_grad_enabled() or (self.training and any(norm.track for norm in self._norms))
 
     def _kind(self, op: str) -> "Convolutions | BatchNorm | None":
         kind = self.kinds[op] if op in self.kinds else None  # noqa: SIM401 (a ModuleDict has no get)
@@ -127,7 +142,7 @@ class MixedOps(nn.Module):
             and not any(norm.sync for norm in self._norms)
         )
 
-    def _plain(self, x: Tensor, operations: Sequence[Operation], weights: Tensor) -> tuple[Tensor, ...]:
+    def _plain(self, x: Tensor, operations: Sequence[Candidate], weights: Tensor) -> tuple[Tensor, ...]:
         """The same by plain autograd."""
         active = F.relu(x)
         total: Tensor | None = None
@@ -150,6 +165,37 @@ class MixedOps(nn.Module):
             total = mixed if total is None else total + mixed
         assert total is not None
         return torch.split(total, self.channels, dim=1)
+
+
+def batched_operation(record: Operation, edges: int, channels: int, stride: int, pool_norm: bool) -> nn.Module | None:
+    """What an operation holds for all edges that leave a node, or None where it needs no module.
+
+    `Convolutions` and the `BatchNorm` of a pooling are computed together; any other module is computed apart.
+    """
+    parts = record.parts
+    if record.batched is not None:
+        made: nn.Module = record.batched(edges, channels, stride)
+        return made
+    match parts:
+        case (Conv(kernel, True, 1), Conv(again, True, 1)) if kernel == again:
+            return SeparableConvs(edges, channels, stride, kernel)
+        case (Conv(kernel, True, 2),):
+            return DilatedConvs(edges, channels, stride, kernel)
+        case (Conv(kernel, False, 1),):
+            return PlainConvs(edges, channels, stride, kernel)
+        case (Skip(),):
+            return FactorizedReduces(edges, channels) if stride == 2 else None
+        case (Pool(size=3),):
+            return BatchNorm(channels, affine=False) if pool_norm else None
+        case (Zero(),):
+            return None
+    return OperationPerEdge(record, edges, channels, stride, pool_norm)
+
+
+def _pooling(record: Operation) -> str | None:
+    """The kind of pooling that an operation is, or None."""
+    first = record.parts[0] if record.parts else None
+    return first.kind if isinstance(first, Pool) else None
 
 
 class Convolutions(nn.Module):

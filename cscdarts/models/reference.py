@@ -18,7 +18,7 @@ from cscdarts.models.channel_split import shuffle_groups
 from cscdarts.models.mixed_ops import MixedOps
 from cscdarts.models.supernet import SearchCell, Supernet
 from cscdarts.settings.config import SupernetConfig, split_channels
-from cscdarts.spaces.space import SPACES, Space
+from cscdarts.spaces import SPACES, Space
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
