@@ -17,7 +17,7 @@ from cscdarts.errors import NumericalError, Stopped, UserError
 from cscdarts.records.run_folder import RunFolder, read_json, write_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import build
-from cscdarts.spaces import SPACES
+from cscdarts.spaces import SPACES, load_plugin
 from slurm.control import Control, Stopping
 from slurm.job import job_id
 
@@ -97,7 +97,8 @@ def run_stages(
     Args:
         path: the run folder.
         arguments: `config` (the full config as plain data), `stages` (names), `since` (seconds since the epoch: a failure
-            newer than this was recorded by this submission and is not tried again), `threads` (or None).
+            newer than this was recorded by this submission and is not tried again), `threads` (or None), `plugins` (files
+            or modules that register what the config names; see `cscdarts.spaces.registry`).
         control: asked at every step whether to stop.
         engine: stage -> function.
         prepare: called once before the first stage.
@@ -108,6 +109,8 @@ def run_stages(
     Errors:
         Stopping: the state is saved and the work is to be taken up again later.
     """
+    for source in arguments.get("plugins", ()):
+        load_plugin(source)
     config, folder = build(arguments["config"]), RunFolder(path)
     leads = int(os.environ.get("RANK", "0")) == 0
     failure = read_json(folder.file("failure.json"))

@@ -17,7 +17,7 @@ from cscdarts.spaces.operations import (
     Zero,
     register_operation,
 )
-from cscdarts.spaces.registry import load_plugin
+from cscdarts.spaces.registry import load_file, load_plugin
 from cscdarts.spaces.rules import StrongestInputs, StrongestOperation, softmax
 from cscdarts.spaces.skeleton import CellPlan, Plan, ReductionPlan, Skeleton, is_large, size_step
 from cscdarts.spaces.space import SPACES, Genotype, KeptEdge, Size, Space, register_space
@@ -49,6 +49,7 @@ __all__ = [
     "StrongestOperation",
     "Zero",
     "is_large",
+    "load_file",
     "load_plugin",
     "parse_genotype",
     "random_genotype",
