@@ -123,10 +123,10 @@ class Operation:
             raise UserError(field, given, "either parts or module", "Say in one way what it is made of.")
         if len(self.parts) > 1 and not all(isinstance(part, Conv) for part in self.parts):
             raise UserError(field, self.parts, "convolutions in a row, or one other part", "Give module instead.")
-        sides = [part.kernel if isinstance(part, Conv) else part.size for part in self.parts if _has_side(part)]  # type: ignore[union-attr]
-        for side in sides:
+        for part in self.parts:
+            side = part.kernel if isinstance(part, Conv) else part.size if isinstance(part, Pool) else 1
             if side < 1 or side % 2 == 0:
-                raise UserError(field, side, "an odd number of pixels", "Only with these the map keeps its size.")
+                raise UserError(field, side, "an odd number of pixels", "Only with these a map keeps its size.")
 
     @property
     def parameter_free(self) -> bool:
@@ -161,10 +161,6 @@ class Operation:
                 if part.depthwise:
                     found.append(ConvShape(channels, channels, 1, 1, after, after))
         return found
-
-
-def _has_side(part: Part) -> bool:
-    return isinstance(part, Conv | Pool)
 
 
 OPERATIONS: Registry[Operation] = Registry("operation", "cscdarts.register_operation(Operation(...))")

@@ -71,7 +71,8 @@ class StrongestInputs:
                 # A stable sort keeps the earlier input where strengths are equal, as sorted() does in quark0/darts.
                 for best in np.argsort(-strength, kind="stable")[: self.inputs]:
                     op = ops[candidates[int(np.argmax(weights[rows[best]]))]]
-                    kept.append(KeptEdge(*space.edges[rows[best]], op))
+                    source, target = space.edges[rows[best]]
+                    kept.append(KeptEdge(source, target, op))
             return tuple(kept)
 
         return {kind: cell(kind) for kind in space.cell_kinds}

@@ -102,11 +102,14 @@ class Genotype(ABC):
                         f"an input from 0 to {target - 1} for node {node}",
                         "A node reads only earlier nodes.",
                     )
-            for node in self.concat(kind) or (None,):
-                if node not in {edge.target for edge in edges}:
-                    raise UserError(
-                        f"genotype.{kind}_concat", node, "an intermediate node", "Check the genotype's text."
-                    )
+            targets, joined = {edge.target for edge in edges}, self.concat(kind)
+            if not joined or not targets.issuperset(joined):
+                raise UserError(
+                    f"genotype.{kind}_concat",
+                    joined,
+                    f"intermediate nodes, of {', '.join(map(str, sorted(targets)))}",
+                    "Check the genotype's text.",
+                )
 
 
 class Rule(Protocol):
