@@ -242,6 +242,7 @@ def test_mixing_an_operation_of_ones_own_is_a_weighted_sum(own_operation: list[s
         Operation("sep_conv_7x7", "sep 7×7", (Conv(7, depthwise=True), Conv(7, depthwise=True))),
         Operation("sep_conv_3x3_5x5", "sep 3×3 5×5", (Conv(3, depthwise=True), Conv(5, depthwise=True))),
         Operation("dil_conv_3x3_3", "dil 3×3, 3", (Conv(3, depthwise=True, dilation=3),)),
+        Operation("dil_conv_full", "dil full", (Conv(3, dilation=2),)),
         Operation("bottleneck", "1×1 3×3", (Conv(1), Conv(3))),
         Operation("max_pool_5x5", "max 5×5", (Pool("max", 5),)),
         Operation("given", "given", module=lambda c, s, a: nn.Sequential(nn.Conv2d(c, c, 1, s), BatchNorm(c, a))),
@@ -257,7 +258,7 @@ def test_parts_say_how_an_operation_is_made(record: Operation, stride: int, own_
     torch.manual_seed(0)
     edges, channels = 2, 4
     mixed = MixedOps((record.name, "skip_connect"), edges, channels, stride, pool_norm=False).double()
-    x = torch.randn(3, channels, 8, 8, dtype=torch.float64)
+    x = torch.randn(3, channels, 8, 8, dtype=torch.float64, requires_grad=True)
     only = mixed.mixing_weights(torch.tensor([[1.0, 0.0], [0.5, 0.0]], dtype=torch.float64))
     outputs = mixed(x, only)
     assert [out.shape for out in outputs] == [(3, channels, 8 // stride, 8 // stride)] * edges
@@ -269,7 +270,11 @@ def test_parts_say_how_an_operation_is_made(record: Operation, stride: int, own_
             for at, parameter in enumerate(own):
                 stacked = held[at + edge * len(own)] if len(held) == edges * len(own) else held[at][edge]
                 parameter.data.copy_(stacked.detach())
-            torch.testing.assert_close(outputs[edge], factor * module(x), rtol=1e-9, atol=1e-9)
+            known = factor * module(x)
+            torch.testing.assert_close(outputs[edge], known, rtol=1e-9, atol=1e-9)
+            direction = torch.randn_like(known)
+            grads = [torch.autograd.grad(out, x, direction, retain_graph=True)[0] for out in (outputs[edge], known)]
+            torch.testing.assert_close(*grads, rtol=1e-9, atol=1e-9)
     traced = network_convs(discrete_operation(record, channels, stride), channels)
     assert sum(conv.macs for conv in operation_convs(record, channels, 8, 8, stride)) == traced
 
