@@ -107,8 +107,8 @@ class OperationPerEdge(nn.Module):
 
         def edge() -> nn.Module:
             module = discrete_operation(record, channels, stride, affine=False)
-            pools = pool_norm and any(isinstance(part, Pool) for part in record.parts)
-            return nn.Sequential(module, BatchNorm(channels, affine=False)) if pools else module
+            norms = pool_norm and record.is_pool
+            return nn.Sequential(module, BatchNorm(channels, affine=False)) if norms else module
 
         self.edges = nn.ModuleList(edge() for _ in range(edges))
 

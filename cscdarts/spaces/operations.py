@@ -143,6 +143,11 @@ class Operation:
         """Whether it hands its input on: what the monitors of collapse count."""
         return self.parts == (Skip(),)
 
+    @property
+    def is_pool(self) -> bool:
+        """Whether it is a pooling, whose map some spaces normalise in the supernet."""
+        return any(isinstance(part, Pool) for part in self.parts)
+
     def conv_shapes(self, channels: int, height: int, width: int, stride: int) -> list[ConvShape] | None:
         """The convolutions of one edge on maps (channels, height, width); None where only a pass can tell."""
         if self.shapes is not None:
