@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cscdarts.kernels.batch_norm import BatchNorm
-from cscdarts.kernels.candidates import ConvBN, SharedMap, convolve
-from cscdarts.kernels.candidates import Operation as Candidate
+from cscdarts.kernels.candidates import Candidate, ConvBN, SharedMap, convolve
 from cscdarts.kernels.mixed_op import may_fuse, mix
 from cscdarts.kernels.mixing_weights import EdgeWeights
 from cscdarts.models.operations import OperationPerEdge

@@ -91,7 +91,7 @@ class _CellEnd(nn.Module):
         return output + self.scale * (self.dropper(carried) if self.drop else carried)
 
 
-class Cell(nn.Module):
+class DerivedCell(nn.Module):
     """A derived cell.
 
     Args:
@@ -202,7 +202,7 @@ class Network(nn.Module):
         self.inputs = SPACES[genotype.space].inputs
         for index, block in enumerate(plan.blocks):
             self.cells.append(
-                Cell(genotype, block, supernet, evaluation, identity, self.dropper)
+                DerivedCell(genotype, block, supernet, evaluation, identity, self.dropper)
                 if isinstance(block, CellPlan)
                 else ResidualReduction(block.inputs, block.outputs)
             )
@@ -220,7 +220,7 @@ class Network(nn.Module):
             first = self.stem0(x)
             second = self.stem(first)
         for index, cell in enumerate(self.cells):
-            arguments = (first, second)[-self.inputs :] if isinstance(cell, Cell) else (second,)
+            arguments = (first, second)[-self.inputs :] if isinstance(cell, DerivedCell) else (second,)
             first, second = second, cell(*arguments)
             if index == self.auxiliary_after and self.training and self.auxiliary is not None:
                 auxiliary = self.auxiliary(second)

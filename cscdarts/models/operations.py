@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cscdarts.kernels.batch_norm import BatchNorm
-from cscdarts.spaces import CellPlan, Conv, Operation, Plan, Pool
+from cscdarts.spaces import CellPlan, Conv, NetworkPlan, Operation, Pool
 
 
 def conv_layers(part: Conv, inputs: int, outputs: int, stride: int, affine: bool = True) -> list[nn.Module]:
@@ -131,7 +131,7 @@ class ResidualReduction(nn.Module):
         return out
 
 
-def stems(plan: Plan, image_channels: int) -> tuple[nn.Module | None, nn.Module]:
+def stems(plan: NetworkPlan, image_channels: int) -> tuple[nn.Module | None, nn.Module]:
     """The layers that make the first cell's inputs.
 
     Returns:
@@ -151,7 +151,7 @@ def stems(plan: Plan, image_channels: int) -> tuple[nn.Module | None, nn.Module]
     return first, nn.Sequential(nn.ReLU(), nn.Conv2d(c, c, 3, 2, 1, bias=False), BatchNorm(c))
 
 
-def head(plan: Plan) -> nn.Module:
+def head(plan: NetworkPlan) -> nn.Module:
     """What stands before the last pooling."""
     return nn.Sequential(BatchNorm(plan.features), nn.ReLU()) if plan.normalised_head else nn.Identity()
 

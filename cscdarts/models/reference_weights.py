@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from cscdarts.kernels.batch_norm import BatchNorm
 from cscdarts.models.mixed_ops import MixedOps
-from cscdarts.models.network import Cell, Network
+from cscdarts.models.network import DerivedCell, Network
 from cscdarts.models.operations import OperationPerEdge
 from cscdarts.models.reference import MixedCell, MixedEdge, ReferenceSupernet
 from cscdarts.models.reference_network import DiscreteCell, DiscreteEdge, ReferenceNetwork
@@ -34,7 +34,7 @@ def copy_weights(reference: ReferenceSupernet | ReferenceNetwork, fast: Supernet
     for plain, cell in zip(reference.cells, fast.cells, strict=True):
         if isinstance(plain, MixedCell) and isinstance(cell, SearchCell):
             _copy_search_cell(plain, cell)
-        elif isinstance(plain, DiscreteCell) and isinstance(cell, Cell):
+        elif isinstance(plain, DiscreteCell) and isinstance(cell, DerivedCell):
             _copy_discrete_cell(plain, cell)
         else:
             _copy(plain, cell)
@@ -56,7 +56,7 @@ def _copy_search_cell(plain: MixedCell, cell: SearchCell) -> None:
         _copy(edges[0].split.reduce, cell.splits[source].reduce)  # type: ignore[arg-type]
 
 
-def _copy_discrete_cell(plain: DiscreteCell, cell: Cell) -> None:
+def _copy_discrete_cell(plain: DiscreteCell, cell: DerivedCell) -> None:
     _copy(plain.preprocess, nn.ModuleList(cell.preprocess))
     _copy(plain.identity, cell.end.carry)
     for one, edge in zip(plain.edges, cell.edges, strict=True):

@@ -19,8 +19,8 @@ from cscdarts.spaces.operations import (
 )
 from cscdarts.spaces.registry import load_file, load_plugin
 from cscdarts.spaces.rules import StrongestInputs, StrongestOperation, softmax
-from cscdarts.spaces.skeleton import CellPlan, Plan, ReductionPlan, Skeleton, is_large, size_step
-from cscdarts.spaces.space import SPACES, Genotype, KeptEdge, Size, Space, register_space
+from cscdarts.spaces.skeleton import CellPlan, MacroSkeleton, NetworkPlan, ReductionPlan, is_large, size_step
+from cscdarts.spaces.space import SPACES, Genotype, KeptEdge, NetworkSize, Space, register_space
 
 SPACES.close()
 
@@ -37,12 +37,12 @@ __all__ = [
     "DartsGenotype",
     "Genotype",
     "KeptEdge",
+    "MacroSkeleton",
+    "NetworkPlan",
+    "NetworkSize",
     "Operation",
-    "Plan",
     "Pool",
     "ReductionPlan",
-    "Size",
-    "Skeleton",
     "Skip",
     "Space",
     "StrongestInputs",

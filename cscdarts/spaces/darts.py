@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Self
 
 from cscdarts.errors import UserError
 from cscdarts.spaces.rules import StrongestInputs
-from cscdarts.spaces.skeleton import Skeleton
-from cscdarts.spaces.space import SPACES, Genotype, KeptEdge, Size, Space, register_space
+from cscdarts.spaces.skeleton import MacroSkeleton
+from cscdarts.spaces.space import SPACES, Genotype, KeptEdge, NetworkSize, Space, register_space
 
 Gene = tuple[str, int]
 
@@ -145,7 +145,7 @@ DARTS = Space(
     genotype=DartsGenotype,
     rule=StrongestInputs(),
     # quark0/darts cnn/model_search.py, cnn/model.py: a stem of three times the channels, reductions at 1/3 and 2/3.
-    skeleton=Skeleton("cell", stem_factor=3, large_stem=True, auxiliary=True),
+    skeleton=MacroSkeleton("cell", stem_factor=3, large_stem=True, auxiliary=True),
     cell_kinds=("normal", "reduce"),
     output="concat",
     pool_norm=True,
@@ -160,8 +160,8 @@ DARTS = Space(
             "id:1 s3:0 s3:0 id:1 s3:1 s3:3 s3:1 d5:4", "s3:0 id:1 d5:2 mp:1 s3:2 s3:1 s5:0 s3:3"
         ),
     },
-    search_size=Size(channels=16, cells=8),
-    evaluation_size=Size(channels=36, cells=20),
+    search_size=NetworkSize(channels=16, cells=8),
+    evaluation_size=NetworkSize(channels=36, cells=20),
 )
 register_space(DARTS)
 

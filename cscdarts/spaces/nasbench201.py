@@ -9,8 +9,8 @@ from typing import ClassVar, Self
 
 from cscdarts.errors import UserError
 from cscdarts.spaces.rules import StrongestOperation
-from cscdarts.spaces.skeleton import Skeleton
-from cscdarts.spaces.space import SPACES, Genotype, KeptEdge, Size, Space, register_space
+from cscdarts.spaces.skeleton import MacroSkeleton
+from cscdarts.spaces.space import SPACES, Genotype, KeptEdge, NetworkSize, Space, register_space
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ NASBENCH201 = Space(
     genotype=CellGenotype,
     rule=StrongestOperation(),
     # D-X-Y/AutoDL-Projects cell_searchs/generic_model.py and TinyNetwork: three stages, residual blocks between them.
-    skeleton=Skeleton("block", normalised_head=True),
+    skeleton=MacroSkeleton("block", normalised_head=True),
     benchmark="nasbench201",
-    search_size=Size(channels=16, cells=5),
-    evaluation_size=Size(channels=16, cells=5),
+    search_size=NetworkSize(channels=16, cells=5),
+    evaluation_size=NetworkSize(channels=16, cells=5),
 )
 register_space(NASBENCH201)

@@ -1,6 +1,6 @@
 """The macro structure: what stands between the images and the classifier, as data from which all networks are built.
 
-The supernet, the discrete network and the reference read the same `Plan`; none of them counts cells or channels itself.
+The supernet, the discrete network and the reference read the same `NetworkPlan`; none of them counts cells or channels itself.
 No torch.
 """
 
@@ -52,7 +52,7 @@ class ReductionPlan:
 
 
 @dataclass(frozen=True)
-class Plan:
+class NetworkPlan:
     """A whole network.
 
     Attributes:
@@ -73,7 +73,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Skeleton:
+class MacroSkeleton:
     """How a space's cells are stacked.
 
     Attributes:
@@ -83,7 +83,7 @@ class Skeleton:
         stages: how many sizes of map there are.
         stem_factor: channels of the stem for each channel of the first cell.
         large_stem: whether large images get a stem that halves three times; it has the channels of the first cell.
-        normalised_head: see `Plan`.
+        normalised_head: see `NetworkPlan`.
         auxiliary: whether an auxiliary classifier may stand after the last reduction.
     """
 
@@ -102,7 +102,7 @@ class Skeleton:
         kinds: tuple[str, ...],
         inputs: int,
         joined: Mapping[str, int],
-    ) -> Plan:
+    ) -> NetworkPlan:
         """The places of a network.
 
         Args:
@@ -130,4 +130,4 @@ class Skeleton:
             blocks.append(CellPlan(kind, tuple(maps[-inputs:]), c, c * joined[kind], reduces, halved))
             maps, halved = [maps[1], blocks[-1].outputs], reduces
         last = (self.stages - 1) * counted // self.stages if self.auxiliary and self.reduction == "cell" else None
-        return Plan(stem, large, tuple(blocks), maps[1], self.normalised_head, last)
+        return NetworkPlan(stem, large, tuple(blocks), maps[1], self.normalised_head, last)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from cscdarts.errors import UserError
 from cscdarts.spaces.operations import OPERATIONS
 from cscdarts.spaces.registry import Registry
-from cscdarts.spaces.skeleton import Plan, Skeleton
+from cscdarts.spaces.skeleton import MacroSkeleton, NetworkPlan
 
 Floats = npt.NDArray[np.float64]
 
@@ -130,14 +130,14 @@ class Rule(Protocol):
         """Kind -> kept edges of a uniformly drawn architecture; draw: a `numpy.random.Generator`."""
 
 
-class Size(NamedTuple):
+class NetworkSize(NamedTuple):
     """Channels of the first cell, and number of cells as the skeleton counts them."""
 
     channels: int
     cells: int
 
 
-_SIZE = Size(channels=16, cells=5)
+_SIZE = NetworkSize(channels=16, cells=5)
 
 
 @dataclass(frozen=True)
@@ -169,14 +169,14 @@ class Space:
     nodes: int
     genotype: type[Genotype]
     rule: Rule
-    skeleton: Skeleton
+    skeleton: MacroSkeleton
     cell_kinds: tuple[str, ...] = ("cell",)
     output: Literal["last", "concat"] = "last"
     pool_norm: bool = False
     benchmark: str | None = None
     published: Mapping[str, str] = field(default_factory=dict, compare=False)
-    search_size: Size = _SIZE
-    evaluation_size: Size = _SIZE
+    search_size: NetworkSize = _SIZE
+    evaluation_size: NetworkSize = _SIZE
 
     def __post_init__(self) -> None:
         where = f"space {self.name}"
@@ -220,8 +220,8 @@ class Space:
         same_width = self.inputs == 1 and self.output == "last" and self.skeleton.stem_factor == 1
         return not (same_width and self.skeleton.reduction == "block")
 
-    def plan(self, cells: int, channels: int, large_images: bool, genotype: Genotype | None = None) -> Plan:
-        """The places of a network of this space: a supernet, or of a genotype. See `Skeleton.plan`."""
+    def plan(self, cells: int, channels: int, large_images: bool, genotype: Genotype | None = None) -> NetworkPlan:
+        """The places of a network of this space: a supernet, or of a genotype. See `MacroSkeleton.plan`."""
         joined = {
             kind: len(self.output_nodes if genotype is None else genotype.concat(kind)) for kind in self.cell_kinds
         }

@@ -35,9 +35,9 @@ from cscdarts.spaces import (
     ConvShape,
     Genotype,
     KeptEdge,
+    MacroSkeleton,
     Operation,
     Pool,
-    Skeleton,
     Skip,
     Space,
     StrongestInputs,
@@ -112,7 +112,7 @@ def tree_space(**values: Any) -> Space:
         "nodes": 3,
         "genotype": Tree,
         "rule": StrongestInputs(1),
-        "skeleton": Skeleton("block", stages=2, normalised_head=True),
+        "skeleton": MacroSkeleton("block", stages=2, normalised_head=True),
         "output": "concat",
         "published": {"Oak": "tree(sep_conv_3x3<0, skip_connect<1, avg_pool_3x3<0)"},
     }
@@ -334,14 +334,14 @@ def test_the_skeleton_stacks_a_space_of_ones_own(extended: None) -> None:
     config = smoke(**{"supernet.space": "tree", "evaluation.cells": 2}).evaluation
     network = Network(parse_genotype("Oak"), config, smoke().supernet, "none", 7, 1)
     kinds = [type(cell).__name__ for cell in network.cells]
-    assert kinds == ["Cell", "Cell", "ResidualReduction", "Cell", "Cell"]
+    assert kinds == ["DerivedCell", "DerivedCell", "ResidualReduction", "DerivedCell", "DerivedCell"]
     assert network.classifier.in_features == 3 * 2 * config.channels
     assert network(torch.randn(2, 1, 8, 8))[0].shape == (2, 7)
 
 
 def test_reductions_may_share_the_parameters_of_other_cells() -> None:
     """One kind of cell, searched reductions: the same rows of alpha stand for operations in another order there."""
-    space = tree_space(skeleton=Skeleton("cell", stem_factor=2))
+    space = tree_space(skeleton=MacroSkeleton("cell", stem_factor=2))
     register_space(space)
     try:
         model = Supernet(smoke(**{"supernet.space": "tree", "supernet.cells": 3}).supernet, 10, 1)
