@@ -1,30 +1,19 @@
 """Operations and spaces of users: registered from outside, they are searched, derived, retrained, drawn and counted."""
 
-import json
-import os
-import re
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor, nn
 
-from ablations.drive.driver import Driver
-from ablations.grid.load import load_grid
 from ablations.run.stages import stages_of
 from cscdarts import RunConfig, RunFolder, UserError, apply_preset, network_cost, parse_genotype, protocol, with_values
-from cscdarts.kernels.batch_norm import BatchNorm
-from cscdarts.models.cost import operation_convs, supernet_cost
-from cscdarts.models.mixed_ops import MixedOps
+from cscdarts.models.cost import supernet_cost
 from cscdarts.models.network import Network
-from cscdarts.models.operations import discrete_operation
 from cscdarts.models.supernet import Supernet
 from cscdarts.records.run_folder import read_json
 from cscdarts.spaces import (
@@ -32,15 +21,9 @@ from cscdarts.spaces import (
     OPERATIONS,
     SPACES,
     Conv,
-    ConvShape,
-    Genotype,
-    KeptEdge,
     MacroSkeleton,
     Operation,
-    Pool,
     Skip,
-    Space,
-    StrongestInputs,
     Zero,
     random_genotype,
     register_operation,
@@ -50,73 +33,7 @@ from cscdarts.training.derivation import derive, genotype_of
 from cscdarts.training.retrain import retrain
 from cscdarts.training.search import search
 from reports.figures.genotype import cell_svg, draw, layout
-
-
-class Noise(nn.Module):
-    """Zela et al. 2020 (arXiv 1909.09656), space S4: standard normal noise in place of the input."""
-
-    def __init__(self, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.randn_like(x[:, :, :: self.stride, :: self.stride])
-
-
-class Twice(nn.Module):
-    """2 x, for known answers."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return 2 * x
-
-
-NOISE = Operation("noise", "noise", module=lambda channels, stride, affine: Noise(stride), has_weights=False)
-
-
-@dataclass(frozen=True)
-class Tree(Genotype):
-    """A cell in which every node reads one earlier node; its text is `tree(op<source, ...)`, node by node."""
-
-    genes: tuple[tuple[str, int], ...]
-    space: str = "tree"
-
-    form: ClassVar[str] = "tree(op<0, ...)"
-
-    def __post_init__(self) -> None:
-        self.check()
-
-    def __str__(self) -> str:
-        return f"tree({', '.join(f'{op}<{source}' for op, source in self.genes)})"
-
-    def edges(self, kind: str) -> tuple[KeptEdge, ...]:
-        return tuple(KeptEdge(source, node, op) for node, (op, source) in enumerate(self.genes, 1))
-
-    @classmethod
-    def from_edges(cls, space: str, cells: Mapping[str, Sequence[KeptEdge]]) -> Self:
-        return cls(tuple((edge.op, edge.source) for edge in cells["cell"]), space)
-
-    @classmethod
-    def parse(cls, text: str, space: str) -> Self | None:
-        found = re.fullmatch(r"tree\((.*)\)", text)
-        if found is None:
-            return None
-        genes = re.findall(r"(\w+)<(\d+)", found[1])
-        return cls(tuple((op, int(source)) for op, source in genes), space)
-
-
-def tree_space(**values: Any) -> Space:
-    """One input, three nodes that are all the cell's output, two stages."""
-    settings: dict[str, Any] = {
-        "ops": ("none", "skip_connect", "sep_conv_3x3", "avg_pool_3x3"),
-        "inputs": 1,
-        "nodes": 3,
-        "genotype": Tree,
-        "rule": StrongestInputs(1),
-        "skeleton": MacroSkeleton("block", stages=2, normalised_head=True),
-        "output": "concat",
-        "published": {"Oak": "tree(sep_conv_3x3<0, skip_connect<1, avg_pool_3x3<0)"},
-    }
-    return Space("tree", **{**settings, **values})
+from tests.support.own_space import NOISE, tree_space
 
 
 @pytest.fixture
@@ -127,15 +44,6 @@ def extended() -> Iterator[None]:
     yield
     SPACES.unregister("tree")
     OPERATIONS.unregister("noise")
-
-
-@pytest.fixture
-def own_operation() -> Iterator[list[str]]:
-    """Names to forget after a test."""
-    names: list[str] = []
-    yield names
-    for name in names:
-        OPERATIONS.unregister(name)
 
 
 def smoke(**values: Any) -> RunConfig:
@@ -213,95 +121,6 @@ def test_an_operation_with_a_stride_and_a_split(extended: None) -> None:
     assert all(alpha.grad is not None and alpha.grad.abs().sum() > 0 for alpha in model.alphas.values())
 
 
-def test_mixing_an_operation_of_ones_own_is_a_weighted_sum(own_operation: list[str]) -> None:
-    """m(x) = w_0 conv(x) + w_1 2 x: values and gradients of weights and input, in a pass that keeps little and a plain one."""
-    register_operation(Operation("twice", "2x", module=lambda channels, stride, affine: Twice()))
-    own_operation.append("twice")
-    torch.manual_seed(0)
-    ops, x = ("twice", "nor_conv_3x3"), torch.randn(2, 4, 6, 6, dtype=torch.float64)
-    mixed, alone = MixedOps(ops, 3, 4, 1).double(), MixedOps(("nor_conv_3x3",), 3, 4, 1).double()
-    alone.load_state_dict({key: value for key, value in mixed.state_dict().items() if "nor_conv" in key})
-    weights = torch.rand(3, 2, dtype=torch.float64)
-    for plain in (False, True):
-        mixed.plain = alone.plain = plain
-        results = []
-        for model, columns in ((mixed, [0, 1]), (alone, [1])):
-            at, w = x.clone().requires_grad_(), weights.clone().requires_grad_()
-            outputs = torch.stack(list(model(at, model.mixing_weights(w[:, columns]))))
-            if columns == [1]:
-                outputs = outputs + torch.stack([w[edge, 0] * 2 * at for edge in range(3)])
-            grads = torch.autograd.grad((outputs * torch.arange(outputs.numel()).view_as(outputs)).sum(), (at, w))
-            results.append((outputs, *grads))
-        for ours, known in zip(*results, strict=True):
-            torch.testing.assert_close(ours, known, rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.parametrize(
-    "record",
-    [
-        Operation("sep_conv_7x7", "sep 7×7", (Conv(7, depthwise=True), Conv(7, depthwise=True))),
-        Operation("sep_conv_3x3_5x5", "sep 3×3 5×5", (Conv(3, depthwise=True), Conv(5, depthwise=True))),
-        Operation("dil_conv_3x3_3", "dil 3×3, 3", (Conv(3, depthwise=True, dilation=3),)),
-        Operation("dil_conv_full", "dil full", (Conv(3, dilation=2),)),
-        Operation("bottleneck", "1×1 3×3", (Conv(1), Conv(3))),
-        Operation("max_pool_5x5", "max 5×5", (Pool("max", 5),)),
-        Operation("given", "given", module=lambda c, s, a: nn.Sequential(nn.Conv2d(c, c, 1, s), BatchNorm(c, a))),
-        Operation("group", "group", (Conv(3),), batched=lambda e, c, s: nn.Conv2d(c, e * c, 3, s, 1, bias=False)),
-    ],
-    ids=lambda record: record.name,
-)
-@pytest.mark.parametrize("stride", [1, 2])
-def test_parts_say_how_an_operation_is_made(record: Operation, stride: int, own_operation: list[str]) -> None:
-    """In the supernet an edge computes what the discrete module of the same weights does, and costs as much."""
-    register_operation(record)
-    own_operation.append(record.name)
-    torch.manual_seed(0)
-    edges, channels = 2, 4
-    mixed = MixedOps((record.name, "skip_connect"), edges, channels, stride, pool_norm=False).double()
-    x = torch.randn(3, channels, 8, 8, dtype=torch.float64, requires_grad=True)
-    only = mixed.mixing_weights(torch.tensor([[1.0, 0.0], [0.5, 0.0]], dtype=torch.float64))
-    outputs = mixed(x, only)
-    assert [out.shape for out in outputs] == [(3, channels, 8 // stride, 8 // stride)] * edges
-    if record.batched is None:
-        for edge, factor in enumerate((1.0, 0.5)):
-            module = discrete_operation(record, channels, stride, affine=False).double()
-            held = list(mixed.kinds[record.name].parameters()) if record.name in mixed.kinds else []
-            own = list(module.parameters())
-            for at, parameter in enumerate(own):
-                stacked = held[at + edge * len(own)] if len(held) == edges * len(own) else held[at][edge]
-                parameter.data.copy_(stacked.detach())
-            known = factor * module(x)
-            torch.testing.assert_close(outputs[edge], known, rtol=1e-9, atol=1e-9)
-            direction = torch.randn_like(known)
-            grads = [torch.autograd.grad(out, x, direction, retain_graph=True)[0] for out in (outputs[edge], known)]
-            torch.testing.assert_close(*grads, rtol=1e-9, atol=1e-9)
-    traced = network_convs(discrete_operation(record, channels, stride), channels)
-    assert sum(conv.macs for conv in operation_convs(record, channels, 8, 8, stride)) == traced
-
-
-def network_convs(module: nn.Module, channels: int) -> int:
-    """Multiply-accumulates of a module on 8x8 maps, counted by a hook on every convolution."""
-    found = []
-
-    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        assert isinstance(layer, nn.Conv2d)
-        found.append(output.shape[2:].numel() * layer.weight.numel())
-
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
-            layer.register_forward_hook(count)
-    module(torch.randn(2, channels, 8, 8))
-    return sum(found)
-
-
-def test_a_cost_that_an_operation_gives_itself() -> None:
-    record = Operation(
-        "own", "own", module=lambda c, s, a: Twice(), shapes=lambda c, h, w, s: [ConvShape(c, c, 3, c, h * w, h * w)]
-    )
-    (conv,) = operation_convs(record, 4, 8, 8, 1)
-    assert conv.macs == 8 * 8 * 4 * 9
-
-
 def test_a_space_of_ones_own_is_derived_by_its_rule(extended: None) -> None:
     """Each node keeps the input whose strongest operation but `none` weighs most."""
     alpha = np.zeros((6, 4))
@@ -375,7 +194,7 @@ def test_operations_of_another_space_are_not_taken() -> None:
         (lambda: register_operation(Operation("none", "n", (Zero(),))), "a name that the package does not use"),
         (lambda: OPERATIONS.unregister("none"), "registered from outside"),
         (
-            lambda: register_space(tree_space().__class__(**{**vars(NASBENCH201)})),
+            lambda: register_space(replace(NASBENCH201, nodes=2)),
             "a name that the package does not use",
         ),
         (lambda: Operation("a", "a"), "either parts or module"),
@@ -392,85 +211,3 @@ def test_what_cannot_be_registered_is_refused(make: Any, said: str) -> None:
     with pytest.raises(UserError, match=said):
         make()
     assert (OPERATIONS.names(), SPACES.names()) == before
-
-
-GRID = '''"""A user's grid with an operation of its own."""
-from cscdarts import Operation, apply_preset, protocol, register_operation, with_values
-
-
-def noise(channels, stride, affine):
-    import torch
-    from torch import nn
-
-    class Noise(nn.Module):
-        def forward(self, x):
-            return torch.randn_like(x[:, :, ::stride, ::stride])
-
-    return Noise()
-
-
-register_operation(Operation("noise", "noise", module=noise, has_weights=False))
-
-
-def grid(scale):
-    base = apply_preset(protocol("quickstart", "smoke"), "csc")
-    yield with_values(base, {"supernet.ops": "noise,nor_conv_1x1", "data.search_fraction": 0.08,
-                             "search.batch_size": 18, "search.epochs": 1, "runtime.device": "cpu"})
-'''
-
-
-@pytest.mark.slow
-def test_workers_know_what_a_grid_file_registers(
-    tmp_path: Path, own_operation: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A worker is another process: its task names the file, and it imports it before it reads the config."""
-    monkeypatch.setenv(
-        "PYTHONPATH", os.pathsep.join((str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")))
-    )
-    own_operation.append("noise")
-    (tmp_path / "mine.py").write_text(GRID)
-    grid = load_grid(str(tmp_path / "mine.py"), "smoke")
-    assert grid.plugins == (str(tmp_path / "mine.py"),)
-    driver = Driver(
-        grid,
-        tmp_path / "runs",
-    )
-    driver.take()
-    driver.run_here([point.hash for point in grid.points], 1, lambda states: None)
-    (state,) = driver.states()
-    assert state.status == "done", state
-    assert read_json(driver.path(grid.points[0]) / "result.json")["values"]["test_error_pct"] <= 100
-
-
-def test_grids_without_anything_of_their_own_carry_nothing() -> None:
-    assert load_grid("quickstart", "smoke").plugins == ()
-
-
-def test_other_commands_know_what_the_environment_names(tmp_path: Path) -> None:
-    """`CSCDARTS_PLUGINS` names a file (or a module); without it the name is unknown."""
-    (tmp_path / "mine.py").write_text(GRID)
-    code = (
-        "import json, sys, cscdarts\n"
-        "text = '|noise~0|+|none~0|none~1|+|none~0|none~1|noise~2|'\n"
-        "print(json.dumps(str(cscdarts.parse_genotype(text)) == text))\n"
-        "sys.exit('torch' in sys.modules)"
-    )
-    root = str(Path(__file__).parents[2])
-    for plugins, found in ((str(tmp_path / "mine.py"), True), ("mine", True), ("", False)):
-        environment = {**os.environ, "CSCDARTS_PLUGINS": plugins, "PYTHONPATH": os.pathsep.join((root, str(tmp_path)))}
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
-        )
-        assert (done.returncode == 0) == found, done.stderr
-        assert json.loads(done.stdout or "false") == found
-
-
-def test_a_plugin_that_does_not_run_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "broken.py").write_text("1 / 0")
-    for plugin, said in (("broken.py", "ZeroDivisionError"), ("missing.py", "existing Python file")):
-        monkeypatch.setenv("CSCDARTS_PLUGINS", str(tmp_path / plugin))
-        with pytest.raises(UserError, match=said):
-            OPERATIONS["nothing of this name"]
-    monkeypatch.setenv("CSCDARTS_PLUGINS", "no_such_module_here")
-    with pytest.raises(UserError, match="no_such_module_here"):
-        OPERATIONS["nothing of this name"]
