@@ -51,6 +51,7 @@ def cost(
         raise UserError("--image-size", image_size, f"a multiple of {step}", "Maps are halved.")
     values: dict[str, Any] = {"supernet.split_ratio": split_ratio, "supernet.identity": identity}
     if genotype is None:
+        SPACES.require(space, "--space")
         usual = SPACES[space].search_size
         values |= {
             "supernet.space": space,

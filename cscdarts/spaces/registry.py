@@ -49,8 +49,10 @@ class Registry(Generic[Record]):
         """Add a record. A user's own is replaced by a later one of its name, as when a file is read again.
 
         Errors:
-            UserError: the name is taken by a record of the package.
+            UserError: the name is taken by a record of the package, or would not read well in a text form.
         """
+        if not record.name.isidentifier():
+            raise UserError(self.kind, record.name, "letters, digits and underscores", "Choose another name.")
         if record.name in self._built_in:
             raise UserError(self.kind, record.name, "a name that the package does not use", "Choose another name.")
         self._records[record.name] = record

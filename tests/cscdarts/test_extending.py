@@ -192,6 +192,7 @@ def test_operations_of_another_space_are_not_taken() -> None:
     ("make", "said"),
     [
         (lambda: register_operation(Operation("none", "n", (Zero(),))), "a name that the package does not use"),
+        (lambda: register_operation(replace(NOISE, name="my noise")), "letters, digits and underscores"),
         (lambda: OPERATIONS.unregister("none"), "registered from outside"),
         (
             lambda: register_space(replace(NASBENCH201, nodes=2)),
