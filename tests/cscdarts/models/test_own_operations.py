@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from cscdarts.kernels.batch_norm import BatchNorm
 from cscdarts.models.cost import operation_convs
 from cscdarts.models.mixed_ops import MixedOps
-from cscdarts.models.operations import discrete_operation
+from cscdarts.models.operations import OperationPerEdge, discrete_operation
 from cscdarts.spaces import OPERATIONS, Conv, ConvShape, Operation, Pool, register_operation
 
 
@@ -75,22 +75,26 @@ def test_parts_say_how_an_operation_is_made(record: Operation, stride: int, own_
     edges, channels = 2, 4
     mixed = MixedOps((record.name, "skip_connect"), edges, channels, stride, pool_norm=False).double()
     x = torch.randn(3, channels, 8, 8, dtype=torch.float64, requires_grad=True)
-    only = mixed.mixing_weights(torch.tensor([[1.0, 0.0], [0.5, 0.0]], dtype=torch.float64))
-    outputs = mixed(x, only)
+    factors = torch.tensor([[1.0, 0.0], [0.5, 0.0]], dtype=torch.float64)
+    outputs = mixed(x, mixed.mixing_weights(factors))
     assert [out.shape for out in outputs] == [(3, channels, 8 // stride, 8 // stride)] * edges
     if record.batched is None:
-        for edge, factor in enumerate((1.0, 0.5)):
+        held = list(mixed.kinds[record.name].parameters()) if record.name in mixed.kinds else []
+        apart = isinstance(mixed.kinds[record.name], OperationPerEdge) if held else True
+        for edge in range(edges):
             module = discrete_operation(record, channels, stride, affine=False).double()
-            held = list(mixed.kinds[record.name].parameters()) if record.name in mixed.kinds else []
             own = list(module.parameters())
-            for at, parameter in enumerate(own):
-                stacked = held[at + edge * len(own)] if len(held) == edges * len(own) else held[at][edge]
-                parameter.data.copy_(stacked.detach())
-            known = factor * module(x)
+            stacked = held[edge * len(own) :][: len(own)] if apart else held
+            for parameter, values in zip(own, stacked, strict=True):
+                parameter.data.copy_(values.detach() if apart else values.detach()[edge])
+            known = factors[edge, 0] * module(x)
             torch.testing.assert_close(outputs[edge], known, rtol=1e-9, atol=1e-9)
             direction = torch.randn_like(known)
-            grads = [torch.autograd.grad(out, x, direction, retain_graph=True)[0] for out in (outputs[edge], known)]
-            torch.testing.assert_close(*grads, rtol=1e-9, atol=1e-9)
+            found = torch.autograd.grad(outputs[edge], (x, *stacked), direction, retain_graph=True)
+            expected = torch.autograd.grad(known, (x, *own), direction)
+            torch.testing.assert_close(found[0], expected[0], rtol=1e-9, atol=1e-9)
+            for ours, theirs in zip(found[1:], expected[1:], strict=True):
+                torch.testing.assert_close(ours if apart else ours[edge], theirs, rtol=1e-9, atol=1e-9)
     traced = network_convs(discrete_operation(record, channels, stride), channels)
     assert sum(conv.macs for conv in operation_convs(record, channels, 8, 8, stride)) == traced
 
