@@ -277,6 +277,15 @@ class RunConfig(Frozen):
             values = {**values, "evaluation": {**evaluation, "seed": values.get("seed", 0)}}
         return values
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.evaluation.split_eval and self.supernet.split_pick == "random" and self.supernet.split_ratio < 1:
+            raise ValueError(
+                "evaluation.split_eval keeps the search's split, but with split_pick=random every step draws another; "
+                "set split_pick=first or last, or evaluation.split_eval=False"
+            )
+        return self
+
     def canonical(self) -> str:
         """The one JSON text of everything that can change a number: sorted keys, no spaces."""
         values = self.model_dump(mode="json", exclude={"runtime", "labels"})
