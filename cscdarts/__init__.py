@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from cscdarts.settings.overrides import with_values
     from cscdarts.settings.protocols import protocol
     from cscdarts.spaces.genotype import parse_genotype
+    from cscdarts.spaces.operations import Operation, register_operation
+    from cscdarts.spaces.space import Genotype, Space, register_space
     from cscdarts.training.derivation import derive
     from cscdarts.training.retrain import retrain
     from cscdarts.training.search import search
@@ -28,11 +30,14 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Cost": "cscdarts.models.cost",
+    "Genotype": "cscdarts.spaces.space",
     "Network": "cscdarts.models.network",
     "NumericalError": "cscdarts.errors",
+    "Operation": "cscdarts.spaces.operations",
     "ReferenceSupernet": "cscdarts.models.reference",
     "RunConfig": "cscdarts.settings.config",
     "RunFolder": "cscdarts.records.run_folder",
+    "Space": "cscdarts.spaces.space",
     "Stopped": "cscdarts.errors",
     "Supernet": "cscdarts.models.supernet",
     "UserError": "cscdarts.errors",
@@ -42,6 +47,8 @@ _HOMES = {
     "parse_genotype": "cscdarts.spaces.genotype",
     "protocol": "cscdarts.settings.protocols",
     "read_genotype": "cscdarts.records.genotype_source",
+    "register_operation": "cscdarts.spaces.operations",
+    "register_space": "cscdarts.spaces.space",
     "retrain": "cscdarts.training.retrain",
     "search": "cscdarts.training.search",
     "supernet_cost": "cscdarts.models.cost",
@@ -50,11 +57,14 @@ _HOMES = {
 
 __all__ = [
     "Cost",
+    "Genotype",
     "Network",
     "NumericalError",
+    "Operation",
     "ReferenceSupernet",
     "RunConfig",
     "RunFolder",
+    "Space",
     "Stopped",
     "Supernet",
     "UserError",
@@ -65,6 +75,8 @@ __all__ = [
     "parse_genotype",
     "protocol",
     "read_genotype",
+    "register_operation",
+    "register_space",
     "retrain",
     "search",
     "supernet_cost",

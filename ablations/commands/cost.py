@@ -9,9 +9,9 @@ from cscdarts.errors import UserError
 
 
 @click.command()
-@click.option("--genotype", help="A cell of either space (see below); without it: a supernet.")
+@click.option("--genotype", help="A cell of any space (see below); without it: a supernet.")
 @click.option("--known", is_flag=True, help="List the cells known by name, with their sources, and stop.")
-@click.option("--space", default="darts", show_default=True, help="Supernet: darts or nasbench201.")
+@click.option("--space", default="darts", show_default=True, help="Supernet: darts, nasbench201, or one of your own.")
 @click.option("--split-ratio", default="1/2", show_default=True, help="Supernet: share sent to the operations.")
 @click.option("--identity", default="none", show_default=True, help="cell, edge or none.")
 @click.option("--channels", type=int, help="Channels of the first cell [genotype: 36 or 16; supernet: 16].")
@@ -50,31 +50,33 @@ def cost(
     from ablations.run.given import given_genotype
     from cscdarts.settings.config import RunConfig
     from cscdarts.settings.overrides import parse_assignments, with_values
+    from cscdarts.spaces import SPACES, size_step
 
     if known:
         _known(as_json)
         return
     _positive(classes=classes, image_size=image_size, image_channels=image_channels, batch=batch)
-    step = 32 if image_size >= 96 else 4
+    step = size_step(image_size)
     if image_size % step:
         raise UserError("--image-size", image_size, f"a multiple of {step}", "Maps are halved.")
     values: dict[str, Any] = {"supernet.split_ratio": split_ratio, "supernet.identity": identity}
     if genotype is None:
-        tabular = space == "nasbench201"
+        SPACES.require(space, "--space")
+        usual = SPACES[space].search_size
         values |= {
             "supernet.space": space,
-            "supernet.channels": channels or 16,
-            "supernet.cells": cells or (5 if tabular else 8),
+            "supernet.channels": channels or usual.channels,
+            "supernet.cells": cells or usual.cells,
         }
         config = with_values(RunConfig(), values | parse_assignments(assignments))
         found = _supernet(config, classes, image_size, image_channels, batch)
     else:
         cell = given_genotype(genotype)
-        tabular = cell.space == "nasbench201"
+        usual = SPACES[cell.space].evaluation_size
         values |= {
             "supernet.space": cell.space,
-            "evaluation.channels": channels or (16 if tabular else 36),
-            "evaluation.cells": cells or (5 if tabular else 20),
+            "evaluation.channels": channels or usual.channels,
+            "evaluation.cells": cells or usual.cells,
         }
         config = with_values(RunConfig(), values | parse_assignments(assignments))
         found = _network(cell, config, classes, image_size, image_channels, batch, fit_macs)
@@ -95,13 +97,14 @@ def _supernet(config: Any, classes: int, size: int, image_channels: int, batch: 
 
     from cscdarts.models.cost import supernet_cost
     from cscdarts.models.supernet import Supernet
+    from cscdarts.spaces import is_large
     from cscdarts.training.bilevel import only_gradients_of
     from cscdarts.training.memory import saved_bytes
 
     counted = supernet_cost(config.supernet, config.identity_in("search"), classes, image_channels, size, batch)
     torch.manual_seed(0)
     model = Supernet(
-        config.supernet, classes, image_channels, config.identity_in("search"), large_images=size >= 96
+        config.supernet, classes, image_channels, config.identity_in("search"), large_images=is_large(size)
     )  # fmt: skip
     if config.supernet.split_pick == "random":
         model.draw_channels(torch.Generator().manual_seed(0))

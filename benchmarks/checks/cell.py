@@ -17,8 +17,7 @@ from benchmarks.tabular.space import (
 )
 from benchmarks.tabular.table import BenchmarkTable, percentile, rank, regret
 from cscdarts.records.genotype_source import read_genotype
-from cscdarts.spaces.genotype import CellGenotype
-from cscdarts.spaces.space import NASBENCH201
+from cscdarts.spaces import NASBENCH201, CellGenotype
 
 LIMITS = (
     "The benchmark trained these cells without identity connection and without channel split, so a look-up tests only "

@@ -17,6 +17,7 @@ from cscdarts.errors import UserError
 from cscdarts.records.genotype_source import existing_path
 from cscdarts.records.run_folder import RunFolder, read_json, write_json
 from cscdarts.settings.config import RunConfig
+from cscdarts.spaces import SPACES
 from cscdarts.training.derivation import genotype_of_line
 
 #: Repeats and longest run of the baselines on the table.
@@ -105,19 +106,18 @@ def describe_run(
     `identity_as_edge` (see there).
     """
     config = folder.config()
-    if config.supernet.space != "nasbench201":
+    if not SPACES[config.supernet.space].holds(config.supernet.ops or ()):
         raise UserError(
             str(folder.path),
-            f"a run in the {config.supernet.space} space",
-            "a run in the nasbench201 space",
+            f"a run in the {config.supernet.space} space with operations {', '.join(config.supernet.ops or ())}",
+            "a run in the nasbench201 space with its own operations",
             "Tabular benchmarks hold no other cells.",
         )
     genotype = read_json(folder.file("genotype.json"))
     if genotype is None:
         raise UserError(str(folder.path), "no genotype.json", "a run whose cell is derived", "Finish its search first.")
     found = describe_cell(table, str(genotype["text"]), epochs, trial)
-    searched = config.data.dataset if config.data.search_dataset == "same" else config.data.search_dataset
-    nearest = _NEAREST.get(searched, "")
+    nearest = _NEAREST.get(config.data.searched_dataset, "")
     primary = nearest if nearest in found["datasets"] else next(iter(found["datasets"]))
     found |= {
         "primary": primary,

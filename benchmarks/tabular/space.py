@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cscdarts.errors import UserError
-from cscdarts.spaces.genotype import CellGenotype, Genotype, parse_genotype
-from cscdarts.spaces.space import NASBENCH201
+from cscdarts.spaces import NASBENCH201, CellGenotype, Genotype, parse_genotype
 
 Ints = npt.NDArray[np.int64]
 

@@ -58,7 +58,7 @@ class SharedMap:
 
 
 #: A candidate operation of all edges that leave a node; a ReLU precedes each `ConvBN`.
-Operation = Sequence[ConvBN] | SharedMap
+Candidate = Sequence[ConvBN] | SharedMap
 
 
 def convolve(x: Tensor, stage: ConvBN, edges: int) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cscdarts.kernels.batch_norm import BatchNorm
-from cscdarts.kernels.candidates import ConvBN, Operation, SharedMap
+from cscdarts.kernels.candidates import Candidate, ConvBN, SharedMap
 from cscdarts.kernels.cpu.conv_chain import ConvChain
 from cscdarts.kernels.cpu.pointwise import PointwiseConv
 from cscdarts.kernels.cpu.shared_map import SharedMapKernel, SharedSummand
@@ -39,7 +39,7 @@ def may_fuse(x: Tensor, training: bool, norms: Iterable[BatchNorm]) -> bool:
     )
 
 
-def mix(x: Tensor, operations: Sequence[Operation], weights: EdgeWeights) -> tuple[Tensor, ...]:
+def mix(x: Tensor, operations: Sequence[Candidate], weights: EdgeWeights) -> tuple[Tensor, ...]:
     """sum_o w_o * o(x) of every edge.
 
     Args:
@@ -73,7 +73,7 @@ def _kernel(stages: Sequence[ConvBN]) -> Kernel:
     return PointwiseConv(stages[0]) if PointwiseConv.suits(stages[0]) else ConvChain(stages)
 
 
-def _norms(operations: Sequence[Operation]) -> Iterator[BatchNorm]:
+def _norms(operations: Sequence[Candidate]) -> Iterator[BatchNorm]:
     for operation in operations:
         for layer in [operation] if isinstance(operation, SharedMap) else operation:
             if layer.norm is not None:

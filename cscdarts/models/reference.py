@@ -29,8 +29,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cscdarts.models.operations import discrete_operation
 from cscdarts.settings.config import SupernetConfig
-from cscdarts.spaces.space import SPACES, Space
+from cscdarts.spaces import OPERATIONS, SPACES, CellPlan, Space
 
 #: For each kind of cell softmax(alpha), (edges, operations), and the factors beta of its edges, (edges,) or None for 1.
 MixingWeights = dict[str, tuple[Tensor, Tensor | None]]
@@ -86,7 +87,7 @@ def _pool(pool: nn.Module, c: int, norm: bool) -> nn.Module:
 
 
 #: Name -> (channels, stride, whether normalisations are affine, whether pooled maps are normalised) -> module.
-OPERATIONS: dict[str, Callable[[int, int, bool, bool], nn.Module]] = {
+_MODULES: dict[str, Callable[[int, int, bool, bool], nn.Module]] = {
     "none": lambda c, s, a, n: Zero(s),
     "skip_connect": lambda c, s, a, n: nn.Identity() if s == 1 else FactorizedReduce(c, c, a),
     "max_pool_3x3": lambda c, s, a, n: _pool(nn.MaxPool2d(3, s, 1), c, n),
@@ -98,6 +99,14 @@ OPERATIONS: dict[str, Callable[[int, int, bool, bool], nn.Module]] = {
     "nor_conv_1x1": lambda c, s, a, n: relu_conv_bn(c, c, 1, a, s),
     "nor_conv_3x3": lambda c, s, a, n: relu_conv_bn(c, c, 3, a, s),
 }
+
+
+def candidate(op: str, c: int, stride: int, affine: bool, pool_norm: bool) -> nn.Module:
+    """An operation's module; users' own, which are not spelled out here, are made as their records say."""
+    if op in _MODULES:
+        return _MODULES[op](c, stride, affine, pool_norm)
+    module = discrete_operation(OPERATIONS[op], c, stride, affine)
+    return _pool(module, c, pool_norm) if OPERATIONS[op].is_pool else module
 
 
 def shuffle(x: Tensor, groups: int) -> Tensor:
@@ -186,9 +195,9 @@ class MixedEdge(nn.Module):
         super().__init__()
         assert config.ops is not None
         self.split = ChannelSplit(config, channels, stride, affine=False)
-        c, pool_norm = self.split.operated, config.space == "darts"
-        self.ops = nn.ModuleList(OPERATIONS[op](c, stride, False, pool_norm) for op in config.ops)
-        self.identity = OPERATIONS["skip_connect"](channels, stride, False, False) if identity else None
+        c, pool_norm = self.split.operated, SPACES[config.space].pool_norm
+        self.ops = nn.ModuleList(candidate(op, c, stride, False, pool_norm) for op in config.ops)
+        self.identity = candidate("skip_connect", channels, stride, False, False) if identity else None
 
     def forward(self, x: Tensor, weights: Tensor, scale: float) -> Tensor:
         """x: (n, c, h, w), weights: (operations,), scale: lambda -> z: (n, c, h/s, w/s)."""
@@ -206,32 +215,30 @@ class MixedEdge(nn.Module):
         return total
 
 
+def preprocessing(plan: CellPlan, affine: bool) -> list[nn.Module]:
+    """Layers that bring a cell's inputs to its own width, and the first of two to half its size after a reduction."""
+    found: list[nn.Module] = [relu_conv_bn(inputs, plan.channels, 1, affine) for inputs in plan.inputs]
+    if plan.halved and len(plan.inputs) == 2:
+        found[0] = FactorizedReduce(plan.inputs[0], plan.channels, affine)
+    return found
+
+
 class MixedCell(nn.Module):
     """A cell in which every edge holds all operations.
 
     Args:
         config: the supernet's config.
-        inputs: channels of the previous cell's output, in `darts` those of the one before it first.
-        channels: channels of each node.
-        reduction: whether edges from the input nodes have stride 2.
-        halved: whether the cell before was a reduction, so that the first input is twice as large as the second.
+        plan: the channels that it reads, has and gives, its kind, whether its edges from input nodes have stride 2.
         identity: the identity that is active in search: `cell`, `edge` or `none`.
     """
 
-    def __init__(
-        self, config: SupernetConfig, inputs: tuple[int, ...], channels: int, reduction: bool, halved: bool,
-        identity: str,
-    ) -> None:  # fmt: skip
+    def __init__(self, config: SupernetConfig, plan: CellPlan, identity: str) -> None:
         super().__init__()
         space = self.space = SPACES[config.space]
-        self.channels, self.reduction = channels, reduction
-        self.preprocess = nn.ModuleList()
-        if space.inputs == 2:
-            c0, c1 = inputs
-            first = FactorizedReduce(c0, channels, False) if halved else relu_conv_bn(c0, channels, 1, False)
-            self.preprocess.extend([first, relu_conv_bn(c1, channels, 1, False)])
+        self.plan, channels = plan, plan.channels
+        self.preprocess = nn.ModuleList(preprocessing(plan, affine=False) if space.preprocesses else [])
         edges = [
-            MixedEdge(config, channels, 2 if reduction and source < space.inputs else 1, identity == "edge")
+            MixedEdge(config, channels, 2 if plan.reduction and source < space.inputs else 1, identity == "edge")
             for source, _ in space.edges
         ]
         for leaving in space.outgoing:
@@ -243,8 +250,8 @@ class MixedCell(nn.Module):
         self.edges = nn.ModuleList(edges)
         self.identity: nn.Module | None = None
         if identity == "cell":
-            outputs, stride = channels * (space.nodes if space.inputs == 2 else 1), 2 if reduction else 1
-            self.identity = projection(config.identity_proj, inputs[-1], outputs, stride, affine=False)
+            stride = 2 if plan.reduction else 1
+            self.identity = projection(config.identity_proj, plan.inputs[-1], plan.outputs, stride, affine=False)
 
     def forward(self, previous: tuple[Tensor, ...], mixing: Tensor, factors: Tensor | None, scale: float) -> Tensor:
         """The cell's output y.
@@ -265,7 +272,7 @@ class MixedCell(nn.Module):
                     z = self.edges[row](states[source], mixing[row], scale)
                     arriving.append(z if factors is None else factors[row] * z)
             states.append(sum(arriving))
-        y = torch.cat(states[2:], dim=1) if self.space.inputs == 2 else states[-1]
+        y = torch.cat([states[node] for node in self.space.output_nodes], dim=1)
         if self.identity is not None and scale != 0:
             y = y + scale * self.identity(previous[-1])
         return y
@@ -317,29 +324,16 @@ class ReferenceSupernet(nn.Module):
         self.config, self.space = config, SPACES[config.space]
         self.identity_scale = config.identity_scale
         identity = config.identity if config.identity_phases in ("search", "both") else "none"
-        c = config.channels
-        self.cells = nn.ModuleList()
-        self.head: nn.Module = nn.Identity()
-        if self.space.name == "darts":
-            width = c if large_images else 3 * c
-            before, previous, halved = width, width, large_images
-            for index in range(config.cells):
-                reduction = index in (config.cells // 3, 2 * config.cells // 3)
-                c = 2 * c if reduction else c
-                self.cells.append(MixedCell(config, (before, previous), c, reduction, halved, identity))
-                before, previous, halved = previous, 4 * c, reduction
-            features = previous
-        else:
-            width = c
-            for stage in range(3):
-                if stage:
-                    self.cells.append(ResidualReduction(c, 2 * c))
-                    c = 2 * c
-                self.cells.extend(MixedCell(config, (c,), c, False, False, identity) for _ in range(config.cells))
-            features = c
-            self.head = nn.Sequential(nn.BatchNorm2d(c), nn.ReLU())
-        self.stem = stem(image_channels, width, large_images)
-        self.classifier = nn.Linear(features, classes)
+        plan = self.space.plan(config.cells, config.channels, large_images)
+        self.cells = nn.ModuleList(
+            MixedCell(config, block, identity)
+            if isinstance(block, CellPlan)
+            else ResidualReduction(block.inputs, block.outputs)
+            for block in plan.blocks
+        )
+        self.head = nn.Sequential(nn.BatchNorm2d(plan.features), nn.ReLU()) if plan.normalised_head else nn.Identity()
+        self.stem = stem(image_channels, plan.stem, plan.large_stem)
+        self.classifier = nn.Linear(plan.features, classes)
         edges, ops = len(self.space.edges), len(config.ops)
         self.alphas = nn.ParameterDict({k: 1e-3 * torch.randn(edges, ops) for k in self.space.cell_kinds})
         self.betas = nn.ParameterDict(
@@ -366,7 +360,7 @@ class ReferenceSupernet(nn.Module):
         for cell in self.cells:
             if isinstance(cell, MixedCell):
                 for leaving in self.space.outgoing:
-                    order = torch.randperm(cell.channels, generator=generator).to(self.classifier.weight.device)
+                    order = torch.randperm(cell.plan.channels, generator=generator).to(self.classifier.weight.device)
                     for row in leaving:
                         cell.edges[row].split.order = order  # type: ignore[union-attr]
 
@@ -381,18 +375,15 @@ class ReferenceSupernet(nn.Module):
         if len(self.stem) == 2:
             second = self.stem[1](first)
         for cell in self.cells:
-            if not isinstance(cell, MixedCell):
-                second = cell(second)
-            elif self.space.inputs == 1:
-                second = cell((second,), *mixing["cell"], self.identity_scale)
+            if isinstance(cell, MixedCell):
+                previous = (first, second)[-self.space.inputs :]
+                first, second = second, cell(previous, *mixing[cell.plan.kind], self.identity_scale)
             else:
-                kind = "reduce" if cell.reduction else "normal"
-                first, second = second, cell((first, second), *mixing[kind], self.identity_scale)
+                first, second = second, cell(second)
         out: Tensor = self.classifier(F.adaptive_avg_pool2d(self.head(second), 1).flatten(1))
         return out
 
 
 def edge_factors(space: Space, beta: Tensor) -> Tensor:
     """softmax of beta over the edges into each node; (edges,) -> (edges,)."""
-    nodes = range(space.inputs, space.inputs + space.nodes)
-    return torch.cat([beta[[target == node for _, target in space.edges]].softmax(0) for node in nodes])
+    return torch.cat([beta[rows].softmax(0) for rows in space.incoming.values()])

@@ -16,17 +16,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cscdarts.models.reference import (
-    OPERATIONS,
     ChannelSplit,
-    FactorizedReduce,
     ResidualReduction,
+    candidate,
+    preprocessing,
     projection,
-    relu_conv_bn,
     stem,
 )
 from cscdarts.settings.config import EvaluationConfig, SupernetConfig
-from cscdarts.spaces.genotype import CellGenotype, Genotype
-from cscdarts.spaces.space import NASBENCH201
+from cscdarts.spaces import SPACES, CellPlan, Genotype
 
 Drop = Callable[[Tensor], Tensor]
 
@@ -64,8 +62,8 @@ class DiscreteEdge(nn.Module):
         super().__init__()
         self.split = ChannelSplit(supernet, channels, stride, affine=True) if evaluation.split_eval else None
         operated = channels if self.split is None else self.split.operated
-        self.operation = OPERATIONS[op](operated, stride, True, False)
-        self.identity = OPERATIONS["skip_connect"](channels, stride, True, False) if identity else None
+        self.operation = candidate(op, operated, stride, True, False)
+        self.identity = candidate("skip_connect", channels, stride, True, False) if identity else None
         self.scale, self.drop_identity = supernet.identity_scale, evaluation.identity_drop_path
 
     def forward(self, x: Tensor, drop: Drop) -> Tensor:
@@ -86,45 +84,39 @@ class DiscreteEdge(nn.Module):
 
 
 class DiscreteCell(nn.Module):
-    """A derived cell of either space.
+    """A derived cell.
 
     Args:
-        genes: (operation, source node, target node) of each kept edge, by target.
-        concat: the nodes whose outputs are the cell's output.
-        inputs: channels of the previous cell's output, in `darts` those of the one before it first.
-        channels: channels of each node.
-        reduction, halved: as in `cscdarts.models.reference.MixedCell`.
+        genotype: holds the kept edges of the plan's kind of cell.
+        plan: as in `cscdarts.models.reference.MixedCell`.
         supernet, evaluation: form of split and identity.
         identity: the identity that is active in evaluation: `cell`, `edge` or `none`.
     """
 
     def __init__(
-        self, genes: list[tuple[str, int, int]], concat: tuple[int, ...], inputs: tuple[int, ...], channels: int,
-        reduction: bool, halved: bool, supernet: SupernetConfig, evaluation: EvaluationConfig, identity: str,
-    ) -> None:  # fmt: skip
+        self, genotype: Genotype, plan: CellPlan, supernet: SupernetConfig, evaluation: EvaluationConfig, identity: str
+    ) -> None:
         super().__init__()
-        self.genes, self.concat = genes, concat
+        space = SPACES[genotype.space]
+        self.kept, self.concat = genotype.edges(plan.kind), genotype.concat(plan.kind)
         self.scale, self.drop_identity = supernet.identity_scale, evaluation.identity_drop_path
-        self.preprocess = nn.ModuleList()
-        if len(inputs) == 2:
-            c0, c1 = inputs
-            first = FactorizedReduce(c0, channels, True) if halved else relu_conv_bn(c0, channels, 1, True)
-            self.preprocess.extend([first, relu_conv_bn(c1, channels, 1, True)])
+        self.preprocess = nn.ModuleList(preprocessing(plan, affine=True) if space.preprocesses else [])
+        strides = [2 if plan.reduction and edge.source < space.inputs else 1 for edge in self.kept]
         self.edges = nn.ModuleList(
-            DiscreteEdge(op, channels, 2 if reduction and source < 2 else 1, supernet, evaluation, identity == "edge")
-            for op, source, _ in genes
+            DiscreteEdge(edge.op, plan.channels, stride, supernet, evaluation, identity == "edge")
+            for edge, stride in zip(self.kept, strides, strict=True)
         )
         self.identity: nn.Module | None = None
         if identity == "cell":
-            stride = 2 if reduction else 1
-            self.identity = projection(supernet.identity_proj, inputs[-1], channels * len(concat), stride, affine=True)
+            stride = 2 if plan.reduction else 1
+            self.identity = projection(supernet.identity_proj, plan.inputs[-1], plan.outputs, stride, affine=True)
 
     def forward(self, previous: tuple[Tensor, ...], drop: Drop) -> Tensor:
         """previous: raw outputs of the two cells before (`darts`) or of the one before -> y."""
         states = dict(enumerate(previous))
         if self.preprocess:
             states = {node: layer(states[node]) for node, layer in enumerate(self.preprocess)}
-        for edge, (_, source, target) in zip(self.edges, self.genes, strict=True):
+        for edge, (source, target, _) in zip(self.edges, self.kept, strict=True):
             z = edge(states[source], drop)
             states[target] = states[target] + z if target in states else z
         y = torch.cat([states[node] for node in self.concat], dim=1)
@@ -180,40 +172,23 @@ class ReferenceNetwork(nn.Module):
         self.drop_path_probability, self.generator = 0.0, torch.default_generator
         active = supernet.identity_phases in ("eval", "both") and supernet.identity_scale != 0
         identity = supernet.identity if active else "none"
-        common = (supernet, evaluation, identity)
-        c = evaluation.channels
-        self.cells = nn.ModuleList()
-        self.head: nn.Module = nn.Identity()
+        self.inputs = SPACES[genotype.space].inputs
+        plan = SPACES[genotype.space].plan(evaluation.cells, evaluation.channels, large_images, genotype)
+        self.cells = nn.ModuleList(
+            DiscreteCell(genotype, block, supernet, evaluation, identity)
+            if isinstance(block, CellPlan)
+            else ResidualReduction(block.inputs, block.outputs)
+            for block in plan.blocks
+        )
         self.auxiliary: nn.Module | None = None
         self.auxiliary_after = -1
-        if isinstance(genotype, CellGenotype):
-            self.inputs, width = 1, c
-            genes = [(op, *edge) for op, edge in zip(genotype.ops, NASBENCH201.edges, strict=True)]
-            for stage in range(3):
-                if stage:
-                    self.cells.append(ResidualReduction(c, 2 * c))
-                    c = 2 * c
-                self.cells.extend(
-                    DiscreteCell(genes, (3,), (c,), c, False, False, *common) for _ in range(evaluation.cells)
-                )
-            previous = c
-            self.head = nn.Sequential(nn.BatchNorm2d(c), nn.ReLU())
-        else:
-            self.inputs, width = 2, c if large_images else 3 * c
-            before, previous, halved = width, width, large_images
-            for index in range(evaluation.cells):
-                reduction = index in (evaluation.cells // 3, 2 * evaluation.cells // 3)
-                c = 2 * c if reduction else c
-                concat = genotype.reduce_concat if reduction else genotype.normal_concat
-                kept = genotype.reduce if reduction else genotype.normal
-                genes = [(op, source, 2 + position // 2) for position, (op, source) in enumerate(kept)]
-                self.cells.append(DiscreteCell(genes, concat, (before, previous), c, reduction, halved, *common))
-                before, previous, halved = previous, c * len(concat), reduction
-                if evaluation.auxiliary and index == 2 * evaluation.cells // 3:
-                    self.auxiliary = ReferenceAuxiliaryHead(previous, classes, large_images)
-                    self.auxiliary_after = index
-        self.stem = stem(image_channels, width, large_images)
-        self.classifier = nn.Linear(previous, classes)
+        if evaluation.auxiliary and plan.auxiliary_after is not None:
+            self.auxiliary_after = plan.auxiliary_after
+            outputs = plan.blocks[plan.auxiliary_after].outputs
+            self.auxiliary = ReferenceAuxiliaryHead(outputs, classes, plan.large_stem)
+        self.head = nn.Sequential(nn.BatchNorm2d(plan.features), nn.ReLU()) if plan.normalised_head else nn.Identity()
+        self.stem = stem(image_channels, plan.stem, plan.large_stem)
+        self.classifier = nn.Linear(plan.features, classes)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Images (n, image_channels, h, w) -> logits (n, classes), and in training those of the auxiliary head."""
@@ -226,10 +201,10 @@ class ReferenceNetwork(nn.Module):
         if len(self.stem) == 2:
             second = self.stem[1](first)
         for index, cell in enumerate(self.cells):
-            if not isinstance(cell, DiscreteCell):
-                second = cell(second)
-            else:
+            if isinstance(cell, DiscreteCell):
                 first, second = second, cell((first, second)[-self.inputs :], drop)
+            else:
+                first, second = second, cell(second)
             if self.auxiliary is not None and self.training and index == self.auxiliary_after:
                 auxiliary = self.auxiliary(second)
         out = self.classifier(F.adaptive_avg_pool2d(self.head(second), 1).flatten(1))

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from cscdarts.kernels.batch_norm import BatchNorm
 from cscdarts.models.mixed_ops import MixedOps
-from cscdarts.models.network import DartsCell, Network, TabularCell
+from cscdarts.models.network import DerivedCell, Network
+from cscdarts.models.operations import OperationPerEdge
 from cscdarts.models.reference import MixedCell, MixedEdge, ReferenceSupernet
 from cscdarts.models.reference_network import DiscreteCell, DiscreteEdge, ReferenceNetwork
 from cscdarts.models.supernet import SearchCell, Supernet
@@ -33,7 +34,7 @@ def copy_weights(reference: ReferenceSupernet | ReferenceNetwork, fast: Supernet
     for plain, cell in zip(reference.cells, fast.cells, strict=True):
         if isinstance(plain, MixedCell) and isinstance(cell, SearchCell):
             _copy_search_cell(plain, cell)
-        elif isinstance(plain, DiscreteCell) and isinstance(cell, DartsCell | TabularCell):
+        elif isinstance(plain, DiscreteCell) and isinstance(cell, DerivedCell):
             _copy_discrete_cell(plain, cell)
         else:
             _copy(plain, cell)
@@ -55,9 +56,8 @@ def _copy_search_cell(plain: MixedCell, cell: SearchCell) -> None:
         _copy(edges[0].split.reduce, cell.splits[source].reduce)  # type: ignore[arg-type]
 
 
-def _copy_discrete_cell(plain: DiscreteCell, cell: DartsCell | TabularCell) -> None:
-    if isinstance(cell, DartsCell):
-        _copy(plain.preprocess, nn.ModuleList([cell.preprocess0, cell.preprocess1]))
+def _copy_discrete_cell(plain: DiscreteCell, cell: DerivedCell) -> None:
+    _copy(plain.preprocess, nn.ModuleList(cell.preprocess))
     _copy(plain.identity, cell.end.carry)
     for one, edge in zip(plain.edges, cell.edges, strict=True):
         assert isinstance(one, DiscreteEdge)
@@ -70,6 +70,10 @@ def _copy_stacked(edges: Sequence[nn.Module | None], kind: nn.Module | None) -> 
     """Copy one operation of a node's edges; their weights and statistics are stacked along the first axis."""
     if isinstance(kind, BatchNorm):  # of pooled maps, which are the same on all edges
         _copy(edges[0], kind)
+        return
+    if isinstance(kind, OperationPerEdge):
+        for edge, own in zip(edges, kind.edges, strict=True):
+            _copy(edge, own)
         return
     for position, edge in enumerate(edges):
         for stacked, one in zip(_tensors(kind), _tensors(edge), strict=True):

@@ -7,8 +7,7 @@ move up, which is the network that FairDARTS' code builds.
 
 from dataclasses import dataclass
 
-from cscdarts.spaces.genotype import DartsGenotype, Gene
-from cscdarts.spaces.space import DARTS
+from cscdarts.spaces.darts import DARTS, DartsGenotype, Gene
 
 _SHORT = {
     "s3": "sep_conv_3x3",

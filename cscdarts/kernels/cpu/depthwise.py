@@ -31,7 +31,7 @@ def input_gradient(
     channels = weight.shape[0]
     if stride == 1:
         return F.conv2d(grad, weight.flip(2, 3), None, 1, padding, dilation, channels)
-    if dilation == 1:
+    if dilation != 2:
         x = torch.empty(x_shape, dtype=grad.dtype, memory_format=torch.channels_last)
         return _library(grad, x, weight, stride, (padding, padding), dilation, True)
     # Taps two apart on every second pixel: only pixels of even row and column were read.

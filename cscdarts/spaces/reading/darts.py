@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cscdarts.errors import UserError
-from cscdarts.spaces.genotype import DartsGenotype, Gene
+from cscdarts.spaces.darts import DARTS, DartsGenotype, Gene
 from cscdarts.spaces.reading.names import Notes, operation, shortened
 from cscdarts.spaces.reading.values import Damaged, NotPlain, plain
-from cscdarts.spaces.space import DARTS
 
 FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
 #: Other names of the fields: ADV-RUSH and others write `reduction`, aw_nas numbers its cell groups.

@@ -5,10 +5,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cscdarts.errors import UserError
-from cscdarts.spaces.genotype import DartsGenotype
+from cscdarts.spaces.darts import DARTS, DartsGenotype
 from cscdarts.spaces.reading.darts import Entry, Nodes, assemble
 from cscdarts.spaces.reading.names import Notes, operation, shortened
-from cscdarts.spaces.space import DARTS
 
 #: Candidates in the order of nni's DARTS example, whose older exports count them.
 _NNI_ORDER = (

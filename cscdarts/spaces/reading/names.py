@@ -5,7 +5,9 @@ import reprlib
 from difflib import get_close_matches
 
 from cscdarts.errors import UserError
-from cscdarts.spaces.space import DARTS, NASBENCH201, Space
+from cscdarts.spaces.darts import DARTS
+from cscdarts.spaces.nasbench201 import NASBENCH201
+from cscdarts.spaces.space import Space
 
 #: Names without case and punctuation -> ours, for each space. Sources: NASLib (SepConv3x3, Zero, ReLUConvBN3x3, AvgPool1x1),
 #: AutoDL-Projects (dua_sepc_3x3, dil_sepc_3x3), nni (sepconv3x3, maxpool, conv_1x1). Names that mean another operation

@@ -5,9 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cscdarts.errors import UserError
-from cscdarts.spaces.genotype import CellGenotype
+from cscdarts.spaces.nasbench201 import NASBENCH201, CellGenotype
 from cscdarts.spaces.reading.names import Notes, operation, shortened
-from cscdarts.spaces.space import NASBENCH201
 
 _FORM = "|op~0|+|op~0|op~1|+|op~0|op~1|op~2|"
 #: A key of an edge, as `(source, target)`: `1<-0` in AutoDL-Projects and HPOBench, `0_1` in nni.

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from cscdarts.kernels.batch_norm import BatchNorm, frozen_statistics
 from cscdarts.kernels.cpu import channels_last, depthwise, pointwise, pooling
 from cscdarts.models.mixed_ops import MixedOps
-from cscdarts.spaces.space import DARTS, NASBENCH201, Space
+from cscdarts.spaces import DARTS, NASBENCH201, Space
 
 
 def map_of(*shape: int, seed: int = 0) -> Tensor:

@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 
 from cscdarts.errors import UserError
-from cscdarts.spaces.genotype import CellGenotype, DartsGenotype, parse_genotype, random_genotype
-from cscdarts.spaces.known import KNOWN_GENOTYPES
-from cscdarts.spaces.space import NASBENCH201
+from cscdarts.spaces import KNOWN_GENOTYPES, NASBENCH201, CellGenotype, DartsGenotype, parse_genotype, random_genotype
 
 
 @pytest.mark.parametrize("name", KNOWN_GENOTYPES)
