@@ -4,8 +4,8 @@ mutmut's operators make the mutants: another operator, number, string, constant 
 None; a lambda or an assigned value replaced by None. What runs them is ours, because mutmut leaves decorated functions alone (context
 managers, properties), copies functions behind trampolines that autograd and pickling see, and picks tests by function:
 
-* this process imports torch and the other packages once; each mutant is a fork of it, in which an import hook hands out the
-  mutated source of one module and pytest runs;
+* one process a module imports torch, all packages its tests need and those modules of the project that do not import it; each mutant
+  is a fork of that process, in which an import hook hands out the mutated source and pytest runs;
 * per module, one run of its tests under coverage notes which test (or fixture) passes through which line and how long it
   takes; a mutant meets the tests that pass through its lines, the fastest first, until one fails or `--budget` seconds of
   tests have passed (what then still lives is a survivor);
@@ -18,6 +18,7 @@ again by the changed text. The exit code is 1 where fewer than 95 % are caught o
 
 import contextlib
 import dataclasses
+import gc
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -29,6 +30,7 @@ import signal
 import sys
 import time
 import tomllib
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -41,12 +43,9 @@ from mutmut.mutation.mutators import mutation_operators
 
 ROOT = Path(__file__).parents[1]
 RECORD = ROOT / "tests" / "mutants.json"
-#: Imported before the forks; the project itself is imported in each of them.
-PACKAGES = (
-    "torch", "torch._dynamo", "torchvision.transforms.v2", "torchvision.datasets", "numpy", "scipy.stats", "pandas", "pydantic",
-    "sklearn.datasets", "PIL.Image", "click", "rich.console", "coverage", "pytest", "_pytest.assertion.rewrite", "yaml",
-    "pyarrow.parquet",
-)  # fmt: skip
+#: Imported in the first process, before all forks, as they take longest.
+PACKAGES = ("torch", "torch._dynamo", "numpy", "pytest", "coverage", "_pytest.assertion.rewrite")
+OWN = ("cscdarts", "benchmarks", "reports", "slurm", "ablations")
 BAR_PCT = 95.0
 
 
@@ -199,13 +198,14 @@ class _Trace:
                 for test, used in self.fixtures.items()
                 if test in contexts or "" in contexts or any(f"fixture {name}" in contexts for name in used)
             ]
-        return {"seconds": self.seconds, "failed": self.failed, "lines": by_line}
+        return {"seconds": self.seconds, "failed": self.failed, "lines": by_line, "modules": list(sys.modules)}
 
 
 def _pytest(arguments: Sequence[str], plugins: Sequence[object] = ()) -> int:
     import pytest
 
-    common = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow"]
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    common = ["-q", "-x", "-p", "no:cacheprovider", "-m", "not slow"]
     return int(pytest.main([*common, *arguments], plugins=list(plugins)))
 
 
@@ -275,6 +275,22 @@ def trace(path: Path, tests: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+def warm_up(name: str, modules: Sequence[str]) -> None:
+    """Import what the tests import, in their order, but for the mutated module and all that import it."""
+    import grimp
+
+    graph = grimp.build_graph(OWN[0], *OWN[1:])
+    mutated = {name, *graph.find_downstream_modules(name)}
+    for module in modules:
+        own = module.split(".")[0] in OWN
+        if module in sys.modules or module.startswith("tests") or (own and module in mutated | set(OWN)):
+            continue
+        with contextlib.suppress(Exception):  # names that stand in sys.modules only, as `torch.ops` and its like
+            importlib.import_module(module)
+    gc.collect()
+    gc.freeze()
+
+
 def meet(name: str, path: Path, mutant: Mutant, traced: Mapping[str, Any], budget: float) -> str:
     """`caught`, `hangs`, `survives` or `unreached` (no test passes through its lines)."""
     seconds = traced["seconds"]
@@ -297,6 +313,11 @@ def meet(name: str, path: Path, mutant: Mutant, traced: Mapping[str, Any], budge
     return "hangs" if code is None else "survives" if code == 0 else "caught"
 
 
+def say(line: str) -> None:
+    """One line, at once: forks share what is not yet written."""
+    print(line, flush=True)
+
+
 def run_module(
     name: str, tests: Sequence[str], old: Mapping[str, Any], share: float, budget: float
 ) -> dict[str, Any]:
@@ -309,6 +330,7 @@ def run_module(
     random.Random(f"mutants of {name}").shuffle(order)
     drawn = (every[number] for number in sorted(order[: max(1, round(share * len(every)))]))
     mutants = [mutant for mutant in drawn if mutant is not None]
+    warm_up(name, traced["modules"])
     reasons = {entry["change"]: entry["reason"] for entry in old.get("survivors", ())}
     counts = {"caught": 0, "hangs": 0, "survives": 0, "unreached": 0}
     survivors = []
@@ -318,11 +340,11 @@ def run_module(
         counts[fate] += 1
         if fate in ("survives", "unreached"):
             survivors.append({"line": mutant.first, "fate": fate, "change": mutant.key, "reason": reasons.get(mutant.key, "")})
-            click.echo(f"{name}:{mutant.first} {fate}: {mutant.key}")
+            say(f"{name}:{mutant.first} {fate}: {mutant.key}")
         if number % 50 == 49:
-            click.echo(f"{name}: {number + 1} of {len(mutants)} mutants, {time.monotonic() - started:.0f} s")
+            say(f"{name}: {number + 1} of {len(mutants)} mutants, {time.monotonic() - started:.0f} s")
     caught = 100 * (counts["caught"] + counts["hangs"]) / max(1, len(mutants))
-    click.echo(f"{name}: {caught:.1f} % of {len(mutants)} mutants caught, {time.monotonic() - started:.0f} s")
+    say(f"{name}: {caught:.1f} % of {len(mutants)} mutants caught, {time.monotonic() - started:.0f} s")
     return {"mutants": len(mutants), "share": share, **counts, "caught_pct": round(caught, 1), "survivors": survivors}
 
 
@@ -344,9 +366,23 @@ def main(modules: tuple[str, ...], share: float, budget: float, record: str) -> 
         importlib.import_module(package)
     file = Path(record)
     for name in wanted:
-        entries = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        entries[name] = run_module(name, table[name], entries.get(name, {}), share, budget)
-        file.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        # A process of its own, because what it imports must not be there for the next module.
+        child = os.fork()
+        if child == 0:
+            try:
+                entries = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+                entries[name] = run_module(name, table[name], entries.get(name, {}), share, budget)
+                file.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            except click.ClickException as error:
+                error.show()
+                os._exit(1)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0:
+            raise SystemExit(1)
+    entries = json.loads(file.read_text(encoding="utf-8"))
     entries = {name: entries[name] for name in wanted}
     total = sum(entry["mutants"] for entry in entries.values())
     caught = 100 * sum(entry["caught"] + entry["hangs"] for entry in entries.values()) / total
