@@ -1,0 +1,306 @@
+"""Retraining against a plainly written one, each term of the recipe shown to matter; the test set against counts by hand."""
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from cscdarts.errors import UserError
+from cscdarts.records.run_folder import RunFolder, read_json, write_json
+from cscdarts.settings.config import RunConfig
+from cscdarts.settings.overrides import build, with_values
+from cscdarts.spaces.genotype import parse_genotype
+from cscdarts.training.retrain import RetrainRun, retrain
+from tests.support.plain_training import SGD, Pictures, Retraining, retrain_epoch
+
+CLASSES = 20
+GENOTYPE = (
+    "Genotype(normal=[('sep_conv_3x3', 0), ('skip_connect', 1), ('dil_conv_3x3', 2), ('max_pool_3x3', 0), "
+    "('skip_connect', 0), ('avg_pool_3x3', 1), ('sep_conv_5x5', 3), ('skip_connect', 2)], normal_concat=range(2, 6), "
+    "reduce=[('max_pool_3x3', 0), ('sep_conv_3x3', 1), ('skip_connect', 2), ('dil_conv_5x5', 0), ('skip_connect', 1), "
+    "('sep_conv_3x3', 3), ('avg_pool_3x3', 0), ('skip_connect', 4)], reduce_concat=range(2, 6))"
+)
+
+
+def write_tree(root: Path, part: str, pictures: list[tuple[int, np.ndarray]]) -> None:
+    """Write (class, pixels (h, w, 3)) as a class-per-folder tree."""
+    for number, (label, pixels) in enumerate(pictures):
+        folder = root / part / f"class{label:02d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / f"{number:03d}.png")
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """20 classes of random 8x8 pictures; what is tested on shows other pictures than what is trained on."""
+    root = tmp_path_factory.mktemp("tree")
+    draw = np.random.default_rng(5)
+    for part, count in (("train", 29), ("test", 20)):
+        write_tree(
+            root, part, [(k % CLASSES, draw.integers(0, 256, (8, 8, 3), dtype=np.uint8)) for k in range(count)]
+        )
+    return root
+
+
+def config(root: Path, **values: Any) -> RunConfig:
+    """All terms of the recipe on, at sizes that make each of them matter in two steps."""
+    recipe = {
+        "seed": 3,
+        "data.dataset": "image-folder",
+        "data.crop_padding": 2,
+        "data.flip": True,
+        "supernet.space": "darts",
+        "supernet.identity": "cell",
+        "evaluation.seed": 11,
+        "evaluation.channels": 4,
+        "evaluation.cells": 3,
+        "evaluation.epochs": 5,
+        "evaluation.batch_size": 12,
+        "evaluation.lr": 0.2,
+        "evaluation.lr_min": 0.02,
+        "evaluation.momentum": 0.8,
+        "evaluation.nesterov": True,
+        "evaluation.weight_decay": 0.01,
+        "evaluation.grad_clip": 0.7,
+        "evaluation.label_smoothing": 0.1,
+        "evaluation.auxiliary": 0.4,
+        "evaluation.drop_path": 0.5,
+        "evaluation.cutout": 4,
+        "evaluation.accumulate": 2,
+        "runtime.device": "cpu",
+        "runtime.threads": 1,
+        "runtime.data_root": str(root),
+    }
+    return with_values(build({}), recipe | values)
+
+
+def retraining(config: RunConfig, folder: Path) -> RetrainRun:
+    """A run in float64."""
+    run = RetrainRun(config, RunFolder(folder), parse_genotype(GENOTYPE), lambda: False, lambda line: None)
+    run.network.double()
+    run.data = dataclasses.replace(
+        run.data,
+        **{
+            part: dataclasses.replace(source, mean=source.mean.double(), std=source.std.double())  # type: ignore[type-var]
+            for part, source in (("train", run.data.train), ("test", run.data.test))
+        },
+    )
+    return run
+
+
+def read_tree(root: Path, part: str) -> Pictures:
+    """The pictures as the files hold them, with the statistics of the training part."""
+
+    def pixels(part: str) -> list[tuple[int, np.ndarray]]:
+        return [
+            (label, np.asarray(Image.open(file)))
+            for label, folder in enumerate(sorted((root / part).iterdir()))
+            for file in sorted(folder.iterdir())
+        ]
+
+    units = np.stack([image for _, image in pixels("train")]).reshape(-1, 3) / 255
+    # Statistics are held in float32.
+    mean, std = (np.float32(values).tolist() for values in (units.mean(0), units.std(0)))
+    found = pixels(part)
+    images = torch.from_numpy(np.stack([image for _, image in found])).permute(0, 3, 1, 2)
+    return Pictures(images, torch.tensor([label for label, _ in found]), mean, std)
+
+
+def terms(config: RunConfig) -> Retraining:
+    known = {field.name for field in dataclasses.fields(Retraining)}
+    values = {key: value for key, value in config.evaluation.model_dump().items() if key in known}
+    return Retraining(**values, crop_padding=2, flip=True)
+
+
+def plain(start: nn.Module, pictures: Pictures, recipe: Retraining, epochs: range) -> tuple[nn.Module, float, float]:
+    network = copy.deepcopy(start)
+    optimizer = SGD(recipe.momentum, recipe.nesterov, recipe.weight_decay)
+    loss = error = float("nan")
+    for epoch in epochs:
+        loss, error = retrain_epoch(network, pictures, recipe, optimizer, epoch)
+    return network, loss, error
+
+
+def distance(one: nn.Module, other: nn.Module) -> float:
+    """The largest difference of any weight or running statistic."""
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return max(float((a - b).abs().max()) for a, b in pairs)
+
+
+#: Epochs in the middle of the run: learning rate and drop-path are neither at their start nor at their end.
+MIDDLE = range(2, 4)
+
+
+@pytest.fixture(scope="module")
+def trained(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, nn.Module]:
+    """A network before and after the epochs of MIDDLE."""
+    run = retraining(config(tree), tmp_path_factory.mktemp("run"))
+    start = copy.deepcopy(run.network)
+    run.epoch = MIDDLE.start
+    for _ in MIDDLE:
+        run.train_epoch()
+        run.close_epoch()
+    return start, run.network
+
+
+def test_two_epochs_equal_the_plainly_written_ones(tree: Path, trained: tuple[nn.Module, nn.Module]) -> None:
+    start, end = trained
+    expected, _, _ = plain(start, read_tree(tree, "train"), terms(config(tree)), MIDDLE)
+    assert distance(end, expected) < 1e-9
+    assert distance(end, start) > 1e-2
+
+
+#: Every term of the recipe, and a value that it does not have.
+WRONG = {
+    "label smoothing dropped": {"label_smoothing": 0.0},
+    "auxiliary loss doubled": {"auxiliary": 0.8},
+    "no auxiliary loss": {"auxiliary": 0.0},
+    "gradients not clipped": {"grad_clip": 1e9},
+    "no weight decay": {"weight_decay": 0.0},
+    "less momentum": {"momentum": 0.7},
+    "no Nesterov": {"nesterov": False},
+    "learning rate of another length": {"epochs": 6, "drop_path": 0.6},
+    "no least learning rate": {"lr_min": 0.0},
+    "linear schedule": {"schedule": "linear"},
+    "exponential schedule": {"schedule": "exponential"},
+    "another warm-up": {"warmup_epochs": 4},
+    "drop-path of full strength": {"drop_path": 0.5 * 5 / 3},
+    "no drop-path": {"drop_path": 0.0},
+    "no cutout": {"cutout": 0},
+    "a smaller cutout": {"cutout": 2},
+    "no crop": {"crop_padding": 0},
+    "no flip": {"flip": False},
+    "not accumulated": {"accumulate": 1},
+    "the run's seed in place of the retraining's": {"seed": 3},
+    "another batch size": {"batch_size": 14},
+}
+
+
+@pytest.mark.parametrize("term", WRONG)
+def test_each_term_matters(term: str, tree: Path, trained: tuple[nn.Module, nn.Module]) -> None:
+    start, end = trained
+    wrong = dataclasses.replace(terms(config(tree)), **WRONG[term])
+    assert distance(end, plain(start, read_tree(tree, "train"), wrong, MIDDLE)[0]) > 1e-5
+
+
+def test_it_trains_on_the_training_pictures(tree: Path, trained: tuple[nn.Module, nn.Module]) -> None:
+    start, end = trained
+    assert distance(end, plain(start, read_tree(tree, "test"), terms(config(tree)), MIDDLE)[0]) > 1e-3
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"schedule": "linear", "warmup_epochs": 2},
+        {"schedule": "exponential", "lr_gamma": 0.9},
+        {"nesterov": False},
+        {"momentum": 0.0, "nesterov": False},
+        {"grad_clip": 1e9, "accumulate": 1},
+    ],
+)
+def test_other_recipes_equal_theirs(values: dict[str, Any], tree: Path, tmp_path: Path) -> None:
+    """Schedules from the first epoch on, through the warm-up; and what the test above has switched on, off."""
+    settings = config(tree, **{f"evaluation.{key}": value for key, value in values.items()})
+    run = retraining(settings, tmp_path)
+    start = copy.deepcopy(run.network)
+    for _ in range(3):
+        run.train_epoch()
+        run.close_epoch()
+    expected, loss, error = plain(start, read_tree(tree, "train"), terms(settings), range(3))
+    assert distance(run.network, expected) < 1e-9
+    line = run.folder.curves()[-1]
+    assert (line["stage"], line["epoch"], line["step"]) == ("retrain", 2, 2)
+    assert line["values"]["retrain_train_loss"] == pytest.approx(loss, rel=1e-6)
+    assert line["values"]["retrain_train_error_pct"] == pytest.approx(error)
+
+
+# --- the one look at the test set ----------------------------------------------------------------
+
+
+class ReadsTheGray(nn.Module):
+    """Stands for a network: the k-th gray value is taken for class k, and the classes next to it come next."""
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.mean, self.std = mean, std
+        self.batches: list[int] = []
+
+    def forward(self, images: Tensor) -> tuple[Tensor, None]:
+        assert not self.training, "a network is tested with the running statistics of its normalisations"
+        self.batches.append(len(images))
+        seen = ((images * self.std + self.mean) * 255 / 12).mean((1, 2, 3))
+        return -(torch.arange(CLASSES)[None, :] - (seen[:, None] - 0.1)).abs(), None
+
+
+def gray(k: int) -> np.ndarray:
+    return np.full((8, 8, 3), 12 * k, dtype=np.uint8)
+
+
+def test_the_test_error_is_that_of_the_test_part_counted_by_hand(tmp_path: Path) -> None:
+    """Of 20 test pictures 9 show their own class, 6 a class whose four neighbours hold it, 5 one far from it.
+
+    Every training picture shows another class than its own, so a look at those would find 100 % errors.
+    """
+    write_tree(tmp_path, "train", [(k, gray((k + 10) % CLASSES)) for k in range(CLASSES)])
+    shown = [k if k < 9 else k + 2 if k < 15 else k - 10 for k in range(CLASSES)]
+    write_tree(tmp_path, "test", [(k, gray(shown[k])) for k in range(CLASSES)])
+    settings = config(tmp_path, **{"evaluation.epochs": 0, "evaluation.batch_size": 6, "evaluation.accumulate": 1})
+    folder = RunFolder(tmp_path / "run")
+    said: list[str] = []
+    run = RetrainRun(settings, folder, parse_genotype(GENOTYPE), lambda: False, said.append)
+    source = run.data.train
+    run.network = ReadsTheGray(source.mean, source.std)  # type: ignore[assignment,attr-defined]
+    write_json(folder.file("search.json"), {"values": {"search_time_s": 2.5, "peak_memory_mib": 7.0}})
+    run.finish()
+    result = read_json(folder.file("result.json"))
+    assert result["values"]["test_error_pct"] == pytest.approx(100 * 11 / 20)
+    assert result["values"]["test_top5_error_pct"] == pytest.approx(100 * 5 / 20)
+    assert result["data"]["test_images"] == 20
+    assert run.network.batches == [12, 8]  # twice the training batch, and the incomplete last one counts
+    assert {key: result["values"][key] for key in ("search_time_s", "peak_memory_mib", "retrain_time_s")} == {
+        "search_time_s": 2.5, "peak_memory_mib": 7.0, "retrain_time_s": 0.0,
+    }  # fmt: skip
+    assert said[-1] == "test error 55.00%"
+
+
+def test_the_result_names_what_it_is_of(tmp_path: Path, tree: Path) -> None:
+    settings = config(tree, **{"evaluation.epochs": 0, "labels.data": "My pictures"})
+    folder = RunFolder(tmp_path)
+    write_json(folder.file("genotype.json"), {"text": GENOTYPE})
+    retrain(settings, folder)
+    result = read_json(folder.file("result.json"))
+    assert (result["hash"], result["seed"]) == (settings.hash, 3)
+    assert result["genotype"] == str(parse_genotype(GENOTYPE))
+    assert result["channels"] == 4
+    assert result["data"]["dataset"] == "image-folder"
+    assert result["data"]["label"] == "My pictures"
+    assert len(result["data"]["sha256"]) == 64
+    assert {"params_m", "macs_m"} <= set(result["values"])
+    # The network as it stands, without the auxiliary head, which is only trained with.
+    run = RetrainRun(settings, folder, parse_genotype(GENOTYPE), lambda: False, lambda line: None)
+    own = sum(p.numel() for name, p in run.network.named_parameters() if not name.startswith("auxiliary"))
+    assert result["values"]["params_m"] == pytest.approx(own / 1e6)
+
+
+def test_ten_classes_have_no_top_5_error(tmp_path: Path) -> None:
+    draw = np.random.default_rng(1)
+    for part in ("train", "test"):
+        write_tree(
+            tmp_path, part, [(k % 10, draw.integers(0, 256, (8, 8, 3), dtype=np.uint8)) for k in range(20)]
+        )  # fmt: skip
+    folder = RunFolder(tmp_path / "run")
+    write_json(folder.file("genotype.json"), {"text": GENOTYPE})
+    retrain(config(tmp_path, **{"evaluation.epochs": 0}), folder)
+    assert "test_top5_error_pct" not in read_json(folder.file("result.json"))["values"]
+
+
+def test_without_a_derived_cell_nothing_is_retrained(tmp_path: Path, tree: Path) -> None:
+    with pytest.raises(UserError, match=r"no genotype\.json.*a folder with a derived cell.*Run the search first"):
+        retrain(config(tree), RunFolder(tmp_path))
+    assert not list(tmp_path.iterdir())
