@@ -12,8 +12,8 @@ from typing import Protocol
 from slurm.errors import ClusterError
 
 
-class Code(Protocol):
-    """State of a source tree."""
+class SourceTree(Protocol):
+    """What is known of the tree that holds the code."""
 
     @property
     def root(self) -> Path | None:
@@ -36,7 +36,7 @@ class Code(Protocol):
         ...
 
 
-def require_clean(code: Code, allow_dirty: bool) -> None:
+def require_clean(code: SourceTree, allow_dirty: bool) -> None:
     """Refuse a tree whose commit does not tell what will run. An installed package outside of any checkout is taken.
 
     Errors:
@@ -62,7 +62,7 @@ def require_clean(code: Code, allow_dirty: bool) -> None:
         )
 
 
-def store_difference(code: Code, folder: Path) -> Path | None:
+def store_difference(code: SourceTree, folder: Path) -> Path | None:
     """Write the difference to the commit (new files included) under `folder`; None for a clean or unknown tree."""
     if not code.changed or code.root is None:
         return None
@@ -89,7 +89,7 @@ def difference(root: Path) -> str:
     return "".join(parts)
 
 
-def snapshot(code: Code, folder: Path) -> Path:
+def snapshot(code: SourceTree, folder: Path) -> Path:
     """Unpack the commit, and the difference if there is one, under `folder`; jobs that run from it see no later edit.
 
     Errors:

@@ -4,10 +4,12 @@ import json
 
 import click
 
+from cscdarts.settings.protocols import SCALES
+
 
 @click.command()
 @click.option("--protocol", "recipe", help="Show the settings of a protocol (default: the built-in defaults).")
-@click.option("--scale", default="paper", show_default=True, help="smoke, reduced or paper.")
+@click.option("--scale", default="paper", show_default=True, help=f"{', '.join(SCALES)}.")
 @click.option("--preset", help="Apply a method's settings.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
 @click.option("--explain", is_flag=True, help="The choices the closed paper leaves open: default, switch, evidence.")

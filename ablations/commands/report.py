@@ -6,7 +6,7 @@ import click
 
 
 class _GridsOrCommand(click.Group):
-    """A group whose first word is a subcommand or, when it is none, the first grid."""
+    """A group whose first argument is a subcommand or, when it is none, the first grid."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put the hidden command `build` before anything that names no subcommand."""

@@ -11,11 +11,12 @@ from benchmarks.sources import require_benchmark
 from cscdarts.data.limits import require_data
 from cscdarts.errors import UserError
 from cscdarts.records.run_folder import read_json
+from cscdarts.settings.protocols import DEFAULT_SCALE, SCALES
 
 
 @click.command()
 @click.option("--protocol", "recipe", default="quickstart", show_default=True, help="Data, sizes and schedules.")
-@click.option("--scale", default="reduced", show_default=True, help="smoke, reduced or paper.")
+@click.option("--scale", default=DEFAULT_SCALE, show_default=True, help=f"{', '.join(SCALES)}.")
 @click.option("--preset", default="csc", show_default=True, help="The method; `cscdarts config --presets` lists them.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder [runs/search/HASH].")

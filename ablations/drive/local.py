@@ -60,7 +60,7 @@ class LocalBackend:
         return f"{len(hashes)} to run here"
 
     def states(self) -> list[RunState]:
-        """See `Backend`. A worker that was killed leaves no word: once all have ended, its run is recorded as failed."""
+        """See `Backend`. A killed worker records nothing, so once all have ended its run is recorded as failed."""
         self._at_work = self.pool.alive() > 0
         states = self.driver.states()
         if self._at_work:

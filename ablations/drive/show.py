@@ -107,7 +107,7 @@ class Progress:
         """Show the present states."""
         if self._done_at_start is None:
             self._done_at_start = counts(states)["done"]
-        news = [
+        changed = [
             (p, s)
             for p, s in zip(self.grid.points, states, strict=True)
             if self._before.get(s.hash, s.status) != s.status
@@ -116,10 +116,10 @@ class Progress:
         if self._live is not None:
             self._live.update(self._drawn(states), refresh=True)
             return
-        for point, state in news:
+        for point, state in changed:
             detail = f": {state.detail}" if state.detail and state.status != "done" else ""
             self.say(f"{state.hash[:8]} {label(point)} is {state.status}{detail}")
-        if news or time.monotonic() - self._said > PLAIN_EVERY_S:
+        if changed or time.monotonic() - self._said > PLAIN_EVERY_S:
             self._said = time.monotonic()
             self.say(f"{tally(states)}; {duration(time.monotonic() - self.started)} so far, {self._remaining(states)}")
 

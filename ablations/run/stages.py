@@ -207,7 +207,7 @@ def kind_of(error: BaseException) -> str:
         return "memory"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
         return "disk"
-    # torch writes checkpoints in C++, which says so in words.
+    # torch writes checkpoints in C++, whose errors carry no number.
     if isinstance(error, RuntimeError) and ("No space left" in str(error) or "file write failed" in str(error)):
         return "disk"
     if isinstance(error, ArithmeticError | NumericalError):

@@ -70,15 +70,17 @@ class FakeCluster:
             if self.states_by_id[one].reason == "JobHeldUser":
                 self.states_by_id[one] = JobState("PENDING", "Priority", True)
 
-    def end(self, job: str, word: str, code: str = "0:0") -> None:
+    def end(self, job: str, state: str, code: str = "0:0") -> None:
         """Let a job end without running, as a dead node or a time limit would."""
-        self.states_by_id[job] = JobState(word, code)
+        self.states_by_id[job] = JobState(state, code)
 
     def work(self) -> int:
         """Run released jobs inline, until none is left that may start; returns how many ran."""
         ran = 0
         while True:
-            ready = [one for one, word in self.states_by_id.items() if word.state == "PENDING" and self._may_start(one)]
+            ready = [
+                one for one, state in self.states_by_id.items() if state.state == "PENDING" and self._may_start(one)
+            ]
             if not ready:
                 return ran
             for one in ready:
