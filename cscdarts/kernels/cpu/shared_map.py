@@ -9,6 +9,7 @@ from torch import Tensor
 from cscdarts.kernels.candidates import SharedMap
 from cscdarts.kernels.cpu import channels_last
 from cscdarts.kernels.cpu.pooling import pool, pool_gradient
+from cscdarts.kernels.kernel import Statistics
 
 
 class SharedSummand(NamedTuple):
@@ -17,13 +18,12 @@ class SharedSummand(NamedTuple):
     Attributes:
         map: (n, c, h/s, w/s), before normalisation.
         factors: the mixing weight of each of the e edges.
-        mean, inv_std: (c,), mean and 1/sqrt(var + eps) of the map; None without normalisation.
+        statistics: of the map's c channels; None without normalisation.
     """
 
     map: Tensor
     factors: list[float]
-    mean: Tensor | None
-    inv_std: Tensor | None
+    statistics: Statistics | None
 
     def add_to(self, sums: Sequence[Tensor], scale: Tensor | None) -> None:
         """sum + scale * map per edge, in place; the shift of the normalisation is in the sums already.
@@ -61,14 +61,13 @@ class SharedMapKernel:
         Attributes:
             map: (n, c, h/s, w/s), before normalisation; None where nothing reads it again.
             indices: where each maximum came from; None for other maps.
-            factors, mean, inv_std: of `SharedSummand`.
+            factors, statistics: of `SharedSummand`.
         """
 
         map: Tensor | None
         indices: Tensor | None
         factors: list[float]
-        mean: Tensor | None
-        inv_std: Tensor | None
+        statistics: Statistics | None
 
     def __init__(self, operation: SharedMap) -> None:
         self.operation = operation
@@ -83,9 +82,9 @@ class SharedMapKernel:
         """
         p, indices = pool(x, self.operation.pool, self.operation.stride)
         norm = self.operation.norm
-        mean, inv_std = (None, None) if norm is None else channels_last.statistics(p, norm)
+        statistics = None if norm is None else channels_last.statistics(p, norm)
         kept = p if norm is not None or mixing_learns else None
-        return SharedSummand(p, factors, mean, inv_std), self.Saved(kept, indices, factors, mean, inv_std)
+        return SharedSummand(p, factors, statistics), self.Saved(kept, indices, factors, statistics)
 
     def backward(
         self, saved: Saved, x: Tensor, grads: Sequence[Tensor], total: Tensor | None, needs: tuple[bool, bool]
@@ -105,26 +104,23 @@ class SharedMapKernel:
 
     @staticmethod
     def _mixing_gradient(saved: Saved, grads: Sequence[Tensor]) -> list[Tensor]:
-        normalised = saved.map
-        assert normalised is not None
-        if saved.mean is not None and saved.inv_std is not None:
-            normalised = channels_last.affine(normalised, saved.inv_std, -saved.mean * saved.inv_std)
-        values = channels_last.flat(normalised)
+        assert saved.map is not None
+        weighted = saved.map if saved.statistics is None else channels_last.normalised(saved.map, saved.statistics)
+        values = channels_last.flat(weighted)
         return [torch.dot(channels_last.flat(grad), values) for grad in grads]
 
     def _input_gradient(self, saved: Saved, x: Tensor, grads: Sequence[Tensor], total: Tensor | None) -> Tensor:
         factors, kind = saved.factors, self.operation.pool
-        if kind is None and saved.mean is None and total is not None:
+        if kind is None and saved.statistics is None and total is not None:
             for grad, factor in zip(grads, factors, strict=True):
                 total.add_(grad, alpha=factor)
             return total
         grad_map = grads[0] * factors[0]
         for grad, factor in zip(grads[1:], factors[1:], strict=True):
             grad_map.add_(grad, alpha=factor)
-        if saved.mean is not None:
+        if saved.statistics is not None:
             assert saved.map is not None
-            assert saved.inv_std is not None
-            through, _ = channels_last.normalisation_gradient(grad_map, saved.map, saved.mean, saved.inv_std, None)
+            through, _ = channels_last.normalisation_gradient(grad_map, saved.map, saved.statistics, None)
             assert through is not None
             grad_map = through
         grad_x = pool_gradient(grad_map, x, saved.indices, kind, self.operation.stride)
