@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from cscdarts.errors import UserError
+from cscdarts.kernels.batch_norm import BatchNorm
 from cscdarts.models.mixed_ops import MixedOps
 from cscdarts.models.network import Network
 from cscdarts.models.supernet import Supernet
@@ -147,7 +148,7 @@ def fit_channels(
 
 
 def _trace(model: nn.Module, images: Tensor) -> dict[str, list[tuple[Conv, int]]]:
-    """Run the model on meta tensors and collect (convolution, how often) by operation."""
+    """Run the model on meta tensors and collect (convolution, how often) by operation; it is of no other use then."""
     found: dict[str, list[tuple[Conv, int]]] = defaultdict(list)
     handles = []
 
@@ -179,6 +180,9 @@ def _trace(model: nn.Module, images: Tensor) -> dict[str, list[tuple[Conv, int]]
             handles.append(layer.register_forward_hook(on_conv))
         elif isinstance(layer, nn.Linear):
             handles.append(layer.register_forward_hook(on_linear))
+        elif isinstance(layer, BatchNorm):
+            # Keeps shapes and costs no convolution, but is most of the time that a pass of meta tensors takes.
+            layer.forward = lambda x, scale=None: x  # type: ignore[method-assign]
     with torch.no_grad():
         model.eval()(images)
     for handle in handles:
