@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats as distributions
 
 from reports import statistics
-from reports.statistics import Interval
+from reports.statistics import Interval, PairedDifference
 
 NAN = float("nan")
 
@@ -164,3 +165,140 @@ def test_curve_band_by_hand() -> None:
     np.testing.assert_allclose(low, [2.0 - math.sqrt(2.0), 2.0, 3.0])
     np.testing.assert_allclose(high, [2.0 + math.sqrt(2.0), 2.0, 3.0])
     np.testing.assert_array_equal(count, [2, 1, 1])
+
+
+# --- the same against other ways of computing it, and the edges of each definition
+
+
+def test_finite_takes_whole_numbers_and_what_is_missing() -> None:
+    found = statistics.finite([[3, 1], [None, 2]])  # type: ignore[list-item]
+    assert found.tolist() == [3.0, 1.0, 2.0]
+    assert found.dtype == np.float64
+    assert statistics.finite([1, 2]).dtype == np.float64
+
+
+@pytest.mark.parametrize("level", [0.95, 0.8])
+def test_t_interval_equals_scipys(level: float) -> None:
+    values = [1.0, 2.0, 6.0, 4.5]
+    found = distributions.ttest_1samp(values, 0.0).confidence_interval(level)
+    assert statistics.t_interval(values, level) == Interval(pytest.approx(found.low), pytest.approx(found.high))
+
+
+@pytest.mark.parametrize("level", [0.95, 0.8])
+@pytest.mark.parametrize(("a", "b"), [([1.0, 3.0], [2.0, 4.0]), ([1.0, 2.5], [7.0, 3.0, 4.0, 8.0])])
+def test_welch_interval_equals_scipys(a: list[float], b: list[float], level: float) -> None:
+    """Also where both have the same variance, and with different numbers of values."""
+    found = distributions.ttest_ind(b, a, equal_var=False).confidence_interval(level)
+    assert statistics.welch_interval(a, b, level) == Interval(pytest.approx(found.low), pytest.approx(found.high))
+    assert statistics.welch_interval(a, b) == statistics.welch_interval(a, b, 0.95)
+
+
+def test_welch_interval_of_one_constant_sample() -> None:
+    found = statistics.welch_interval([1.0, 3.0], [5.0, 5.0])
+    assert found is not None
+    assert (found.low + found.high) / 2 == pytest.approx(3.0)
+    assert found.high - found.low > 10  # one degree of freedom: t(0.975, 1) = 12.7
+    assert statistics.welch_interval([1.0, 2.0], [1.0]) is None
+
+
+def test_bootstrap_interval_is_two_quantiles_of_resampled_means() -> None:
+    values = np.sqrt(np.arange(1.0, 12.0))
+
+    def quantiles(low: float, high: float, draws: int) -> Interval:
+        picks = np.random.default_rng(5).integers(0, 11, (draws, 11))
+        found = np.quantile([np.mean([values[k] for k in row]) for row in picks], [low, high])
+        return Interval(pytest.approx(found[0]), pytest.approx(found[1]))  # type: ignore[arg-type]
+
+    assert statistics.bootstrap_interval(values, np.random.default_rng(5)) == quantiles(0.025, 0.975, 2000)
+    assert statistics.bootstrap_interval(values, np.random.default_rng(5), 0.6, 300) == quantiles(0.2, 0.8, 300)
+    assert statistics.bootstrap_interval([1.0, 2.0], np.random.default_rng(5)) is not None
+
+
+def test_sign_flip_p_is_exact_up_to_sixteen() -> None:
+    assert statistics.sign_flip_p([1.0] * 16) == 2 / 2**16
+    with pytest.raises(ValueError, match="above 16 pairs draws patterns; pass a generator"):
+        statistics.sign_flip_p([1.0] * 17)
+
+
+def test_drawn_sign_flip_p_counts_the_observed_among_the_draws() -> None:
+    # None of a thousand draws of 40 signs is all of one sign.
+    assert statistics.sign_flip_p([1.0] * 40, np.random.default_rng(0), draws=1000) == 1 / 1001
+    assert statistics.sign_flip_p([1.0] * 40, np.random.default_rng(0)) == 1 / 65537
+
+
+def test_drawn_sign_flip_p_comes_near_the_exact_one() -> None:
+    values = np.array([3.0, -1.0, 4.0, 1.0, -5.0, 9.0, 2.0, -6.0, 5.0, 3.0, 5.0, -8.0, 9.0, 7.0, 9.0, 3.0, -2.0])
+    patterns = np.array(np.meshgrid(*[[-1, 1]] * 17)).reshape(17, -1)
+    exact = float((np.abs(values @ patterns) >= abs(values.sum())).mean())
+    assert 0.05 < exact < 0.3
+    found = statistics.sign_flip_p(values, np.random.default_rng(2), draws=20000)
+    assert found == pytest.approx(exact, abs=0.01)
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_rounding_does_not_break_ties_of_sign_patterns(unit: float) -> None:
+    """0.1 + 0.2 + 0.3 is not 0.3 + 0.2 + 0.1 in floating point; both patterns count, in any unit."""
+    values = [0.1 * unit, 0.2 * unit, -0.3 * unit, 0.3 * unit, 0.7 * unit]
+    # |sum| = 1.0; patterns that reach 1.0 in tenths, of 32:
+    tenths = np.array([1, 2, -3, 3, 7])
+    patterns = np.array(np.meshgrid(*[[-1, 1]] * 5)).reshape(5, -1)
+    assert statistics.sign_flip_p(values) == float((np.abs(tenths @ patterns) >= 10).mean())
+
+
+def test_paired_difference_passes_its_generator_on() -> None:
+    a, b = [2.0] * 17, [1.0] * 17
+    assert statistics.paired_difference(a, b, np.random.default_rng(0)).p == pytest.approx(1 / 65537, rel=5)
+    with pytest.raises(ValueError, match="pass a generator"):
+        statistics.paired_difference(a, b)
+    with pytest.raises(ValueError, match=r"not \(1, 1\) and \(1, 1\)"):
+        statistics.paired_difference([[1.0]], [[2.0]])  # type: ignore[list-item]
+    assert statistics.paired_difference([], []) == PairedDifference(None, None, None, None, 0)
+
+
+def test_holm_is_cut_at_one_and_monotone() -> None:
+    assert statistics.holm([0.9, 0.8]) == [1.0, 1.0]
+    # sorted 0.01, 0.03, 0.031 -> 0.03, 0.06, 0.031 made monotone: 0.06
+    assert statistics.holm([0.03, 0.01, 0.031]) == pytest.approx([0.06, 0.03, 0.06])
+    assert statistics.holm([NAN, 0.04, None]) == [None, 0.04, None]
+
+
+def test_a_mark_needs_p_strictly_below_five_hundredths() -> None:
+    assert statistics.significance_mark(0.05, 6) == ""
+    assert statistics.significance_mark(0.0499, 6) == "*"
+    assert statistics.significance_mark(0.06, 100) == ""
+
+
+def test_minimum_p_by_counting() -> None:
+    assert [statistics.minimum_p(n) for n in (-1, 0, 1, 2, 3)] == [None, None, 1.0, 0.5, 0.25]
+
+
+def test_variance_components_count_what_was_finite() -> None:
+    parts = statistics.variance_components([1.0, NAN, 3.0, 5.0], [0, 0, 1, 1])
+    assert (parts.searches, parts.retrainings) == (2, 3)
+    lone = statistics.variance_components([1.0, 2.0, 3.0], [0, 1, 2])
+    assert (lone.searches, lone.retrainings) == (3, 3)
+    one = statistics.variance_components([1.0, 3.0], [0, 0])
+    assert (one.searches, one.retrainings) == (1, 2)
+    none = statistics.variance_components([], [])
+    assert (none.search_sd, none.retrain_sd, none.searches, none.retrainings) == (None, None, 0, 0)
+    with pytest.raises(ValueError, match="zip"):
+        statistics.variance_components([1.0, 2.0], [0])
+
+
+def test_pareto_front_is_ordered_by_the_first_cost() -> None:
+    assert statistics.pareto_front([(4.0, 1.0), (1.0, 5.0), (2.0, 4.0), (3.0, 4.0)]) == [1, 2, 0]
+    assert statistics.pareto_front([(1.0, 5.0), (1.0, 3.0)]) == [1]
+    assert statistics.pareto_front([(1.0, 2.0), (math.inf, 1.0), (2.0, 1.5)]) == [0, 2]
+    assert statistics.pareto_front([(2.0, 2.0), (2.0, 2.0)]) == [0]
+
+
+def test_curve_band_of_runs_with_gaps() -> None:
+    """Three runs, one with a gap, and an epoch that nobody has."""
+    curves = [[1.0, 2.0, NAN, 4.0], [3.0, None, NAN, 8.0], [5.0, 4.0, NAN]]
+    centre, low, high, count = statistics.curve_band(curves)  # type: ignore[arg-type]
+    np.testing.assert_allclose(centre, [3.0, 3.0, NAN, 6.0])
+    spread = np.array([2.0, math.sqrt(2.0), NAN, math.sqrt(8.0)])  # of (1, 3, 5), (2, 4) and (4, 8)
+    np.testing.assert_allclose(high - centre, spread)
+    np.testing.assert_allclose(centre - low, spread)
+    assert count.tolist() == [3, 2, 0, 2]
+    assert [part.shape for part in statistics.curve_band([])] == [(0,)] * 4

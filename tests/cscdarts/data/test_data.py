@@ -10,9 +10,10 @@ from PIL import Image
 from cscdarts.data.augmentation import cutout, random_crop, random_flip
 from cscdarts.data.open import open_data
 from cscdarts.data.randomness import derived_seed, permutation
-from cscdarts.data.source import Place, ResidentSource, require_halving, search_halves
+from cscdarts.data.source import Augmentation, Place, ResidentSource, require_halving, search_halves
 from cscdarts.errors import UserError
 from cscdarts.settings.config import DataConfig
+from tests.support import plain_training
 
 CPU = Place(torch.device("cpu"))
 
@@ -141,6 +142,57 @@ def test_cutout_is_clipped_at_the_border() -> None:
     assert int(zeros.max()) == 16
     assert int(zeros.min()) == 4  # centred on a corner only a quarter lies inside
     assert cutout(x, 0, draws()) is x
+
+
+@pytest.mark.parametrize(("padding", "flip", "length"), [(0, False, 0), (2, False, 0), (0, True, 0), (0, False, 3), (1, True, 4)])
+def test_batches_equal_a_plainly_written_loop(padding: int, flip: bool, length: int) -> None:
+    """Oblong images, so that rows and columns cannot be mistaken; order and draws by seed, stream, epoch and step."""
+    images = torch.randint(0, 256, (23, 3, 6, 8), generator=draws(), dtype=torch.uint8)
+    labels = torch.randint(0, 5, (23,), generator=draws(1))
+    mean, std = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
+    source = ResidentSource(
+        images, labels, torch.tensor(mean).view(1, 3, 1, 1), torch.tensor(std).view(1, 3, 1, 1), 7,
+        Augmentation(padding, flip, length), 9, "train", CPU,
+    )  # fmt: skip
+    plain = plain_training.Pictures(images, labels, mean, std)
+    for epoch in (0, 3):
+        found = list(source.batches(epoch))
+        expected = plain_training.batches(plain, 9, "train", epoch, 7, padding, flip, length)
+        assert len(found) == len(expected) == source.steps == 3  # the last two images are left out
+        for (x, y), (u, v) in zip(found, expected, strict=True):
+            assert torch.allclose(x.double(), u, atol=1e-5)
+            assert torch.equal(y, v)
+    in_order = torch.cat([x for x, _ in source.in_order(10)])
+    assert torch.allclose(in_order.double(), torch.stack([plain.normalised(image) for image in images]), atol=1e-5)
+
+
+@pytest.mark.parametrize("change", [random_crop, random_flip, cutout])
+def test_augmentation_stays_on_the_images_device(change) -> None:  # type: ignore[no-untyped-def]
+    """What is made without a device lies on `meta` here, and would not go together with the images."""
+    x = torch.rand(4, 1, 8, 8)
+    amount = () if change is random_flip else (2,)
+    with torch.device("meta"):
+        y = change(x, *amount, torch.Generator("cpu").manual_seed(0))
+    assert y.device == x.device
+    assert y.shape == x.shape
+
+
+def test_crop_takes_images_of_any_type_and_fills_with_0() -> None:
+    for dtype in (torch.uint8, torch.float64):
+        x = torch.full((200, 2, 4, 4), 7, dtype=dtype)
+        y = random_crop(x, 1, draws())
+        assert y.dtype == dtype
+        # Of 9 equally likely offsets 4 lose a row and a column (9 pixels stay), 4 one of both (12), one nothing (16).
+        kept = (y != 0).sum((2, 3))[:, 0]
+        assert set(kept.tolist()) == {9, 12, 16}
+        assert float((kept == 16).double().mean()) == pytest.approx(1 / 9, abs=0.06)
+
+
+def test_cutout_takes_the_same_square_of_every_channel() -> None:
+    y = cutout(torch.ones(50, 3, 8, 8), 4, draws())
+    assert torch.equal(y[:, 0], y[:, 1])
+    assert torch.equal(y[:, 0], y[:, 2])
+    assert len({tuple(image.flatten().tolist()) for image in y[:, 0]}) > 20  # each image its own
 
 
 def test_seeds_of_different_purposes_differ() -> None:

@@ -25,10 +25,9 @@ from cscdarts.settings.overrides import with_values
 from cscdarts.settings.protocols import protocol
 from cscdarts.spaces.genotype import parse_genotype
 from cscdarts.training.bilevel import ArchitectureStep
-from cscdarts.training.derivation import derive, genotype_of_line
+from cscdarts.training.derivation import derive
 from cscdarts.training.one_shot import one_shot_scores
 from cscdarts.training.retrain import retrain
-from cscdarts.training.schedules import cosine_lr, evaluation_lr, identity_scale
 from cscdarts.training.search import SearchRun, search
 
 TIMES = {"search_epoch_time_s", "retrain_epoch_time_s", "search_time_s", "retrain_time_s", "peak_memory_mib"}
@@ -227,29 +226,6 @@ def test_alpha_rests_during_the_warm_up(tmp_path: Path) -> None:
     assert second != third
 
 
-def test_cosine_schedule_at_its_ends_and_middle() -> None:
-    assert cosine_lr(0.025, 0.001, 0, 50) == pytest.approx(0.025)
-    assert cosine_lr(0.025, 0.001, 25, 50) == pytest.approx(0.013)
-    assert cosine_lr(0.025, 0.001, 50, 50) == pytest.approx(0.001)
-
-
-def test_evaluation_schedules() -> None:
-    def rates(**values: Any) -> list[float]:
-        full = {"epochs": 10, "lr": 1.0, "lr_min": 0.0, **values}
-        settings = RunConfig().evaluation.model_copy(update=full)
-        return [evaluation_lr(settings, epoch) for epoch in range(10)]
-
-    assert rates(schedule="linear")[5] == pytest.approx(0.5)
-    assert rates(schedule="exponential", lr_gamma=0.97)[2] == pytest.approx(0.97**2)
-    assert rates(schedule="linear", warmup_epochs=5)[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
-
-
-def test_decay_of_the_identity() -> None:
-    config = with_values(apply_preset(RunConfig(), "dartsminus"), {"search.epochs": 50})
-    assert [identity_scale(config, epoch) for epoch in (0, 25)] == [1.0, 0.5]
-    assert identity_scale(apply_preset(RunConfig(), "csc"), 49) == 1.0
-
-
 def test_probes_are_recorded_every_k_epochs(tmp_path: Path) -> None:
     values = {"search.cosine_every": 2, "search.hessian_every": 2, "evaluation.epochs": 0}
     folder = go(tiny(**values), tmp_path)
@@ -279,16 +255,6 @@ def test_variants_of_the_loop_resume_too(values: dict[str, Any], tmp_path: Path)
     with pytest.raises(Stopped):
         go(config, tmp_path / "parts", once)
     assert fingerprint(go(config, tmp_path / "parts")) == whole
-
-
-def test_best_epoch_is_a_switch(tmp_path: Path) -> None:
-    config = tiny(**{"search.derive": "best", "search.epochs": 4, "evaluation.epochs": 0})
-    folder = go(config, tmp_path)
-    errors = [line["values"]["search_valid_error_pct"] for line in folder.curves() if line["stage"] == "search"]
-    best = errors.index(min(errors))
-    written = read_json(folder.file("genotype.json"))
-    assert written["epoch"] == best
-    assert written["text"] == str(genotype_of_line(config.supernet, folder.alphas()[best]))
 
 
 def test_one_shot_scores_are_reproducible_accuracies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

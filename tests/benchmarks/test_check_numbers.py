@@ -1,0 +1,405 @@
+"""Every number of a check by hand, and the searches on a table against plain loops with the same draws."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.checks import run as checks
+from benchmarks.checks.baselines import random_search, regularised_evolution
+from benchmarks.checks.cell import LIMITS, arch_of, describe_cell, identity_as_edge, json_number
+from benchmarks.checks.run import check, check_run, describe_run
+from benchmarks.tabular.index import write_index
+from benchmarks.tabular.space import POWERS, SIZE, index_of_code, official_archs, official_codes, read_cell
+from benchmarks.tabular.table import Table
+from cscdarts.data.randomness import numpy_generator
+from cscdarts.errors import UserError
+from cscdarts.records.run_folder import RunFolder, append_line, read_json, write_json
+from cscdarts.settings.config import RunConfig
+from cscdarts.settings.overrides import build, with_values
+from cscdarts.spaces.space import NASBENCH201
+
+NAN = float("nan")
+
+
+def sparse(values: dict[int, float], rest: float = NAN) -> np.ndarray:
+    column = np.full(SIZE, rest)
+    for index, value in values.items():
+        column[index] = value
+    return column
+
+
+def table(**more: np.ndarray) -> Table:
+    """Five cells on two data sets; on CIFAR-10 two lengths, and two trials of the longer one."""
+    return Table(
+        {
+            "digits_valid_acc_6": sparse({5: 90.0, 6: 80.0, 7: 70.0, 8: 60.0, 9: NAN}),
+            "digits_test_acc_6": sparse({5: 88.0, 6: 89.0, 7: 71.0, 8: 88.0, 9: 50.0}),
+            "digits_query_s_6": sparse({5: 1.5}),
+            "cifar10_valid_acc_12": sparse({5: 40.0, 6: 41.0}),
+            "cifar10_test_acc_12": sparse({5: 42.0, 6: 41.5}),
+            "cifar10_valid_acc_200": sparse({5: 91.0, 6: 92.0}),
+            "cifar10_test_acc_200": sparse({5: 93.0, 6: 92.5}),
+            "cifar10_valid_acc_200_777": sparse({5: 90.5}),
+            "cifar10_test_acc_200_777": sparse({5: 93.5}),
+            **more,
+        },
+        {"kind": "invented"},
+    )
+
+
+def test_a_cells_numbers_by_hand() -> None:
+    found = describe_cell(table(), 5)
+    assert list(found["datasets"]) == ["cifar10", "digits"]
+    assert found["datasets"]["digits"] == {
+        "epochs": 6,
+        "trial": "mean",
+        "trials": [],
+        "valid_acc": 90.0,
+        "test_acc": 88.0,
+        "rank": 2,  # one cell is strictly better by test accuracy
+        "percentile": 80.0,  # four of the five held are not better
+        "regret": 1.0,
+        "valid_rank": 1,
+        "valid_regret": 0.0,
+        "best_index": 6,
+        "best_test_acc": 89.0,
+        "query_cost_s": 1.5,
+    }
+    assert found["datasets"]["cifar10"]["trials"] == [777]
+    assert (found["arch"], found["index"], found["limits"]) == (official_archs()[5], 5, LIMITS)
+    assert found["benchmark"] == {"kind": "invented", "holds": 5, "of": SIZE}
+
+
+def test_what_a_benchmark_does_not_have_is_none_and_not_0() -> None:
+    entry = describe_cell(table(), 9)["datasets"]["digits"]
+    assert (entry["valid_acc"], entry["valid_rank"], entry["valid_regret"], entry["query_cost_s"]) == (None,) * 4
+    assert (entry["test_acc"], entry["rank"], entry["percentile"], entry["regret"]) == (50.0, 5, 20.0, 39.0)
+    other = describe_cell(table(), 9)["datasets"]["cifar10"]
+    assert (other["test_acc"], other["rank"], other["percentile"], other["regret"]) == (None,) * 4
+    assert (json_number(NAN), json_number(float("inf")), json_number(np.float64(2))) == (None, None, 2.0)
+
+
+def test_a_length_keeps_the_data_sets_that_have_it() -> None:
+    found = describe_cell(table(), 5, epochs=12)
+    assert list(found["datasets"]) == ["cifar10"]
+    assert (found["datasets"]["cifar10"]["epochs"], found["datasets"]["cifar10"]["test_acc"]) == (12, 42.0)
+    assert describe_cell(table(), 5)["datasets"]["cifar10"]["epochs"] == 200
+    with pytest.raises(UserError, match=r"--epochs: .*13.*200, 12"):
+        describe_cell(table(), 5, epochs=13)
+
+
+def test_one_trial_in_place_of_the_mean() -> None:
+    entry = describe_cell(table(), 5, epochs=200, trial=777)["datasets"]["cifar10"]
+    assert (entry["trial"], entry["valid_acc"], entry["test_acc"], entry["rank"]) == (777, 90.5, 93.5, 1)
+
+
+# The same network under other names: the third edge's operation reaches nothing.
+DEAD = "|none~0|+|{}~0|none~1|+|nor_conv_1x1~0|none~1|none~2|"
+
+
+def test_equal_networks_are_counted_among_those_held() -> None:
+    names = [DEAD.format(op) for op in ("none", "nor_conv_3x3", "avg_pool_3x3")]
+    places = [official_archs().index(name) for name in names]
+    held = Table({"digits_valid_acc_6": sparse(dict.fromkeys(places[:2], 1.0)), "digits_test_acc_6": sparse(dict.fromkeys(places[:2], 1.0))}, {})  # fmt: skip
+    assert describe_cell(held, places[0])["same_network"] == {"count": 1, "index": [places[1]]}
+
+
+def test_the_identity_as_an_edge_by_hand() -> None:
+    arch = "|nor_conv_3x3~0|+|nor_conv_3x3~0|none~1|+|none~0|nor_conv_1x1~1|avg_pool_3x3~2|"
+    with_skip = official_archs().index(arch.replace("+|none~0", "+|skip_connect~0"))
+    own = official_archs().index(arch)
+    values = {own: 60.0, with_skip: 75.0}
+    held = Table({"digits_valid_acc_6": sparse(values), "digits_test_acc_6": sparse({own: 61.0, with_skip: 76.0}),
+                  "digits_valid_acc_3": sparse(values), "digits_test_acc_3": sparse({own: 31.0, with_skip: 36.0})}, {})  # fmt: skip
+    assert identity_as_edge(held, arch, None, None) == {
+        "arch": official_archs()[with_skip],
+        "index": with_skip,
+        "instead_of": "none",
+        "exact": True,
+        "datasets": {"digits": {"valid_acc": 75.0, "test_acc": 76.0, "rank": 1}},
+    }
+    shorter = identity_as_edge(held, arch, 3, None)
+    assert shorter is not None
+    assert shorter["datasets"]["digits"]["test_acc"] == 36.0
+    with pytest.raises(UserError, match="--trial"):
+        identity_as_edge(held, arch, None, 777)
+    alone = Table({"digits_valid_acc_6": sparse({own: 1.0}), "digits_test_acc_6": sparse({own: 1.0})}, {})
+    assert identity_as_edge(alone, arch, None, None) is None
+
+
+@pytest.mark.parametrize(("text", "expected"), [("7", 7), (" 7\n", 7), ("-1", -1), (official_archs()[7], official_archs()[7])])
+def test_architectures_by_index_or_string(text: str, expected: str | int) -> None:
+    assert arch_of(text) == expected
+
+
+def test_an_architecture_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "cell.txt"
+    file.write_text(f"\n  {official_archs()[7]}  \n", encoding="utf-8")
+    assert arch_of(str(file)) == official_archs()[7]
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError):
+        arch_of(str(file))
+    with pytest.raises(UserError):
+        arch_of("x" * 5000)  # longer than any path: not looked for on disk
+
+
+# --- searches on a table --------------------------------------------------------------------------
+
+
+def incumbents(valid: np.ndarray, test: np.ndarray, asked: list[int]) -> list[float]:
+    """Test accuracy of the best by validation so far, the earliest of equals."""
+    best, found = asked[0], []
+    for index in asked:
+        if valid[index] > valid[best]:
+            best = index
+        found.append(test[best])
+    return found
+
+
+def test_random_search_equals_a_plain_loop() -> None:
+    draw = np.random.default_rng(1)
+    valid = np.round(draw.random(SIZE) * 20)  # with many equals
+    test = draw.random(SIZE)
+    valid[:4000], test[4000:8000] = NAN, NAN
+    found = random_search(valid, test, queries=30, repeats=6, draw=np.random.default_rng(2))
+    held = [k for k in range(SIZE) if np.isfinite(valid[k]) and np.isfinite(test[k])]
+    picks = np.random.default_rng(2).integers(len(held), size=(6, 30))
+    for row, chosen in zip(found, picks, strict=True):
+        assert row.tolist() == incumbents(valid, test, [held[k] for k in chosen])
+
+
+@pytest.mark.parametrize(("population", "tournament", "queries"), [(10, 3, 40), (4, 2, 25), (10, 3, 7)])
+def test_evolution_equals_a_plain_loop(population: int, tournament: int, queries: int) -> None:
+    values = np.random.default_rng(3)
+    valid, test = values.permutation(SIZE).astype(float), values.random(SIZE)
+    options = {} if population == 10 else {"population": population, "tournament": tournament}
+    found = regularised_evolution(valid, test, queries, 5, np.random.default_rng(4), **options)
+
+    draw, codes, indices = np.random.default_rng(4), official_codes(), index_of_code()
+    asked = [list(map(int, row)) for row in draw.integers(SIZE, size=(5, min(population, queries)))]
+    while len(asked[0]) < queries:
+        keys = draw.random((5, population))
+        winners = []
+        for history, key in zip(asked, keys, strict=True):
+            alive = history[-population:]
+            chosen = sorted(range(population), key=lambda k: key[k])[:tournament]  # noqa: B023
+            winners.append(max((alive[k] for k in chosen), key=lambda index: valid[index]))
+        edges = draw.integers(6, size=5)
+        steps = draw.integers(1, 5, size=5)
+        for history, winner, edge, step in zip(asked, winners, edges, steps, strict=True):
+            digits = [int(codes[winner]) // int(power) % 5 for power in POWERS]
+            digits[edge] = (digits[edge] + int(step)) % 5
+            history.append(int(indices[sum(d * int(power) for d, power in zip(digits, POWERS, strict=True))]))
+    for row, history in zip(found, asked, strict=True):
+        assert row.tolist() == incumbents(valid, test, history)
+
+
+# --- runs -----------------------------------------------------------------------------------------
+
+
+def config(**values: Any) -> RunConfig:
+    sizes = {"supernet.space": "nasbench201", "search.epochs": 3, "search.alpha_warmup": 0, "runtime.device": "cpu"}
+    return with_values(build({}), sizes | values)
+
+
+def derived(path: Path, cells: list[int], settings: RunConfig) -> RunFolder:
+    """A run folder whose alpha picks the cells of these indices epoch by epoch, the last one derived."""
+    folder = RunFolder(path)
+    folder.create(settings)
+    for epoch, index in enumerate(cells):
+        alpha = [[float(op == chosen) for op in NASBENCH201.ops] for chosen in read_cell(official_archs()[index]).ops]
+        append_line(folder.file("alphas.jsonl"), {"epoch": epoch, "alpha": {"cell": alpha}})
+    write_json(folder.file("genotype.json"), {"text": official_archs()[cells[-1]], "epoch": len(cells) - 1})
+    return folder
+
+
+def test_the_trajectory_by_hand(tmp_path: Path) -> None:
+    found = describe_run(derived(tmp_path / "run", [6, 9, 5], config()), table(), cells=0)
+    assert [(line["epoch"], line["index"], line["arch"]) for line in found["trajectory"]] == [
+        (epoch, index, official_archs()[index]) for epoch, index in enumerate((6, 9, 5))
+    ]
+    last = found["trajectory"][-1]
+    kept = {"valid_acc": 90.0, "test_acc": 88.0, "rank": 2, "percentile": 80.0, "regret": 1.0, "query_cost_s": 1.5}
+    assert {key: last[key] for key in kept} == kept
+    assert last["datasets"]["digits"] == kept
+    assert list(last["datasets"]) == ["cifar10", "digits"]
+    assert found["index"] == 5
+    shorter = describe_run(derived(tmp_path / "short", [5, 6], config()), table(), epochs=12, cells=0)
+    assert [line["test_acc"] for line in shorter["trajectory"]] == [42.0, 41.5]
+    assert shorter["primary"] == "cifar10"
+    trial = describe_run(derived(tmp_path / "one", [5], config()), table(), epochs=200, trial=777, cells=0)
+    assert trial["trajectory"][0]["test_acc"] == 93.5
+
+
+@pytest.mark.parametrize(
+    ("values", "primary"),
+    [
+        ({}, "digits"),
+        ({"data.dataset": "cifar10"}, "cifar10"),
+        ({"data.dataset": "image-folder"}, "cifar10"),
+        ({"data.dataset": "cifar10", "data.search_dataset": "digits"}, "digits"),
+        ({"data.dataset": "cifar100"}, "cifar10"),  # not held: the first one
+        ({"data.dataset": "fashion-mnist"}, "cifar10"),
+    ],
+)
+def test_the_primary_data_set_is_the_nearest_to_the_searched(values: dict[str, Any], primary: str, tmp_path: Path) -> None:
+    found = describe_run(derived(tmp_path / "run", [5], config(**values)), table(), cells=0)
+    assert found["primary"] == primary
+    assert found["trajectory"][0]["test_acc"] == found["datasets"][primary]["test_acc"]
+
+
+def test_baselines_are_summed_up_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "REPEATS", 30)
+    monkeypatch.setattr(checks, "QUERIES", 12)
+    found = describe_run(derived(tmp_path / "run", [5], config()), table(), cells=0)["baselines"]
+    assert list(found) == ["random_search"]  # evolution needs the whole space
+    valid, test = table().accuracy("digits", "valid"), table().accuracy("digits", "test")
+    curves = random_search(valid, test, 12, 30, numpy_generator(0, "random search"))
+    summary = found["random_search"]
+    assert (summary["repeats"], summary["queries"]) == (30, [1, 2, 5, 10])
+    assert summary["test_acc_mean"] == pytest.approx([np.mean(curves[:, k - 1]) for k in (1, 2, 5, 10)])
+    assert summary["test_acc_sd"] == pytest.approx([np.std(curves[:, k - 1], ddof=1) for k in (1, 2, 5, 10)])
+    means = [float(np.mean(curves[:, k])) for k in range(12)]
+    reached = next((k + 1 for k, value in enumerate(means) if value >= 88.0), None)
+    assert summary["queries_to_match"] == reached
+    assert summary["beaten_repeats_pct"] == pytest.approx(100 * np.mean([row[-1] < 88.0 for row in curves]))
+
+
+def test_baselines_of_a_whole_space_hold_both_searches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "REPEATS", 10)
+    monkeypatch.setattr(checks, "QUERIES", 20)
+    valid = np.random.default_rng(0).permutation(SIZE) / 200
+    whole = Table({"digits_valid_acc_6": valid, "digits_test_acc_6": valid - 1}, {})
+    found = describe_run(derived(tmp_path / "run", [5], config()), whole, cells=0)["baselines"]
+    assert list(found) == ["random_search", "regularised_evolution"]
+    curve = regularised_evolution(valid, valid - 1, 20, 10, numpy_generator(0, "regularised evolution"))
+    assert found["regularised_evolution"]["test_acc_mean"][-1] == pytest.approx(curve[:, 19].mean())
+    best = int(np.argmax(valid))
+    top = describe_run(derived(tmp_path / "best", [best], config()), whole, cells=0)["baselines"]["random_search"]
+    assert (top["queries_to_match"], top["beaten_repeats_pct"]) == (None, 100.0)
+    half = Table({"digits_valid_acc_6": valid, "digits_test_acc_6": sparse({5: 1.0})}, {})
+    assert list(describe_run(derived(tmp_path / "half", [5], config()), half, cells=0)["baselines"]) == ["random_search"]
+
+
+def test_without_both_accuracies_there_are_no_baselines(tmp_path: Path) -> None:
+    lone = Table({"digits_valid_acc_6": sparse({6: 1.0}), "digits_test_acc_6": sparse({5: 1.0})}, {})
+    assert describe_run(derived(tmp_path / "run", [5], config()), lone, cells=0)["baselines"] == {}
+    unmeasured = Table({"digits_valid_acc_6": sparse({6: 1.0, 5: 1.0}), "digits_test_acc_6": sparse({6: 1.0})}, {})
+    found = describe_run(derived(tmp_path / "other", [5], config()), unmeasured, cells=0)["baselines"]["random_search"]
+    assert (found["queries_to_match"], found["beaten_repeats_pct"]) == (None, None)
+
+
+class Scores:
+    """Stands for the one-shot scoring of a supernet: the validation accuracy turned round, and what it was asked."""
+
+    def __init__(self, valid: np.ndarray) -> None:
+        self.valid = valid
+        self.asked: list[int] = []
+        self.images: int | None = -1
+
+    def __call__(self, settings: RunConfig, folder: RunFolder, cells: Any, images: int | None, report: Any) -> list[float]:
+        assert settings == folder.config()
+        report("scoring")
+        self.asked, self.images = [official_archs().index(str(cell)) for cell in cells], images
+        return [100.0 - float(self.valid[index]) for index in self.asked]
+
+
+def test_the_supernets_agreement_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    valid = sparse({k: k + 0.123456 for k in range(40)})
+    held = Table({"digits_valid_acc_6": valid, "digits_test_acc_6": valid}, {})
+    scores = Scores(valid)
+    monkeypatch.setattr("cscdarts.training.one_shot.one_shot_scores", scores)
+    said: list[str] = []
+    folder = derived(tmp_path / "run", [5], config())
+    found = describe_run(folder, held, cells=None, images=7, report=said.append)
+    assert (scores.asked, scores.images, said) == (list(range(40)), 7, ["scoring"])
+    assert (found["kendall_tau"], found["spearman_rho"]) == (pytest.approx(-1), pytest.approx(-1))
+    assert found["top_k_overlap_pct"] == 0.0
+    one_shot = found["one_shot"]
+    assert (one_shot["cells"], one_shot["images_at_most"], one_shot["k"]) == (40, 7, 4)
+    assert one_shot["index"] == list(range(40))
+    assert one_shot["benchmark_valid_acc"] == [round(k + 0.1235, 4) for k in range(40)]
+    assert one_shot["supernet_valid_acc"] == [round(99.8765 - k, 4) for k in range(40)]
+
+    sample = describe_run(folder, held, cells=30)["one_shot"]
+    assert sample["index"] == sorted(numpy_generator(0, "one-shot cells", 30).choice(40, size=30, replace=False).tolist())
+    assert (sample["k"], sample["images_at_most"]) == (3, None)
+    assert describe_run(folder, held, cells=40)["one_shot"]["index"] == list(range(40))
+    few = describe_run(folder, held, cells=2)
+    assert few["one_shot"]["k"] == 1
+    assert few["top_k_overlap_pct"] == 0.0
+    lone = describe_run(folder, held, cells=1)
+    assert (lone["one_shot"]["cells"], lone["kendall_tau"], lone["top_k_overlap_pct"]) == (1, None, None)
+
+
+def test_without_a_supernet_the_check_says_so_and_goes_on(tmp_path: Path) -> None:
+    said: list[str] = []
+    found = describe_run(derived(tmp_path / "run", [5], config()), table(), cells=3, report=said.append)
+    assert found["one_shot"] is None
+    assert found["kendall_tau"] is None
+    assert said[-1].startswith("no one-shot scores: the supernet is not at hand (")
+
+
+def test_random_architectures_have_no_supernet_to_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cscdarts.training.one_shot.one_shot_scores", None)
+    folder = RunFolder(tmp_path / "run")
+    folder.create(config(**{"search.strategy": "random"}))
+    write_json(folder.file("genotype.json"), {"text": official_archs()[5], "epoch": 2})
+    found = describe_run(folder, table())
+    assert found["one_shot"] is None
+    assert [(line["epoch"], line["index"]) for line in found["trajectory"]] == [(2, 5)]
+    write_json(folder.file("genotype.json"), {"text": official_archs()[5]})
+    assert [line["epoch"] for line in describe_run(folder, table())["trajectory"]] == [0]
+
+
+def test_a_runs_check_is_written_and_its_numbers_follow_the_epochs(tmp_path: Path) -> None:
+    write_index(Table(table().columns, {"kind": "invented", "name": "n", "source": "s"}), tmp_path / "t.parquet")
+    folder = derived(tmp_path / "run", [9, 5], config(**{"search.strategy": "random-ws"}))
+    found = check_run(folder, f"index:{tmp_path / 't.parquet'}", cells=2)
+    assert read_json(folder.file("check.json")) == found
+    lines = [line for line in folder.curves() if line["stage"] == "check"]
+    assert [(line["epoch"], line["step"]) for line in lines] == [(0, 0), (1, 0)]
+    assert lines[0]["values"] == {  # cell 9 has no validation accuracy: nothing stands in its place
+        "benchmark_test_acc_pct": 50.0, "benchmark_percentile": 20.0, "benchmark_regret_pct": 39.0,
+    }  # fmt: skip
+    assert lines[1]["values"] == {
+        "benchmark_valid_acc_pct": 90.0, "benchmark_test_acc_pct": 88.0, "benchmark_percentile": 80.0,
+        "benchmark_regret_pct": 1.0,
+    }  # fmt: skip
+    assert "no one-shot scores" in folder.file("log.txt").read_text()
+
+
+def test_check_takes_a_run_folder_or_a_cell(tmp_path: Path) -> None:
+    write_index(table(), tmp_path / "t.parquet")
+    index = f"index:{tmp_path / 't.parquet'}"
+    folder = derived(tmp_path / "run", [6, 5], config())
+    said: list[str] = []
+    found = check(str(folder.path), index, epochs=6, cells=2, report=said.append)
+    assert [line["index"] for line in found["trajectory"]] == [6, 5]
+    assert said
+    assert list(found["datasets"]) == ["digits"]
+    assert check("5", index, epochs=12)["datasets"]["cifar10"]["test_acc"] == 42.0
+    assert check("5", index, epochs=200, trial=777)["datasets"]["cifar10"]["test_acc"] == 93.5
+    trial = check(str(folder.path), index, epochs=200, cells=0)
+    assert trial["primary"] == "cifar10"
+    with pytest.raises(UserError):
+        check("y" * 5000, index)
+
+
+@pytest.mark.parametrize(
+    ("values", "text", "words"),
+    [
+        ({"supernet.space": "darts"}, "x", "a run in the darts space.*a run in the nasbench201 space.*no other cells"),
+        ({}, None, r"no genotype\.json.*a run whose cell is derived.*Finish its search first"),
+    ],
+)
+def test_runs_that_cannot_be_checked(values: dict[str, Any], text: str | None, words: str, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.create(config(**values))
+    if text:
+        write_json(folder.file("genotype.json"), {"text": text})
+    with pytest.raises(UserError, match=words) as caught:
+        describe_run(folder, table())
+    assert str(folder.path) in str(caught.value)
