@@ -1,4 +1,5 @@
-"""A grid's looked-up runs as one JSON record: what was searched on what, which table answered, and how to do it again."""
+"""A grid's looked-up runs as one JSON record: what was searched on what, which table answered, and how to do it
+again."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,8 @@ def write_record(grid: str, out: Path, scale: str | None = None, uri: str | None
         uri: tracking URI, the environment's if None.
 
     Errors:
-        UserError: no such grid or scale, no run with a look-up, look-ups in several tables, or a file that cannot be written.
+        UserError: no such grid or scale, no run with a look-up, look-ups in several tables, or a file that cannot be
+        written.
     """
     record = grid_record(load([grid], uri, scale), out.name)
     try:
@@ -69,8 +71,9 @@ def grid_record(store: Store, name: str) -> dict[str, Any]:
         raise UserError(grid, words, "a grid whose runs were looked up in one benchmark", fix)
     check = checks[0]
     primary = check["datasets"][check["primary"]]
+    table = check["benchmark"].get("name", "a table")
     return {
-        "title": f"Runs of the grid {grid}, their derived cells looked up in {check['benchmark'].get('name', 'a table')}",
+        "title": f"Runs of the grid {grid}, their derived cells looked up in {table}",
         "data": ", ".join(dict.fromkeys(labels)),
         "scale": scales[0],
         "departures": departures(configs),
@@ -166,7 +169,8 @@ def departures(configs: Sequence[RunConfig]) -> dict[str, Any]:
     """Settings, besides those that tell methods apart, in which runs differ from the nearest published protocol.
 
     Returns:
-        Dotted path -> value, or the list of values where the runs have several; nothing of a retraining that is not run.
+        Dotted path -> value, or the list of values where the runs have several; nothing of a retraining that is not
+        run.
     """
     methods = {key for preset in PRESETS.values() for key in preset.values} | set(SEEDS)
 

@@ -1,7 +1,7 @@
 """Method and baselines in the NAS-Bench-201 space, every derived cell looked up and none retrained: the record's grid.
 
-At the reduced scale a core does a run in minutes: images of half the side, a tenth of them, 8 channels, 12 epochs. At the
-paper's scale it is the published search protocol. `cscdarts report record nasbench201_ablation` writes what came out.
+At the reduced scale a core does a run in minutes: images of half the side, a tenth of them, 8 channels, 12 epochs. At
+the paper's scale it is the published search protocol. `cscdarts report record` writes what came out.
 """
 
 from collections.abc import Iterator, Mapping

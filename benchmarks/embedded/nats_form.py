@@ -1,4 +1,5 @@
-"""Writes benchmarks in the official NATS-Bench form, which the unmodified `nats_bench` reads: the embedded one, or given records."""
+"""Writes benchmarks in the official NATS-Bench form, which the unmodified `nats_bench` reads: the embedded one, or
+given records."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -118,7 +119,8 @@ def arch_state(index: int, arch: str, trials: Mapping[tuple[str, int], Mapping[s
 def _record(
     index: int, arch: str, made: Mapping[str, Any], values: Mapping[str, Floats], number: int, cost: Floats
 ) -> dict[str, Any]:
-    """The state of the official `ArchResults`, by training length. Only the last epoch was evaluated, and no times were taken."""
+    """The state of the official `ArchResults`, by training length. Only the last epoch was evaluated, and no times were
+    taken."""
     epochs, images = int(made["protocol"]["epochs"]), made["images"]
     last = epochs - 1
 

@@ -1,7 +1,7 @@
 """Cells as arc diagrams: nodes on a line, one arc for each operation, its name at the arc's top.
 
-Two arcs share a top only if they join the same nodes, so labels never fall on each other and no layout engine is needed.
-The same layout feeds the vector figures and the small drawings of the run pages.
+Two arcs share a top only if they join the same nodes, so labels never fall on each other and no layout engine is
+needed. The same layout feeds the vector figures and the small drawings of the run pages.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,5 @@
-"""What is declared is true: a smoke run of each space writes every declared metric where its declaration says, and no other."""
+"""What is declared is true: a smoke run of each space writes every declared metric where its declaration says, and no
+other."""
 
 import time
 from collections.abc import Mapping
@@ -42,7 +43,8 @@ def grid():
     darts = apply_preset(protocol("cifar10", "smoke"), "csc")
     yield with_values(darts, {**TINY, "data.dataset": "image-folder", "data.image_size": 8, "data.search_fraction": 1})
     yield apply_preset(base, "random")
-    yield with_values(apply_preset(base, "random-ws"), {**TINY, "search.random_candidates": 3, "search.cosine_every": 0})
+    candidates = {**TINY, "search.random_candidates": 3, "search.cosine_every": 0}
+    yield with_values(apply_preset(base, "random-ws"), candidates)
 """
 
 
@@ -178,7 +180,8 @@ def test_the_record_of_a_grid_is_what_its_runs_found(worked: Driver, uri: str, t
 
 
 def test_a_run_without_retraining_ends_with_its_check(worked: Driver, uri: str) -> None:
-    """It is done, has the label of the data it was searched on, and asks for its retraining when that is wanted after all."""
+    """It is done, has the label of the data it was searched on, and asks for its retraining when that is wanted after
+    all."""
     point = worked.grid.points[1]
     assert not point.config.runtime.retrain
     assert not (worked.path(point) / "result.json").exists()

@@ -1,4 +1,5 @@
-"""The shipped record of searches in the NAS-Bench-201 space: its grid, and what can be told of it without the real table."""
+"""The shipped record of searches in the NAS-Bench-201 space: its grid, and what can be told of it without the real
+table."""
 
 import json
 from pathlib import Path
@@ -54,7 +55,8 @@ def test_settings_are_the_methods_they_are_called() -> None:
 
 
 def test_the_shipped_record_is_the_grid_s(record: dict[str, Any]) -> None:
-    """Its command names the grid and what was set; every run in it is one that this command would run, none is missing."""
+    """Its command names the grid and what was set; every run in it is one that this command would run, none is
+    missing."""
     command = record["commands"][0].split("--set ")
     assigned = [part.strip().strip("'") for part in command[1:]]
     points = {point.hash: point for point in _grid(record["scale"], *assigned).points}

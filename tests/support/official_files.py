@@ -1,7 +1,8 @@
-"""Files in the official forms with invented numbers, written by our own export: what the adaptors and the index are tested on.
+"""Files in the official forms with invented numbers, written by our own export: what the adaptors and the index are
+tested on.
 
-Three architectures, the four official data sets, two training lengths with the official seeds, whole curves and times, and NumPy
-scalars where the real records have them; every number follows from the formulas below, so a test knows it.
+Three architectures, the four official data sets, two training lengths with the official seeds, whole curves and times,
+and NumPy scalars where the real records have them; every number follows from the formulas below, so a test knows it.
 """
 
 import csv
@@ -30,10 +31,12 @@ PARTS = {
     "cifar100": ("ori-test", "x-valid", "x-test"),
     "ImageNet16-120": ("ori-test", "x-valid", "x-test"),
 }
-#: Architecture -> (parameters in millions, multiply-adds in millions), (seconds of an epoch, of an evaluation) on CIFAR-10.
+#: Architecture -> (parameters in millions, multiply-adds in millions), (seconds of an epoch, of an evaluation) on
+#: CIFAR-10.
 COSTS = {0: (0.1, 15.6), 11: (0.8, 113.9), 284: (0.3, 48.2)}
 TIMES = {0: (10.0, 1.0), 11: (25.0, 1.5), 284: (15.0, 1.25)}
-#: Official data set -> share of an epoch's seconds; (data set, part) -> share of an evaluation's, as in the real records.
+#: Official data set -> share of an epoch's seconds; (data set, part) -> share of an evaluation's, as in the real
+#: records.
 TRAIN_SHARE = {"cifar10-valid": 0.5, "cifar10": 1.0, "cifar100": 1.0, "ImageNet16-120": 3.034}
 EVALUATION_SHARE = {("cifar10-valid", "x-valid"): 2.5, ("cifar100", "x-valid"): 0.5, ("ImageNet16-120", "x-valid"): 0.3}
 

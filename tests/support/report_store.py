@@ -81,7 +81,8 @@ class SyntheticStore:
         params: bool = True,
         name: str = "",
     ) -> str:
-        """Record one run as the mirror does; returns its MLflow id. `name` stands for the hash where a test needs it fixed."""
+        """Record one run as the mirror does; returns its MLflow id. `name` stands for the hash where a test needs it
+        fixed."""
         from mlflow.entities import Metric, Param, RunTag
 
         if listed:
