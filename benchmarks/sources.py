@@ -1,4 +1,5 @@
-"""The benchmarks by the name they have on the command line: `embedded`, `index:FILE`, `csv:FILE`, `nats:DIR`, `nasbench201:FILE`."""
+"""The benchmarks by the name they have on the command line: `embedded`, `index:FILE`, `csv:FILE`, `nats:DIR`,
+`nasbench201:FILE`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,8 @@ FORMS = "embedded, index:FILE, csv:FILE, nats:DIR, nats:FILE or nasbench201:FILE
 def open_table(name: str, report: Callable[[str], None] = lambda line: None) -> BenchmarkTable:
     """Open a benchmark as a table.
 
-    The official forms are read whole (minutes for a full archive, since ranks need every architecture); make an index of
-    them once with `cscdarts benchmark index`.
+    The official forms are read whole (minutes for a full archive, since ranks need every architecture); make an index
+    of them once with `cscdarts benchmark index`.
 
     Args:
         report: told how far the reading of official files is.

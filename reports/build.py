@@ -229,7 +229,8 @@ def _lead(store: Store, found: Sequence[Study]) -> str:
 
 def _footer(store: Store) -> str:
     return (
-        "Written by cscdarts report. Numbers in italics are published ones, with their source; all others are of the runs "
+        "Written by cscdarts report. Numbers in italics are published ones, with their source; all others are of the "
+        "runs "
         "listed here. A dash means unknown, never 0."
     )
 

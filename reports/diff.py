@@ -143,7 +143,8 @@ def diff_table(a: Side, b: Side) -> ReportTable:
         "diff",
         f"{a.name} against {b.name}",
         f"Code {codes}. {same} cells are the same to the last digit and not listed. Moved: B less A, with Welch's 95 % "
-        "interval; in sd: in units of the seeds' pooled standard deviation. A step counts as moved when its interval leaves "
+        "interval; in sd: in units of the seeds' pooled standard deviation. A step counts as moved when its interval "
+        "leaves "
         "out 0, and a quantity that no seed changes when it changes at all.",
         columns,
         tuple(Block(title, tuple(rows)) for title, rows in blocks.items()),

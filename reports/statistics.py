@@ -225,7 +225,8 @@ def variance_components(values: Sequence[float], searches: Sequence[object]) -> 
 
 
 def pareto_front(costs: ArrayLike) -> list[int]:
-    """Indices of the points that no other point beats in one coordinate without losing in the other, by first coordinate.
+    """Indices of the points that no other point beats in one coordinate without losing in the other, by first
+    coordinate.
 
     Args:
         costs: shape (n, 2), both to be small. Of equal points the first stands for all.

@@ -19,10 +19,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of shared research notes and published numbers; skips where it is not at hand."""
+    """The real NAS-Bench-201 results and published numbers, which are not part of the project; skips where they are not at hand.
+
+    Only comparisons with real results take it (`tests/benchmarks/test_real_tables.py`); all else works on files that the tests write.
+    """
     path = Path(os.environ.get("CSCDARTS_SHARED") or Path(__file__).parents[2] / "shared")
     if not path.is_dir():
-        pytest.skip(f"no shared folder at {path}; set CSCDARTS_SHARED")
+        pytest.skip(f"compares with real benchmark results, which are not here: no folder {path}; set CSCDARTS_SHARED")
     return path
 
 

@@ -82,8 +82,8 @@ def verify(index_file: Path, against: str, sample: int, seed: int) -> None:
 def build(work: Path, out: Path, jobs: int, seeds: str, assemble_only: bool) -> None:
     """Train every cell of the space on digits and pack the embedded benchmark.
 
-    Can be stopped and run again: what is trained is not trained twice. All seeds take about an hour of one core. The package's own
-    copy is `benchmarks/embedded/`.
+    Can be stopped and run again: what is trained is not trained twice. All seeds take about an hour of one core. The
+    package's own copy is `benchmarks/embedded/`.
     """
     from benchmarks.embedded.build import assemble
     from benchmarks.embedded.training_recipe import TrainingRecipe

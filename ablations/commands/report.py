@@ -1,4 +1,4 @@
-"""`cscdarts report GRID...` and `cscdarts report diff A B`."""
+"""`cscdarts report GRID...`, `cscdarts report record GRID` and `cscdarts report diff A B`."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def report() -> None:
 @report.command(
     "build",
     hidden=True,
-    epilog="Compare two reports with: cscdarts report diff A B",
+    epilog="Compare two reports: cscdarts report diff A B. Export look-ups: cscdarts report record GRID --out FILE",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.argument("grids", nargs=-1, metavar="GRID...", required=True)
@@ -49,6 +49,18 @@ def build(grids: tuple[str, ...], out: Path, scale: str | None, formats: str, qu
         click.echo(str(made.page or made.folder))
     else:
         print_report(Console(), made, tracking_uri())
+
+
+@report.command("record", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("grid", metavar="GRID")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The JSON file to write.")
+@click.option("--scale", help="Only runs at this scale.")
+def record(grid: str, out: Path, scale: str | None) -> None:
+    """Write the runs of GRID that a benchmark answered for, with their look-ups, as one JSON record."""
+    from reports.record import write_record
+
+    found = write_record(grid, out, scale)
+    click.echo(f"{out}: {len(found['runs'])} of {found['runs_planned']} runs, {len(found['summary'])} settings")
 
 
 @report.command("diff", context_settings={"help_option_names": ["-h", "--help"]})

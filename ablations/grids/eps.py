@@ -1,7 +1,7 @@
 """How far the finite difference of the second order can be trusted: its distance eps, against the exact product.
 
-The family's value is eps = 0.01 / ||v||. In float32, with kinks of ReLU and max pooling, its product can point elsewhere
-than the exact one; each run records the cosine between the two at every fifth of its epochs (`hvp_cosine`).
+The family's value is eps = 0.01 / ||v||. In float32, with kinks of ReLU and max pooling, its product can point
+elsewhere than the exact one; each run records the cosine between the two at every fifth of its epochs (`hvp_cosine`).
 """
 
 from collections.abc import Iterator

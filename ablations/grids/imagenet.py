@@ -8,7 +8,7 @@ SEEDS = (0, 1, 2)
 
 
 def grid(scale: str) -> Iterator[RunConfig]:
-    """CSC-DARTS, second-order DARTS and PC-DARTS transferred from CIFAR-10; CSC-DARTS and PC-DARTS searched directly."""
+    """CSC-DARTS, second-order DARTS and PC-DARTS from CIFAR-10; CSC-DARTS and PC-DARTS searched directly."""
     for seed in SEEDS:
         for recipe, methods in (
             ("imagenet-transfer", ("csc", "darts2", "pcdarts")),

@@ -48,7 +48,8 @@ def describe_cell(
 def dataset_entry(
     table: BenchmarkTable, dataset: str, index: int, epochs: int | None, trial: int | None
 ) -> dict[str, Any]:
-    """One data set's numbers: rank, percentile and regret by test accuracy, `valid_rank` and `valid_regret` by validation."""
+    """One data set's numbers: rank, percentile and regret by test accuracy, `valid_rank` and `valid_regret` by
+    validation."""
     length = table.resolve(dataset, epochs)
     valid, test = (table.accuracy(dataset, split, length, trial) for split in ("valid", "test"))
     best = int(np.nanargmax(test))
@@ -73,13 +74,13 @@ def dataset_entry(
 def identity_as_edge(table: BenchmarkTable, arch: str, epochs: int | None, trial: int | None) -> dict[str, Any] | None:
     """What a table says of a cell whose input is added to its output, y = cell(x) + x, as CSC-DARTS retrains it.
 
-    In the table's cells that sum is `skip_connect` on the edge from the input to the output node, in place of that edge's own
-    operation. Without one (`none`), the table's cell is the very network, as long as the channels are not split in evaluation;
-    else it is the nearest that the table holds.
+    In the table's cells that sum is `skip_connect` on the edge from the input to the output node, in place of that
+    edge's own operation. Without one (`none`), the table's cell is the very network, as long as the channels are not
+    split in evaluation; else it is the nearest that the table holds.
 
     Returns:
-        `arch`, `index`, `instead_of` (the operation that gave way), `exact`, and `datasets` with `valid_acc`, `test_acc`, `rank`;
-        None where the table does not hold that cell.
+        `arch`, `index`, `instead_of` (the operation that gave way), `exact`, and `datasets` with `valid_acc`,
+        `test_acc`, `rank`; None where the table does not hold that cell.
     """
     ops = list(read_cell(arch).ops)
     given_way, ops[_INPUT_TO_OUTPUT] = ops[_INPUT_TO_OUTPUT], "skip_connect"

@@ -52,8 +52,8 @@ def check(
         cells: of a run, how many cells to score in its supernet; None for all, 0 for none.
 
     Returns:
-        `arch`, `index`, `datasets` (name -> `valid_acc`, `test_acc`, `rank`, `percentile`, `regret` and more), `benchmark`
-        (provenance and how many architectures it `holds`); for a run also what `check_run` writes.
+        `arch`, `index`, `datasets` (name -> `valid_acc`, `test_acc`, `rank`, `percentile`, `regret` and more),
+        `benchmark` (provenance and how many architectures it `holds`); for a run also what `check_run` writes.
 
     Errors:
         UserError: no such cell, run or benchmark, or the benchmark does not hold the cell.
@@ -68,7 +68,8 @@ def check(
 def check_run(
     folder: RunFolder, benchmark: str = "embedded", cells: int | None = 40, images: int | None = 512
 ) -> dict[str, Any]:
-    """Write a run's `check.json`, and its derived cells' benchmark numbers by epoch into `metrics.jsonl` (stage `check`).
+    """Write a run's `check.json`, and its derived cells' benchmark numbers by epoch into `metrics.jsonl` (stage
+    `check`).
 
     The default sample is small, because every run of a grid pays for it; `check` with more cells looks closer.
 
@@ -101,9 +102,9 @@ def describe_run(
     """Everything a table says of one run's derived cells; see `check`. One-shot scores use at most `images` images.
 
     Adds `primary` (the data set nearest to the run's), `trajectory` (the cell that each epoch's alpha would give),
-    `kendall_tau` and `top_k_overlap_pct` between one-shot validation scores in the supernet and the table's validation accuracies
-    (`one_shot` holds both), and `baselines` on the same table; where the retrained network adds each cell's input to its output,
-    `identity_as_edge` (see there).
+    `kendall_tau` and `top_k_overlap_pct` between one-shot validation scores in the supernet and the table's validation
+    accuracies (`one_shot` holds both), and `baselines` on the same table; where the retrained network adds each cell's
+    input to its output, `identity_as_edge` (see there).
     """
     config = folder.config()
     if not SPACES[config.supernet.space].holds(config.supernet.ops or ()):

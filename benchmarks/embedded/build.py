@@ -145,8 +145,9 @@ def statistics(folder: Path) -> dict[str, Any]:
 def _between(trials: Sequence[Floats]) -> dict[str, float | None]:
     """Agreement of single trials over pairs of seeds, and what it lets the mean over all of them reach.
 
-    `ceiling_spearman` is the Spearman-Brown extrapolation k rho / (1 + (k - 1) rho): the correlation to expect between the mean
-    over these k seeds and the mean over k other ones. No score can agree with the table better than its square root.
+    `ceiling_spearman` is the Spearman-Brown extrapolation k rho / (1 + (k - 1) rho): the correlation to expect between
+    the mean over these k seeds and the mean over k other ones. No score can agree with the table better than its square
+    root.
     """
     pairs = list(combinations(trials, 2))
     if not pairs:
@@ -188,16 +189,20 @@ def data_card(made: Mapping[str, Any]) -> str:
     by_convolutions = "\n".join(f"| {k} | {v:.1f} |" for k, v in found["test_by_convolutions_pct"].items())
     return f"""# The embedded benchmark: every NAS-Bench-201 cell on digits
 
-Written by `cscdarts benchmark build`; do not edit. Numbers here are ours, on 8x8 digits. They say nothing about CIFAR-10 and are
+Written by `cscdarts benchmark build`; do not edit. Numbers here are ours, on 8x8 digits. They say nothing about \
+CIFAR-10 and are
 no part of NAS-Bench-201 or NATS-Bench.
 
 ## What it holds
 
-All {made["architectures"]:,} cells of the space, {len(made["seeds"])} trial{"s" if len(made["seeds"]) > 1 else ""} each (seeds {", ".join(map(str, made["seeds"]))}). \
+All {made["architectures"]:,} cells of the space, {len(made["seeds"])} trial{"s" if len(made["seeds"]) > 1 else ""} \
+each (seeds {", ".join(map(str, made["seeds"]))}). \
 {"Complete." if not incomplete else f"Seeds {', '.join(map(str, incomplete))} of the protocol are not complete and left out."}
 
-The strings spell {made["classes"]:,} different networks; each was trained once a seed and its numbers stand for all its spellings
-(`benchmarks/tabular/isomorphism.py` says when two cells are one network here). Whoever needs independent trials for equal networks
+The strings spell {made["classes"]:,} different networks; each was trained once a seed and its numbers stand for all \
+its spellings
+(`benchmarks/tabular/isomorphism.py` says when two cells are one network here). Whoever needs independent trials for \
+equal networks
 does not find them here.
 
 | file | is |
@@ -209,28 +214,36 @@ does not find them here.
 
 ## How it was made
 
-- Data: scikit-learn's `load_digits` (UCI Optical Recognition of Handwritten Digits, test part, 1,797 scans). A stratified fifth is
-  the test part ({images["test"]} images); the rest is halved by class into training and validation ({images["valid"]} images), the
-  halves a search with `split_seed=0` uses. Validation and test accuracy come from the same training, on the training half.
-- Network: Conv3x3(1 to {recipe["channels"]}), cell at 8x8, reduction to {2 * recipe["channels"]} channels, cell at 4x4, global average \
+- Data: scikit-learn's `load_digits` (UCI Optical Recognition of Handwritten Digits, test part, 1,797 scans). A \
+stratified fifth is
+  the test part ({images["test"]} images); the rest is halved by class into training and validation \
+({images["valid"]} images), the
+  halves a search with `split_seed=0` uses. Validation and test accuracy come from the same training, on the training \
+half.
+- Network: Conv3x3(1 to {recipe["channels"]}), cell at 8x8, reduction to {2 * recipe["channels"]} channels, cell at \
+4x4, global average \
 pooling, linear. Batch
   normalisation has no learned affine parameters and dead edges are left out (`benchmarks/embedded/network.py`).
-- Training: {recipe["epochs"]} epochs, batch {recipe["batch_size"]}, SGD with Nesterov momentum {recipe["momentum"]}, learning rate \
+- Training: {recipe["epochs"]} epochs, batch {recipe["batch_size"]}, SGD with Nesterov momentum {recipe["momentum"]}, \
+learning rate \
 {recipe["lr"]} to 0 by cosine, weight decay {recipe["weight_decay"]},
-  no augmentation. In look-ups its training length is {recipe["epochs"]} epochs. torch {made["torch"]} on the CPU; other versions \
+  no augmentation. In look-ups its training length is {recipe["epochs"]} epochs. torch {made["torch"]} on the CPU; \
+other versions \
 change last digits.
 - Training accuracy and loss are those of the last epoch as it went, over {images["train"]} images.
 - No times: many cells were trained in one pass, so a cell has no time of its own.
 
 ## How noisy it is
 
-| part | Spearman between seeds | Kendall | expected for the mean over seeds | sd of a trial, points | top 1 % overlap, % | accuracy \
+| part | Spearman between seeds | Kendall | expected for the mean over seeds | sd of a trial, points | top 1 % \
+overlap, % | accuracy \
 min / 10 % / median / 90 % / max |
 |---|---|---|---|---|---|---|
 {row("valid")}
 {row("test")}
 
-Validation against test (means): Spearman {found["valid_to_test"]["spearman"]:.3f}, Kendall {found["valid_to_test"]["kendall"]:.3f}.
+Validation against test (means): Spearman {found["valid_to_test"]["spearman"]:.3f}, Kendall \
+{found["valid_to_test"]["kendall"]:.3f}.
 Differences below a trial's deviation say nothing about cells.
 
 | convolutions that reach the output | mean test accuracy, % |

@@ -1,6 +1,7 @@
-"""Writes the embedded benchmark in the official NATS-Bench form, which the unmodified `nats_bench` reads."""
+"""Writes benchmarks in the official NATS-Bench form, which the unmodified `nats_bench` reads: the embedded one, or
+given records."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,19 +16,49 @@ from cscdarts.errors import UserError
 DATASET = "digits"
 _SETS = {"valid": "x-valid", "test": "x-test"}
 
+Form = Literal["folder", "file"]
+
 
 def export(
     out: Path,
-    form: Literal["folder", "file"],
+    form: Form,
     report: Callable[[str], None],
     indices: Iterable[int] | None = None,
     folder: Path = FOLDER,
 ) -> Path:
-    """Write the benchmark as a `-simple` folder (one file an architecture) or as one `.pickle.pbz2` file.
+    """Write the embedded benchmark; see `write_official`.
+
+    Args:
+        indices: official indices to write; all unless given. The list of architectures is always whole.
+        folder: where the embedded benchmark lies.
+    """
+    chosen = list(range(SIZE) if indices is None else indices)
+    made, values, classes = card(folder), results(folder), network_classes()
+    table = embedded_table(folder)
+    costs = np.stack([table.columns["digits_params_mb"], table.columns["digits_flops_m"]], axis=1)
+    archs = official_archs()
+    records = (
+        (index, _record(index, archs[index], made, values, int(classes[index]), costs[index])) for index in chosen
+    )
+    return write_official(out, form, archs, records, report, "NATS-tss-cscdarts-digits")
+
+
+def write_official(
+    out: Path,
+    form: Form,
+    archs: Sequence[str],
+    records: Iterable[tuple[int, Mapping[str, Any]]],
+    report: Callable[[str], None],
+    name: str,
+) -> Path:
+    """Write records as a `-simple` folder (one file an architecture) or as one `.pickle.pbz2` file.
 
     Args:
         out: the folder to make (`folder`), or the folder to put the file into (`file`).
-        indices: official indices to write; all unless given. The list of architectures is always whole.
+        archs: every architecture of the space in official order.
+        records: (official index, training length -> `arch_state`).
+        report: told how far it is.
+        name: of the single file, without suffix.
 
     Returns:
         What was written: give it to `nats_bench.create(path, "tss", fast_mode=form == "folder")`.
@@ -37,44 +68,59 @@ def export(
     """
     from nats_bench import pickle_save
 
-    chosen = list(range(SIZE) if indices is None else indices)
-    made, values, classes = card(folder), results(folder), network_classes()
-    table = embedded_table(folder)
-    costs = np.stack([table.columns["digits_params_mb"], table.columns["digits_flops_m"]], axis=1)
-    archs = list(official_archs())
-
-    def record(index: int) -> dict[str, Any]:
-        return _record(index, archs[index], made, values, int(classes[index]), costs[index])
-
+    meta = {"meta_archs": list(archs), "total_archs": len(archs)}
     try:
         if form == "file":
             out.mkdir(parents=True, exist_ok=True)
-            target = out / "NATS-tss-cscdarts-digits"
-            content = {
-                "meta_archs": archs,
-                "total_archs": len(archs),
-                "arch2infos": {index: record(index) for index in chosen},
-                "evaluated_indexes": chosen,
-            }
-            pickle_save(content, str(target) + ".pickle")
-            return target.with_name(target.name + ".pickle.pbz2")
+            content = dict(_counted(records, report))
+            whole = {**meta, "arch2infos": content, "evaluated_indexes": list(content)}
+            pickle_save(whole, str(out / f"{name}.pickle"))
+            return out / f"{name}.pickle.pbz2"
         if out.exists() and any(out.iterdir()):
             raise UserError("--out", str(out), "a new or empty folder", "Name another one.")
         out.mkdir(parents=True, exist_ok=True)
-        pickle_save({"meta_archs": archs, "total_archs": len(archs)}, str(out / "meta.pickle"))
-        for number, index in enumerate(chosen, start=1):
-            pickle_save(record(index), str(out / f"{index:06d}.pickle"))
-            if number % 2000 == 0 or number == len(chosen):
-                report(f"{number} of {len(chosen)} architectures written")
+        pickle_save(meta, str(out / "meta.pickle"))
+        for index, record in _counted(records, report):
+            pickle_save(record, str(out / f"{index:06d}.pickle"))
         return out
     except OSError as error:
         raise UserError("--out", str(out), "a folder that can be written", str(error.strerror or error)) from None
 
 
+def _counted(
+    records: Iterable[tuple[int, Mapping[str, Any]]], report: Callable[[str], None]
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    number = 0
+    for number, pair in enumerate(records, start=1):
+        yield pair
+        if number % 2000 == 0:
+            report(f"{number} architectures written")
+    report(f"{number} architectures written, all")
+
+
+def arch_state(index: int, arch: str, trials: Mapping[tuple[str, int], Mapping[str, Any]]) -> dict[str, Any]:
+    """The state of the official `ArchResults` for one training length.
+
+    Args:
+        trials: (data set, seed) -> the state of the official `ResultsCount`.
+    """
+    seeds: dict[str, list[int]] = {}
+    for dataset, seed in trials:
+        seeds.setdefault(dataset, []).append(seed)
+    return {
+        "arch_index": index,
+        "arch_str": arch,
+        "all_results": dict(trials),
+        "dataset_seed": seeds,
+        "clear_net_done": True,
+    }
+
+
 def _record(
     index: int, arch: str, made: Mapping[str, Any], values: Mapping[str, Floats], number: int, cost: Floats
 ) -> dict[str, Any]:
-    """The state of the official `ArchResults`, by training length. Only the last epoch was evaluated, and no times were taken."""
+    """The state of the official `ArchResults`, by training length. Only the last epoch was evaluated, and no times were
+    taken."""
     epochs, images = int(made["protocol"]["epochs"]), made["images"]
     last = epochs - 1
 
@@ -110,11 +156,4 @@ def _record(
         }
         for seed in made["seeds"]
     }
-    state = {
-        "arch_index": index,
-        "arch_str": arch,
-        "all_results": trials,
-        "dataset_seed": {DATASET: list(made["seeds"])},
-        "clear_net_done": True,
-    }
-    return {f"{epochs:02d}": state}
+    return {f"{epochs:02d}": arch_state(index, arch, trials)}

@@ -1,10 +1,10 @@
 """Many cells at once: the embedded benchmark's small network, its weights stacked over models, one pass for all.
 
-Skeleton, for 8x8 gray images: Conv3x3(1 -> C)-BN | cell at 8x8 | reduction to 2C at 4x4 | cell at 4x4 | ReLU | global average
-pooling | linear. The reduction is BN(Conv3x3 stride 2(ReLU x)) + BN(Conv1x1(avg_pool2x2 x)). Operations are those of
-NAS-Bench-201 (ReLU-Conv-BN; average pooling without padding in the count) with two departures: batch normalisation has
-no learned affine parameters, so that an edge which reads zero gives zero and equal expressions are equal networks, and dead
-edges are left out.
+Skeleton, for 8x8 gray images: Conv3x3(1 -> C)-BN | cell at 8x8 | reduction to 2C at 4x4 | cell at 4x4 | ReLU | global
+average pooling | linear. The reduction is BN(Conv3x3 stride 2(ReLU x)) + BN(Conv1x1(avg_pool2x2 x)). Operations are
+those of NAS-Bench-201 (ReLU-Conv-BN; average pooling without padding in the count) with two departures: batch
+normalisation has no learned affine parameters, so that an edge which reads zero gives zero and equal expressions are
+equal networks, and dead edges are left out.
 
 Feature maps are (n, m, c, h, w) with m models side by side. Convolutions of one kind that leave one node are gathered
 over models and target nodes into one grouped convolution.
@@ -70,7 +70,8 @@ def _plans(cells: Sequence[Sequence[str]]) -> list[_Plan]:
 
 @cache
 def _pooling(h: int, w: int) -> Tensor:
-    """Average pooling 3x3, stride 1, padding not counted, as an (h*w, h*w) matrix: on 8x8 maps a product is three times faster."""
+    """Average pooling 3x3, stride 1, padding not counted, as an (h*w, h*w) matrix: on 8x8 maps a product is three times
+    faster."""
     eye = torch.eye(h * w).view(h * w, 1, h, w)
     return F.avg_pool2d(eye, 3, 1, 1, count_include_pad=False).view(h * w, h * w)
 

@@ -1,7 +1,8 @@
 """The embedded exhaustive benchmark: all 15,625 cells on digits, shipped with the package. No torch.
 
-`embedded/digits.parquet` has a row for each of the 5,044 classes of equal networks: correct images and mean cross entropy by
-part and seed; `space.network_classes` gives the class at each official index. `embedded/README.md` is the data card.
+`embedded/digits.parquet` has a row for each of the 5,044 classes of equal networks: correct images and mean cross
+entropy by part and seed; `space.network_classes` gives the class at each official index. `embedded/README.md` is the
+data card.
 """
 
 import json

@@ -1,8 +1,8 @@
 """Trains the whole NAS-Bench-201 space on digits, many cells in one pass: what stands behind the embedded benchmark.
 
 One unit of work is a chunk of cell classes under one seed; its result is one small JSON file, written by rename, so a
-build can be stopped and run again, by any number of processes, and no unit is trained twice. Units are ordered seed by seed:
-after the first seed the table is already complete with one trial a cell.
+build can be stopped and run again, by any number of processes, and no unit is trained twice. Units are ordered seed by
+seed: after the first seed the table is already complete with one trial a cell.
 """
 
 import contextlib
@@ -105,8 +105,9 @@ def train_unit(unit: Unit, recipe: TrainingRecipe, images: Images) -> dict[str, 
     """Train the cells of a unit side by side and test each once.
 
     Returns:
-        `classes`, `seed`, and lists in that order: correct counts and mean cross entropy on the three parts (training: over
-        the last epoch, as it went), and the wall time of training and of one validation pass divided by the number of models.
+        `classes`, `seed`, and lists in that order: correct counts and mean cross entropy on the three parts (training:
+        over the last epoch, as it went), and the wall time of training and of one validation pass divided by the
+        number of models.
     """
     cells = classes()[1]
     chosen = [cells[number] for number in unit.classes]

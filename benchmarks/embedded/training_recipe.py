@@ -29,7 +29,8 @@ class Skeleton:
         return ((self.channels, self.image_size), (2 * self.channels, self.image_size // 2))
 
     def cost(self, ops: Sequence[str]) -> tuple[float, float]:
-        """(parameters, multiply-adds) in millions with this cell; all convolutions count, dead ones too, as officially."""
+        """(parameters, multiply-adds) in millions with this cell; all convolutions count, dead ones too, as
+        officially."""
         c, size = self.channels, self.image_size
         params = 9 * self.image_channels * c + 9 * c * 2 * c + 2 * c * c + 2 * c * self.classes + self.classes
         macs = 9 * self.image_channels * c * size**2 + (9 * c * 2 * c + 2 * c * c) * (size // 2) ** 2

@@ -2,7 +2,8 @@
 
 Traps of the packages, closed here:
 
-* `is_random=True` is their default and answers with a random trial: here it is the mean, or the trial whose seed you name;
+* `is_random=True` is their default and answers with a random trial: here it is the mean, or the trial whose seed you
+  name;
 * `hp` is a string and defaults to "12": here `epochs` is a number and has to be one of those present;
 * an unknown string becomes index -1, and a NumPy integer too: here every architecture is resolved and checked first;
 * `find_best` names its limits differently (`flop_max`, `FLOP_max`): here `flops_max_m` and `params_max_m`;
@@ -20,7 +21,8 @@ import numpy as np
 from cscdarts.errors import UserError
 from cscdarts.spaces import CellGenotype
 
-#: (data set as we name it, split) -> (official data set, official set). CIFAR-10's validation half has a training of its own.
+#: (data set as we name it, split) -> (official data set, official set). CIFAR-10's validation half has a training of
+#: its own.
 OFFICIAL_SETS: Mapping[tuple[str, str], tuple[str, str]] = {
     ("cifar10", "valid"): ("cifar10-valid", "x-valid"),
     ("cifar10", "test"): ("cifar10", "ori-test"),

@@ -1,7 +1,8 @@
 """NAS-Bench-201 through the official `nas_201_api`, unmodified; its `.pth` is loaded with an allow-list.
 
-The package calls `torch.load` without arguments, which current PyTorch refuses because the file holds NumPy scalars, and which
-older PyTorch ran as a program. Here the file is loaded with `weights_only=True` and the few NumPy globals it needs.
+The package calls `torch.load` without arguments, which current PyTorch refuses because the file holds NumPy scalars,
+and which older PyTorch ran as a program. Here the file is loaded with `weights_only=True` and the few NumPy globals it
+needs.
 """
 
 import warnings

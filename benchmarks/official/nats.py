@@ -1,7 +1,7 @@
 """NATS-Bench through the official `nats_bench`, unmodified; its files are opened without running them.
 
-Topology space (tss) and, for cost queries, size space (sss); the folder form (`*-simple/`, one file an architecture, read
-when asked for) and the single-file form (`*.pickle.pbz2`).
+Topology space (tss) and, for cost queries, size space (sss); the folder form (`*-simple/`, one file an architecture,
+read when asked for) and the single-file form (`*.pickle.pbz2`).
 """
 
 import re
@@ -58,7 +58,8 @@ class NatsBench(OfficialBenchmark):
             "name": f"NATS-Bench, {self.space} space",
             "source": self.path.name,
             "package": f"nats-bench {metadata.version('nats-bench')}",
-            # The official name of a folder belongs to the archive it was unpacked from, so only the list is hashed then.
+            # The official name of a folder belongs to the archive it was unpacked from, so only the list is hashed
+            # then.
             **checksum(self.path / _META if self.path.is_dir() else self.path),
         }
 

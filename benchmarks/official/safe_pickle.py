@@ -1,8 +1,8 @@
 """Opens the official archives' pickles as plain data: numbers, texts, containers and NumPy scalars, nothing that runs.
 
 The archives are pickles, and a pickle is a program. The official packages run it (`pickle.load`); here every global
-beyond the three that the archives need is refused before anything is called, and those three are replaced by functions of our
-own that can build nothing but a number or a dictionary.
+beyond the three that the archives need is refused before anything is called, and those three are replaced by functions
+of our own that can build nothing but a number or a dictionary.
 """
 
 import bz2
@@ -17,7 +17,8 @@ import numpy as np
 
 from cscdarts.errors import UserError
 
-#: Unpacked bytes above which a file is taken for a decompression bomb: one record is about 0.4 MB, the whole archive 6 GB.
+#: Unpacked bytes above which a file is taken for a decompression bomb: one record is about 0.4 MB, the whole archive
+#: 6 GB.
 RECORD_LIMIT = 64 * 2**20
 ARCHIVE_LIMIT = 12 * 2**30
 

@@ -1,4 +1,5 @@
-"""From the official packages to a table, and back again: reading everything once, and comparing a sample. No torch of our own."""
+"""From the official packages to a table, and back again: reading everything once, and comparing a sample. No torch of
+our own."""
 
 from collections.abc import Callable, Iterable
 

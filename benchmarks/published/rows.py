@@ -1,7 +1,7 @@
 """Published numbers, as they stand in their sources: rows with source, cross-check, note and conflicts kept. No torch.
 
-A blank cell in the files means "not found in a source" and loads as None, never as 0. Rows with `primary` are the ones a
-mirrored table prints; the others are variants, best-of-runs or versions in conflict with a primary row.
+A blank cell in the files means "not found in a source" and loads as None, never as 0. Rows with `primary` are the ones
+a mirrored table prints; the others are variants, best-of-runs or versions in conflict with a primary row.
 """
 
 import csv

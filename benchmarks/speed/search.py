@@ -16,8 +16,8 @@ from cscdarts.settings.overrides import with_values
 from cscdarts.training.resumable import Phase
 from cscdarts.training.search import SearchRun
 
-#: Digits blown up to CIFAR's size: maps as large as CIFAR's, and epochs far shorter, so that what an epoch costs besides
-#: its steps weighs more than it would on CIFAR.
+#: Digits blown up to CIFAR's size: maps as large as CIFAR's, and epochs far shorter, so that what an epoch costs
+#: besides its steps weighs more than it would on CIFAR.
 SETTINGS = {
     "data.dataset": "digits",
     "data.image_size": 32,
@@ -36,8 +36,8 @@ def search_share(threads: int = 1, device: str = "cpu", settings: dict[str, Any]
 
     Returns:
         `wall_s` from the first step to the end of the last epoch; `steps_s` in steps (forward, backward, optimisers);
-        `validation_s` in forward passes over the validation half; `rest_s` (data, records, checkpoints); `share_pct`, the
-        first two of the whole; `share_of_steps_pct`, steps of the time of the training loop.
+        `validation_s` in forward passes over the validation half; `rest_s` (data, records, checkpoints); `share_pct`,
+        the first two of the whole; `share_of_steps_pct`, steps of the time of the training loop.
     """
     torch.set_num_threads(threads)
     config = with_values(

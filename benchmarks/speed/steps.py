@@ -1,8 +1,8 @@
 """Speed and memory of the engine against the edge-by-edge supernet, in one process, taking turns.
 
 Seconds mean nothing on another machine and little on a busy one, so every case runs the plain supernet
-(`cscdarts/models/reference.py`) and ours one after the other, round by round, on the same weights and data, and what is reported
-is the ratio of medians, beside the ratio of processor seconds, which a busy machine disturbs less.
+(`cscdarts/models/reference.py`) and ours one after the other, round by round, on the same weights and data, and what is
+reported is the ratio of medians, beside the ratio of processor seconds, which a busy machine disturbs less.
 """
 
 import gc
@@ -307,7 +307,8 @@ def against_plain_darts(measured: list[dict[str, Any]]) -> list[str]:
         plain, ours = whole["steps"]["weight"]["plain_cpu_s"], found["steps"]["weight"]["ours_cpu_s"]
         alone = found["steps"]["weight"]["plain_cpu_s"]
         lines.append(
-            f"{case['space']} at ratio {case['split_ratio']}, {case['threads']} threads, weight step in processor seconds: "
+            f"{case['space']} at ratio {case['split_ratio']}, {case['threads']} threads, weight step in processor "
+            "seconds: "
             f"{plain / ours:.1f}x faster than plain DARTS (the split alone: {plain / alone:.1f}x), saved bytes "
             f"{whole['saved']['plain_mb'] / found['saved']['weight_mb']:.1f}x less "
             f"(the split alone: {whole['saved']['plain_mb'] / found['saved']['plain_mb']:.1f}x)"

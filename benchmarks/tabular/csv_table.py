@@ -1,4 +1,8 @@
-"""A benchmark from a CSV file with the columns of `../shared/data/README.md`. No torch."""
+"""A benchmark from a CSV file: `index`, `arch_str` and the columns of `benchmarks.tabular.table`. No torch.
+
+Query times come from `cifar10_train_s_per_epoch` (seconds of an epoch on the 50,000 images), `cifar10_test_s_per_epoch`
+(of one evaluation of the 10,000) and `times_measured` (1: the official times, 0: estimates, which are left out).
+"""
 
 import csv
 import gzip
@@ -14,8 +18,8 @@ from benchmarks.tabular.space import SIZE, official_archs
 from benchmarks.tabular.table import COLUMN, BenchmarkTable, Floats
 from cscdarts.errors import UserError
 
-#: Data set's prefix -> factors on (`cifar10_train_s_per_epoch`, `cifar10_test_s_per_epoch`) that give an epoch of training and
-#: one validation of its own, as the README of the table states them.
+#: Data set's prefix -> factors on (`cifar10_train_s_per_epoch`, `cifar10_test_s_per_epoch`) that give an epoch of
+#: training and one validation of its own: exact in the official records.
 _QUERY_FACTORS = {"cifar10": (0.5, 2.5), "cifar100": (1.0, 0.5), "imagenet16": (3.034, 0.3)}
 _TIMES = ("cifar10_train_s_per_epoch", "cifar10_test_s_per_epoch", "times_measured")
 
@@ -23,8 +27,9 @@ _TIMES = ("cifar10_train_s_per_epoch", "cifar10_test_s_per_epoch", "times_measur
 def read_csv(path: Path) -> BenchmarkTable:
     """Read a table of results, gzipped (`.gz`) or not.
 
-    Row order is free; `index` and `arch_str` have to agree with the official numbering. Columns that are not declared there
-    are left alone. Query times are taken only where the source measured them (`times_measured` is 1), never its estimates.
+    Row order is free; `index` and `arch_str` have to agree with the official numbering. Columns that are not declared
+    there are left alone. Query times are taken only where the source measured them (`times_measured` is 1), never its
+    estimates.
 
     Errors:
         UserError: missing, truncated, other columns, a value that is no accuracy, or another space.

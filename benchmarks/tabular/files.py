@@ -8,8 +8,8 @@ from pathlib import Path
 def checksum(path: Path) -> dict[str, str]:
     """SHA-256 of a file, and whether its MD5 agrees with the digits that official file names carry.
 
-    The project pages publish no other checksum, and do not say which end of the MD5 the digits are; either counts. Where
-    they disagree this is stated, not refused: a renamed or re-packed file may still hold the right records.
+    The project pages publish no other checksum, and do not say which end of the MD5 the digits are; either counts.
+    Where they disagree this is stated, not refused: a renamed or re-packed file may still hold the right records.
     """
     sha, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:

@@ -1,7 +1,7 @@
 """The compact index: a whole benchmark in one small Parquet file. No torch.
 
-Rows are the architectures held, columns those of `benchmarks.tabular.table`; provenance (source, hash, package, version) stands in the
-file's metadata. Look-ups then need neither the gigabytes nor the minutes of the official files.
+Rows are the architectures held, columns those of `benchmarks.tabular.table`; provenance (source, hash, package,
+version) stands in the file's metadata. Look-ups then need neither the gigabytes nor the minutes of the official files.
 """
 
 import contextlib

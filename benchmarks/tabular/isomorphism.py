@@ -1,8 +1,9 @@
-"""Which cells of the NAS-Bench-201 space are the same network: exact classes of the 15,625 architecture strings. No torch.
+"""Which cells of the NAS-Bench-201 space are the same network: exact classes of the 15,625 architecture strings. No
+torch.
 
 A cell is read as an expression over *atoms*. An atom is the cell's input or the output of one convolution edge; the
-value of a node is a sum of atoms, each average-pooled zero or more times (`skip_connect` passes a sum on, `avg_pool_3x3`
-is linear, so it distributes over a sum). Then
+value of a node is a sum of atoms, each average-pooled zero or more times (`skip_connect` passes a sum on,
+`avg_pool_3x3` is linear, so it distributes over a sum). Then
 
 * edges that read a zero node or do not reach the output vanish, as does `none`;
 * the order of parallel edges and the number of a node do not matter;
@@ -46,7 +47,8 @@ def live_edges(ops: Sequence[str]) -> tuple[bool, ...]:
 
 
 def canonical_form(ops: Sequence[str]) -> tuple[object, ...]:
-    """The smallest spelling of the cell's expression over all orders of its convolutions; equal forms, equal networks."""
+    """The smallest spelling of the cell's expression over all orders of its convolutions; equal forms, equal
+    networks."""
     values: list[Value] = [{(0, -1): 1}, {}, {}, {}]
     atoms: list[tuple[int, Value]] = []
     for (source, target), op, live in zip(NASBENCH201.edges, ops, live_edges(ops), strict=True):

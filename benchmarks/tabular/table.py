@@ -1,8 +1,8 @@
 """One benchmark as arrays over the whole space: what is looked up, ranked and compared. No torch.
 
-Columns follow `../shared/data/README.md`: `{data}_{valid|test}_acc_{epochs}` is the mean over an architecture's trials,
-the same with `_{seed}` one trial; `{data}_params_mb`, `{data}_flops_m`; `{data}_query_s_{epochs}` the seconds of training
-and one validation that the benchmark itself counts for a query.
+Columns: `{data}_{valid|test}_acc_{epochs}` is the mean over an architecture's trials, the same with `_{seed}` one
+trial; `{data}_params_mb`, `{data}_flops_m`; `{data}_query_s_{epochs}` the seconds of training and one validation that
+the benchmark itself counts for a query.
 """
 
 import re
@@ -62,7 +62,8 @@ class BenchmarkTable:
         return tuple(name for name, prefix in PREFIX.items() if prefix in present)
 
     def epochs(self, dataset: str) -> tuple[int, ...]:
-        """The training lengths (the official `hp`) it has for a data set, longest first: separate trainings, not one cut short."""
+        """The training lengths (the official `hp`) it has for a data set, longest first: separate trainings, not one
+        cut short."""
         found = {
             int(match["epochs"])
             for match in map(COLUMN.fullmatch, self.columns)
@@ -118,7 +119,8 @@ class BenchmarkTable:
         return self.accuracy(dataset, split, epochs, trial)[official_indices(archs)]
 
     def query_cost_s(self, dataset: str, epochs: int | None = None) -> Floats:
-        """Seconds that the benchmark counts for training and validating each architecture, (15625,); NaN where unknown."""
+        """Seconds that the benchmark counts for training and validating each architecture, (15625,); NaN where
+        unknown."""
         name = f"{PREFIX[dataset]}_query_s_{self.resolve(dataset, epochs)}"
         return self.columns.get(name, np.full(SIZE, np.nan))
 

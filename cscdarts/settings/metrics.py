@@ -6,8 +6,8 @@ from typing import Literal
 
 Direction = Literal["lower", "higher", "none"]
 Stage = Literal["search", "derive", "check", "retrain"]
-#: What a metric needs beside its stage: `supernet`, a search that trains one (strategy `random` does not); `cosine_every` or
-#: `hessian_every`, a probe that is off by default; `classes`, more than ten of them.
+#: What a metric needs beside its stage: `supernet`, a search that trains one (strategy `random` does not);
+#: `cosine_every` or `hessian_every`, a probe that is off by default; `classes`, more than ten of them.
 Condition = Literal["", "supernet", "cosine_every", "hessian_every", "classes"]
 
 
@@ -22,9 +22,9 @@ class Metric:
         digits: digits after the decimal point in tables.
         label: heading in tables and on axes.
         per: `epoch` for a curve, `run` for one number a run.
-        stage: which stage writes it. A curve is in the lines of that stage in `metrics.jsonl`; a number of the run is in that
-            stage's file: `search.json`, `genotype.json` and `result.json` under `values`, `check.json` at the top. The
-            tracker has both.
+        stage: which stage writes it. A curve is in the lines of that stage in `metrics.jsonl`; a number of the run is
+            in that stage's file: `search.json`, `genotype.json` and `result.json` under `values`, `check.json` at the
+            top. The tracker has both.
         needs: what it takes beside the stage, "" for nothing.
     """
 

@@ -1,4 +1,5 @@
-"""Figures over epochs: F1 alpha, F4 skip connections, F5 Hessian eigenvalue, F6 benchmark accuracy, F9 discretisation gap."""
+"""Figures over epochs: F1 alpha, F4 skip connections, F5 Hessian eigenvalue, F6 benchmark accuracy, F9 discretisation
+gap."""
 
 import textwrap
 from collections.abc import Sequence
@@ -85,7 +86,8 @@ EPOCH_FIGURES = (
 
 
 def epoch_figure(plan: EpochFigure, study: Study, book: CurveBook, suffix: str) -> Drawing | None:
-    """One panel for each (order, identity), one line a split ratio, a last panel for the baselines; None without curves."""
+    """One panel for each (order, identity), one line a split ratio, a last panel for the baselines; None without
+    curves."""
     groups = [(title, lines) for title, lines in _groups(study) if any(_has(book, s, plan.metric) for _, s in lines)]
     if not groups:
         return None
@@ -277,7 +279,8 @@ def _alpha_figure(study: Study, setting: Setting, kind: str, weights: Any, suffi
         "F1",
         f"f1_alpha_{kind}{suffix}",
         f"Architecture weights over the search{title} ({study.title})",
-        f"Softmax of α on each edge, setting {setting.describe()}; mean over {runs} seeds, bands one standard deviation.",
+        f"Softmax of α on each edge, setting {setting.describe()}; mean over {runs} seeds, bands one standard "
+        "deviation.",
         f"Weights of operations on each edge over {epochs} epochs. Strongest at the end: {strongest}.",
         figure,
         pd.concat(frames, ignore_index=True),

@@ -19,7 +19,8 @@ MOST_ROWS, MOST_CELLS = 40, 12
 
 
 def forest_figure(study: Study, suffix: str) -> Drawing | None:
-    """F8: paired difference of the test error to the default setting, with t interval and each seed's own difference."""
+    """F8: paired difference of the test error to the default setting, with t interval and each seed's own
+    difference."""
     compared = differences(study)
     shown = [(s, compared[s.anchor]) for s in study.settings if s.anchor in compared and compared[s.anchor].n]
     return _forest(study, shown[:MOST_ROWS], suffix, len(shown)) if shown else None
@@ -97,7 +98,8 @@ def _name(setting: Setting, study: Study) -> str:
 
 
 def cells_figure(study: Study, suffix: str) -> Drawing | None:
-    """F2: of each setting the cell of the seed chosen on validation (the first finished seed where none is recorded)."""
+    """F2: of each setting the cell of the seed chosen on validation (the first finished seed where none is
+    recorded)."""
     chosen: list[tuple[str, int, Genotype]] = []
     ordered = sorted(study.settings, key=lambda setting: setting is not study.reference)
     for setting in ordered:

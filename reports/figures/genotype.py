@@ -1,8 +1,8 @@
 """Cells as arc diagrams: nodes on a line, one arc for each operation, its name at the arc's top.
 
-Arcs between the same nodes (ENAS has some) rise one above the other; all others differ in height or place, so labels never fall
-on each other and no layout engine is needed.
-The same layout feeds the vector figures and the small drawings of the run pages.
+Arcs between the same nodes (ENAS has some) rise one above the other; all others differ in height or place, so labels never
+fall on each other and no layout engine is needed. The same layout feeds the vector figures and the small drawings of the
+run pages.
 """
 
 from collections.abc import Sequence

@@ -89,7 +89,8 @@ def _error_memory(study: Study, machines: dict[str, list[tuple[Setting, list[Run
         "F3",
         f"f3_error_memory{suffix}",
         f"Test error against memory of the search ({study.title})",
-        "Each mark is the mean over seeds of one setting, bars are one standard deviation of the error; the dashed line "
+        "Each mark is the mean over seeds of one setting, bars are one standard deviation of the error; the dashed "
+        "line "
         "joins the settings that no other beats in both. Machines are kept apart.",
         f"Scatter of mean test error against peak memory of the search. On the Pareto front: {named}.",
         figure,
@@ -167,7 +168,8 @@ def _rank_figure(study: Study, cells: Sequence[Sequence[tuple[str, float, float]
         "F7",
         f"f7_rank{suffix}",
         f"Supernet rank against benchmark rank ({study.title})",
-        f"Each point is one of {len(data)} sampled cells under the default setting, first seed; a perfect proxy lies on the "
+        f"Each point is one of {len(data)} sampled cells under the default setting, first seed; a perfect proxy lies "
+        "on the "
         f"dashed line. Kendall's τ by seed: {values}.",
         f"Scatter of benchmark rank against supernet rank of {len(data)} cells; Kendall's tau by seed {values}.",
         figure,

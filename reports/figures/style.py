@@ -16,7 +16,8 @@ mpl.use("Agg")
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: Okabe and Ito's palette, told apart with every common kind of colour blindness; the yellow is darkened for white paper.
+#: Okabe and Ito's palette, told apart with every common kind of colour blindness; the yellow is darkened for white
+#: paper.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#5a3e99", "#666666")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (6, 2, 1, 2)))

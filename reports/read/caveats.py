@@ -25,7 +25,8 @@ def findings(store: Store, studies: Sequence[Study]) -> list[Finding]:
     found.append(
         Finding(
             "The paper is closed",
-            "Only its abstract could be read. Split ratio, place of the identity and protocol are our reading; each open "
+            "Only its abstract could be read. Split ratio, place of the identity and protocol are our reading; each "
+            "open "
             "choice is a setting. Published numbers are quoted, never recomputed, and a dash means unknown.",
         )
     )
@@ -74,7 +75,8 @@ def _gaps(store: Store, studies: Sequence[Study]) -> list[Finding]:
             found.append(
                 Finding(
                     "Changed recipe",
-                    f"Grid {manifest.grid} at scale {manifest.scale} was run with {changed}: its scale's name promises more.",
+                    f"Grid {manifest.grid} at scale {manifest.scale} was run with {changed}: its scale's name promises "
+                    "more.",
                 )
             )
     bad = sorted({key for key, metric in store.not_a_number if metric == ERROR})
@@ -82,7 +84,8 @@ def _gaps(store: Store, studies: Sequence[Study]) -> list[Finding]:
         found.append(
             Finding(
                 "Numbers that are none",
-                f"{len(bad)} finished runs recorded a test error that is NaN or infinite; they are left out, not taken as 0.",
+                f"{len(bad)} finished runs recorded a test error that is NaN or infinite; they are left out, not taken "
+                "as 0.",
                 "#t6c_missing",
                 "them",
             )
@@ -107,7 +110,8 @@ def _mixtures(studies: Sequence[Study]) -> list[Finding]:
         found.append(
             Finding(
                 "Several machines",
-                f"{'; '.join(machines[:4])}. Times and memory are given machine by machine and never averaged or compared "
+                f"{'; '.join(machines[:4])}. Times and memory are given machine by machine and never averaged or "
+                "compared "
                 "across.",
                 "#t4_cost",
                 "T4",
@@ -144,7 +148,8 @@ def _small(studies: Sequence[Study]) -> list[Finding]:
             found.append(
                 Finding(
                     f"{study.data}, scale {study.scale}",
-                    "A smaller experiment than the paper's: it shows that the road works and how settings compare here, "
+                    "A smaller experiment than the paper's: it shows that the road works and how settings compare "
+                    "here, "
                     "and neither upholds nor refutes the paper's numbers.",
                 )
             )

@@ -184,16 +184,15 @@ def normal_text(value: object) -> str:
 @functools.cache
 def default_params() -> Mapping[str, str]:
     """The dotted defaults of `RunConfig`, values as text."""
-    flat: dict[str, str] = {}
+    values = flatten(RunConfig().model_dump(mode="json", exclude={"runtime", "labels"}))
+    return {key: ",".join(map(str, v)) if isinstance(v, list) else str(v) for key, v in values.items()}
 
-    def walk(prefix: str, value: object) -> None:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                walk(f"{prefix}.{key}" if prefix else str(key), inner)
-        else:
-            flat[prefix] = ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
-    walk("", RunConfig().model_dump(mode="json", exclude={"runtime", "labels"}))
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested data by dotted path."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat
 
 

@@ -92,7 +92,8 @@ class Store:
     _downloads: Any = field(default=None, repr=False)
 
     def folder(self, run_id: str, artifact_uri: str) -> RunFolder | None:
-        """The run's artifacts as a run folder: in place when local, downloaded once when not, None when there are none."""
+        """The run's artifacts as a run folder: in place when local, downloaded once when not, None when there are
+        none."""
         if run_id not in self._folders:
             self._folders[run_id] = self._locate(run_id, artifact_uri)
         return self._folders[run_id]
@@ -291,7 +292,8 @@ def _assemble(
 
 
 def _choose(store: Store, same: list[dict[str, Any]]) -> dict[str, Any]:
-    """One row for a hash that several grids (or repeated mirrors) recorded: a finished one, with all grids and methods."""
+    """One row for a hash that several grids (or repeated mirrors) recorded: a finished one, with all grids and
+    methods."""
     best = max(same, key=lambda row: (row["status"] == "done", len(row["metrics"]), -same.index(row)))
     if len(same) > 1:
         store.repeats[best["hash"]] = len(same)

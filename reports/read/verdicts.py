@@ -1,4 +1,5 @@
-"""Whether a number of ours upholds a published one: within tolerance, outside, not comparable, not run; never a guess."""
+"""Whether a number of ours upholds a published one: within tolerance, outside, not comparable, not run; never a
+guess."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -29,7 +30,8 @@ class Tolerance:
 TOLERANCES = {
     "cifar10": Tolerance(
         0.54,
-        "independent reruns of released PC-DARTS code give 2.89 ± 0.22 % against a claimed 2.57 % (ROME, Table 2): a gap "
+        "independent reruns of released PC-DARTS code give 2.89 ± 0.22 % against a claimed 2.57 % (ROME, Table 2): a "
+        "gap "
         "of 0.32 and a spread of 0.22",
     ),
     "cifar100": Tolerance(
@@ -40,7 +42,8 @@ TOLERANCES = {
     ),
     "nasbench201": Tolerance(
         1.42,
-        "three trainings of one and the same cell differ by up to 0.59 points on CIFAR-10, 1.42 on CIFAR-100 and 1.74 on "
+        "three trainings of one and the same cell differ by up to 0.59 points on CIFAR-10, 1.42 on CIFAR-100 and 1.74 "
+        "on "
         "ImageNet16-120 (NAS-Bench-201 record 11); published spread is added",
     ),
 }

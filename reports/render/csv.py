@@ -1,4 +1,5 @@
-"""Tables as CSV (RFC 4180, UTF-8): full-precision numbers, spread and n in columns of their own, nothing for missing."""
+"""Tables as CSV (RFC 4180, UTF-8): full-precision numbers, spread and n in columns of their own, nothing for
+missing."""
 
 import csv
 import io

@@ -1,4 +1,5 @@
-"""The page: one self-contained HTML file. All text goes through jinja with autoescape on; only our own SVG is let through."""
+"""The page: one self-contained HTML file. All text goes through jinja with autoescape on; only our own SVG is let
+through."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,5 +1,5 @@
-"""A page for each run: record, results, config against the default, cell, curves, end of the log. Plain text and small SVG,
-because a report may have thousands of them."""
+"""A page for each run: record, results, config against the default, cell, curves, end of the log. Plain text and small
+SVG, because a report may have thousands of them."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime

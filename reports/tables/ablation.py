@@ -1,4 +1,5 @@
-"""T3, the ablation: ratio x identity x order, with paired differences to the default setting; and its variance split."""
+"""T3, the ablation: ratio x identity x order, with paired differences to the default setting; and its variance
+split."""
 
 from collections.abc import Sequence
 

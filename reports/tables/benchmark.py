@@ -136,10 +136,13 @@ def benchmark_table(studies: Sequence[Study], book: CheckBook) -> ReportTable:
         "T5",
         "t5_benchmark",
         "NAS-Bench-201 and NATS-Bench",
-        "Accuracies (higher is better) of the derived cells as the benchmark's own trainings give them: mean over trials "
-        "of the 200-epoch training; ours are means over search seeds. The benchmark's cells have neither a channel split "
+        "Accuracies (higher is better) of the derived cells as the benchmark's own trainings give them: mean over "
+        "trials "
+        "of the 200-epoch training; ours are means over search seeds. The benchmark's cells have neither a channel "
+        "split "
         "nor an identity connection, so a looked-up score judges only the search side of CSC-DARTS. "
-        f"Tolerance {tolerance.points:.2f} points plus the published spread, because {tolerance.reason}. Published rows "
+        f"Tolerance {tolerance.points:.2f} points plus the published spread, because {tolerance.reason}. Published "
+        "rows "
         "are of the version quoted by NASWOT; other versions of the table differ in the weight-sharing rows.",
         columns,
         (Block("Published, with ours beneath", tuple(rows)),),
@@ -273,8 +276,10 @@ def check_table(studies: Sequence[Study], book: CheckBook) -> ReportTable:
         "t5b_checks",
         "Derived cells in the benchmark",
         "Where each setting's derived cells stand among all cells the benchmark holds, mean ± standard deviation over "
-        "seeds. Regret: how far the best cell's test accuracy lies above. Random searches beaten: share of 500 searches of "
-        "200 queries each on the same table that end lower. τ and top-k overlap: agreement of the supernet's ranking of a "
+        "seeds. Regret: how far the best cell's test accuracy lies above. Random searches beaten: share of 500 "
+        "searches of "
+        "200 queries each on the same table that end lower. τ and top-k overlap: agreement of the supernet's ranking "
+        "of a "
         "fixed sample of cells with the benchmark's.",
         columns,
         tuple(Block(title, tuple(rows)) for title, rows in blocks.items()),

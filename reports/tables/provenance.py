@@ -98,7 +98,8 @@ def runs_table(store: Store, studies: Sequence[Study]) -> ReportTable:
         "T6b",
         "t6b_runs",
         "All runs",
-        f"Read from {store.uri.split('@')[-1].rsplit('/', 1)[-1]}, experiments {', '.join(store.grids)}. Each run has a "
+        f"Read from {store.uri.split('@')[-1].rsplit('/', 1)[-1]}, experiments {', '.join(store.grids)}. Each run has "
+        "a "
         "page of its own beside this file, with config, curves, cell and log. Wall time is from the first to the last "
         "record, waiting in a queue included.",
         columns,

@@ -125,7 +125,8 @@ def _mirror(number: str, name: str, title: str, mirror: PublishedLayout, studies
         number,
         name,
         title,
-        "Published numbers keep their source and stand in italics; ours stand upright, and only runs of the full protocol "
+        "Published numbers keep their source and stand in italics; ours stand upright, and only runs of the full "
+        "protocol "
         "on the same data stand in their row. Everything else of ours has a block of its own. "
         f"{tolerances} Published search costs follow each paper's own convention, ours are for one search on the "
         "recorded hardware.",

@@ -1,4 +1,5 @@
-"""A table as data: columns, blocks of rows, cells that know their value, spread, n and provenance. Renderers read this."""
+"""A table as data: columns, blocks of rows, cells that know their value, spread, n and provenance. Renderers read
+this."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

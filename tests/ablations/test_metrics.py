@@ -1,7 +1,9 @@
-"""What is declared is true: a smoke run of each space writes every declared metric where its declaration says, and no other."""
+"""What is declared is true: a smoke run of each space writes every declared metric where its declaration says, and no
+other."""
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,12 @@ from ablations.drive.driver import Driver
 from ablations.grid.load import Grid, load_grid
 from ablations.mirror.sync import Mirror
 from ablations.run.stages import STAGES, run_task
+from benchmarks.checks.run import check
 from cscdarts.records.run_folder import RunFolder, read_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.metrics import METRICS
 from reports.read.store import load
+from reports.record import write_record
 from slurm.control import Control
 from slurm.freeze import Code
 
@@ -39,7 +43,8 @@ def grid():
     darts = apply_preset(protocol("cifar10", "smoke"), "csc")
     yield with_values(darts, {**TINY, "data.dataset": "image-folder", "data.image_size": 8, "data.search_fraction": 1})
     yield apply_preset(base, "random")
-    yield with_values(apply_preset(base, "random-ws"), {**TINY, "search.random_candidates": 3, "search.cosine_every": 0})
+    candidates = {**TINY, "search.random_candidates": 3, "search.cosine_every": 0}
+    yield with_values(apply_preset(base, "random-ws"), candidates)
 """
 
 
@@ -161,8 +166,22 @@ def test_the_derived_cell_s_error_is_its_one_shot_error_in_the_supernet(worked: 
         assert record["values"]["derived_valid_error_pct"] == pytest.approx(100 - score, abs=1e-6)
 
 
+def test_the_record_of_a_grid_is_what_its_runs_found(worked: Driver, uri: str, tmp_path: Path) -> None:
+    record = write_record("tiny", tmp_path / "record.json", uri=uri)
+    checked = [point for point in worked.grid.points if point.config.supernet.space == "nasbench201"]
+    assert [run["hash"] for run in record["runs"]] == [point.hash for point in checked]
+    for run, point in zip(record["runs"], checked, strict=True):
+        genotype = read_json(worked.path(point) / "genotype.json") or {}
+        assert run["arch"] == genotype["text"]
+        look_up = check(run["arch"])["datasets"]["digits"]
+        assert run["datasets"]["digits"] == {key: look_up[key] for key in run["datasets"]["digits"]}
+        assert run["search"] == (read_json(worked.path(point) / "search.json") or {})["values"]
+    assert (record["runs_planned"], record["scale"]) == (len(worked.grid.points), "smoke")
+
+
 def test_a_run_without_retraining_ends_with_its_check(worked: Driver, uri: str) -> None:
-    """It is done, has the label of the data it was searched on, and asks for its retraining when that is wanted after all."""
+    """It is done, has the label of the data it was searched on, and asks for its retraining when that is wanted after
+    all."""
     point = worked.grid.points[1]
     assert not point.config.runtime.retrain
     assert not (worked.path(point) / "result.json").exists()

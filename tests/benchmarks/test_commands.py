@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ablations.cli import main
+from tests.support.official_files import OfficialFiles, mean_accuracy
 
 
 @pytest.fixture
@@ -27,33 +28,32 @@ def cscdarts(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str
 Run = Callable[..., tuple[int, str, str]]
 
 
-def test_index_check_verify_show(shared: Path, tmp_path: Path, cscdarts: Run) -> None:
-    official = shared / "data" / "fake_torch_dir" / "NATS-tss-v1_0-3ffb9-simple"
+@pytest.mark.parametrize("form", ["nats", "nasbench201"])
+def test_index_check_verify_show(files: OfficialFiles, tmp_path: Path, cscdarts: Run, form: str) -> None:
+    official = files.folder if form == "nats" else files.pth
     index = tmp_path / "three.parquet"
-    code, out, _ = cscdarts("benchmark", "index", "--nats", official, "--out", index)
+    code, out, _ = cscdarts("benchmark", "index", f"--{form}", official, "--out", index)
     assert (code, index.exists()) == (0, True)
     assert "3 architectures" in out
-    code, out, _ = cscdarts("benchmark", "verify", index, "--against", f"nats:{official}", "--sample", 3)
+    code, out, _ = cscdarts("benchmark", "verify", index, "--against", f"{form}:{official}", "--sample", 3)
     assert code == 0
     assert "numbers agree" in out
     code, out, _ = cscdarts("check", "11", "--benchmark", f"index:{index}", "--json")
     found = json.loads(out)
     assert code == 0
     assert found["index"] == 11
-    assert found["datasets"]["cifar10"]["test_acc"] == pytest.approx(91.5833333)
+    assert found["datasets"]["cifar10"]["test_acc"] == pytest.approx(mean_accuracy(11, "cifar10", "ori-test", 200))
     code, out, _ = cscdarts("check", "11", "--benchmark", f"index:{index}", "--epochs", 12)
     assert code == 0
     assert "holds 3 of 15,625" in out
-    assert "74.00" in out
+    assert f"{mean_accuracy(11, 'cifar10', 'ori-test', 12):.2f}" in out
     code, out, _ = cscdarts("benchmark", "show", f"index:{index}", "--top", 1)
     assert code == 0
     assert "trials [777, 888, 999]" in out
 
 
-def test_csv_is_a_source(shared: Path, tmp_path: Path, cscdarts: Run) -> None:
-    code, out, _ = cscdarts(
-        "benchmark", "index", "--csv", shared / "data" / "nasbench201.csv.gz", "--out", tmp_path / "all.parquet"
-    )
+def test_csv_is_a_source(files: OfficialFiles, tmp_path: Path, cscdarts: Run) -> None:
+    code, out, _ = cscdarts("benchmark", "index", "--csv", files.table, "--out", tmp_path / "all.parquet")
     assert code == 0
     assert "15,625 architectures" in out
 

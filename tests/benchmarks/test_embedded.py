@@ -37,7 +37,8 @@ def norm(x: Tensor) -> Tensor:
 
 
 def plain(net: BatchedCells, ops: tuple[str, ...], model: int, images: Tensor) -> Tensor:
-    """The network of one model, edge by edge as NAS-Bench-201 writes it, dead edges included (with weights of their own)."""
+    """The network of one model, edge by edge as NAS-Bench-201 writes it, dead edges included (with weights of their
+    own)."""
     noise = torch.Generator().manual_seed(0)
     live = live_edges(ops)
 
@@ -87,7 +88,8 @@ def test_many_cells_at_once_equal_each_alone_edge_by_edge() -> None:
 
 
 def test_all_spellings_of_a_network_compute_the_same() -> None:
-    # Two spellings of conv3(x) + pool(x) + x; equal weights are equal draws, so outputs are equal, not only distributions.
+    # Two spellings of conv3(x) + pool(x) + x; equal weights are equal draws, so outputs are equal, not only
+    # distributions.
     one = ("nor_conv_3x3", "none", "none", "avg_pool_3x3", "skip_connect", "none")
     skip_first = ("nor_conv_3x3", "none", "skip_connect", "avg_pool_3x3", "none", "skip_connect")
     outputs = []

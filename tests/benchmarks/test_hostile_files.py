@@ -1,6 +1,7 @@
 """Malicious, truncated, damaged and foreign files: one sentence, nothing executed."""
 
 import bz2
+import gzip
 import os
 import pickle
 from pathlib import Path
@@ -17,6 +18,7 @@ from benchmarks.tabular.csv_table import read_csv
 from benchmarks.tabular.index import read_index
 from benchmarks.tabular.space import official_archs
 from cscdarts.errors import UserError
+from tests.support.official_files import OfficialFiles
 
 
 class Payload:
@@ -119,14 +121,13 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 10, 2000, -1])
-def test_truncated_files_are_refused(shared: Path, tmp_path: Path, keep: int) -> None:
-    folder = shared / "data" / "fake_torch_dir" / "NATS-tss-v1_0-3ffb9-simple"
-    whole = (folder / "meta.pickle.pbz2").read_bytes()
+def test_truncated_files_are_refused(files: OfficialFiles, tmp_path: Path, keep: int) -> None:
+    whole = (files.folder / "meta.pickle.pbz2").read_bytes()
     (tmp_path / "meta.pickle.pbz2").write_bytes(whole[:keep])
     with pytest.raises(UserError) as error:
         NatsBench(tmp_path)
     one_sentence(error)
-    table = (shared / "data" / "nasbench201.csv.gz").read_bytes()
+    table = gzip.compress(files.table.read_bytes(), compresslevel=1)
     (tmp_path / "t.csv.gz").write_bytes(table[:keep])
     with pytest.raises(UserError):
         read_csv(tmp_path / "t.csv.gz")
@@ -172,15 +173,14 @@ def test_records_of_another_shape_are_refused(tmp_path: Path, record: Any) -> No
         NatsBench(tmp_path).info(11, "cifar10")
 
 
-def test_the_size_space_is_no_table_for_cells(shared: Path) -> None:
+def test_the_size_space_is_no_table_for_cells(files: OfficialFiles) -> None:
     with pytest.raises(UserError, match="topology"):
-        open_table(f"nats:{shared / 'data' / 'fake_torch_dir' / 'NATS-sss-v1_0-50262-simple'}")
+        open_table(f"nats:{files.size_space}")
 
 
-def test_a_record_under_another_index_is_refused(shared: Path, tmp_path: Path) -> None:
-    folder = shared / "data" / "fake_torch_dir" / "NATS-tss-v1_0-3ffb9-simple"
-    (tmp_path / "meta.pickle.pbz2").write_bytes((folder / "meta.pickle.pbz2").read_bytes())
-    (tmp_path / "000012.pickle.pbz2").write_bytes((folder / "000011.pickle.pbz2").read_bytes())
+def test_a_record_under_another_index_is_refused(files: OfficialFiles, tmp_path: Path) -> None:
+    (tmp_path / "meta.pickle.pbz2").write_bytes((files.folder / "meta.pickle.pbz2").read_bytes())
+    (tmp_path / "000012.pickle.pbz2").write_bytes((files.folder / "000011.pickle.pbz2").read_bytes())
     with pytest.raises(UserError, match="index 12"):
         NatsBench(tmp_path).info(12, "cifar10")
 

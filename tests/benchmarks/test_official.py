@@ -1,8 +1,8 @@
 """The adaptors over the official packages: every answer is the official one, every trap is closed."""
 
+import itertools
 import random
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,79 +10,42 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.official.api import OfficialBenchmark
+from benchmarks.official.api import OFFICIAL_SETS, OfficialBenchmark
 from benchmarks.official.nasbench201 import NasBench201
 from benchmarks.official.nats import NatsBench
-from benchmarks.official.safe_pickle import read_plain_pickle
 from benchmarks.sources import open_official
+from benchmarks.tabular.space import official_archs
 from cscdarts.errors import UserError
 from cscdarts.spaces.genotype import parse_genotype
+from tests.support.official_files import COSTS, HELD, PARTS, SEEDS, OfficialFiles, accuracy, mean_accuracy
 
-HELD = (0, 11, 284)
-OFFICIAL = ("cifar10-valid", "cifar10", "cifar100", "ImageNet16-120")
-ARCH_11 = "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|none~0|nor_conv_3x3~1|avg_pool_3x3~2|"
-
-
-@pytest.fixture(scope="module")
-def folder(shared: Path) -> Path:
-    return shared / "data" / "fake_torch_dir" / "NATS-tss-v1_0-3ffb9-simple"
+OFFICIAL = tuple(PARTS)
+ARCH_11 = official_archs()[11]
 
 
 @pytest.fixture(scope="module")
-def official(folder: Path) -> Any:
-    """The unmodified package on the real records (its own loader runs the pickles; these come from the project)."""
+def official(files: OfficialFiles) -> Any:
+    """The unmodified package on the same records."""
     import nats_bench
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return nats_bench.create(str(folder), "tss", fast_mode=True, verbose=False)
-
-
-@pytest.fixture(scope="module")
-def pth(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same records in NAS-Bench-201's form, NumPy scalars included."""
-    records = {index: read_plain_pickle(folder / f"{index:06d}.pickle.pbz2") for index in HELD}
-    path = tmp_path_factory.mktemp("pth") / "NAS-Bench-201-three.pth"
-    torch.save(
-        {
-            "meta_archs": read_plain_pickle(folder / "meta.pickle.pbz2")["meta_archs"],
-            "arch2infos": {index: {"less": record["12"], "full": record["200"]} for index, record in records.items()},
-            "evaluated_indexes": list(HELD),
-        },
-        path,
-    )
-    return path
-
-
-@pytest.fixture(scope="module")
-def single_file(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same records in the single-file form."""
-    from nats_bench import pickle_save
-
-    path = tmp_path_factory.mktemp("single") / "three.pickle"
-    content = {
-        "meta_archs": read_plain_pickle(folder / "meta.pickle.pbz2")["meta_archs"],
-        "arch2infos": {index: read_plain_pickle(folder / f"{index:06d}.pickle.pbz2") for index in HELD},
-        "evaluated_indexes": list(HELD),
-    }
-    pickle_save(content, str(path))
-    return path.with_name("three.pickle.pbz2")
+        return nats_bench.create(str(files.folder), "tss", fast_mode=True, verbose=False)
 
 
 @pytest.fixture(scope="module", params=["folder", "file", "pth"])
-def ours(request: pytest.FixtureRequest, folder: Path, single_file: Path, pth: Path) -> Iterator[OfficialBenchmark]:
+def ours(request: pytest.FixtureRequest, files: OfficialFiles) -> OfficialBenchmark:
     if request.param == "pth":
-        yield NasBench201(pth)
-    else:
-        yield NatsBench(folder if request.param == "folder" else single_file)
+        return NasBench201(files.pth)
+    return NatsBench(files.folder if request.param == "folder" else files.file)
 
 
-def test_every_answer_is_the_official_one(ours: OfficialBenchmark, official: Any, pth: Path) -> None:
+def test_every_answer_is_the_official_one(ours: OfficialBenchmark, official: Any, files: OfficialFiles) -> None:
     if isinstance(ours, NasBench201):
         from nas_201_api import NASBench201API
 
         # The package's own torch.load would be refused; a dictionary it takes as it is.
-        official = NASBench201API(torch.load(pth, weights_only=False), verbose=False)
+        official = NASBench201API(torch.load(files.pth, weights_only=False), verbose=False)
     assert ours.held == HELD
     compared = 0
     for index in HELD:
@@ -99,13 +62,16 @@ def test_every_answer_is_the_official_one(ours: OfficialBenchmark, official: Any
     assert compared > 900
 
 
-def test_index_11_has_the_published_trials(ours: OfficialBenchmark) -> None:
-    found = {seed: ours.metrics(ARCH_11, "cifar10", "test", 200, seed)["accuracy"] for seed in (777, 888, 999)}
-    assert found == {777: 91.79, 888: 91.76, 999: 91.20}
-    assert ours.metrics(11, "cifar10", "test")["accuracy"] == pytest.approx((91.79 + 91.76 + 91.20) / 3)
+def test_a_trial_and_the_mean_are_what_was_written(ours: OfficialBenchmark) -> None:
+    for index, dataset, epochs in itertools.product(HELD, ("cifar10", "cifar100"), (12, 200)):
+        official, part = OFFICIAL_SETS[dataset, "test"]
+        for seed in SEEDS[epochs][official]:
+            found = ours.metrics(index, dataset, "test", epochs, seed)["accuracy"]
+            assert found == accuracy(index, official, part, epochs, seed)
+        mean = ours.metrics(index, dataset, "test", epochs)["accuracy"]
+        assert mean == pytest.approx(mean_accuracy(index, official, part, epochs))
     cost = ours.cost(11, "cifar10")
-    assert cost["params"] == pytest.approx(0.802426)
-    assert cost["flops"] == pytest.approx(113.95137)
+    assert (cost["params"], cost["flops"]) == COSTS[11]
 
 
 def test_the_answer_is_never_a_random_trial(ours: OfficialBenchmark) -> None:
@@ -148,20 +114,20 @@ def test_find_best_follows_the_limits(ours: OfficialBenchmark, official: Any) ->
         ours.find_best("cifar10", "test", flops_max_m=0.001)
 
 
-def test_isomorphic_cells_are_those_of_the_package(folder: Path, official: Any) -> None:
-    ours = NatsBench(folder)
+def test_isomorphic_cells_are_those_of_the_package(files: OfficialFiles, official: Any) -> None:
+    ours = NatsBench(files.folder)
     assert official.get_unique_str(11) == ours.api.get_unique_str(11)
     assert ours.isomorphic(11) == (11,)
 
 
-def test_the_folder_above_is_found_its_way(folder: Path, tmp_path: Path) -> None:
-    assert NatsBench(folder.parent).path == folder
+def test_the_folder_above_is_found_its_way(files: OfficialFiles, tmp_path: Path) -> None:
+    assert NatsBench(files.folder.parent).path == files.folder
     with pytest.raises(UserError, match=r"meta\.pickle\.pbz2"):
         NatsBench(tmp_path)
 
 
-def test_size_space_answers_costs(shared: Path) -> None:
-    ours = NatsBench(shared / "data" / "fake_torch_dir" / "NATS-sss-v1_0-50262-simple")
+def test_size_space_answers_costs(files: OfficialFiles) -> None:
+    ours = NatsBench(files.size_space)
     assert ours.space == "size"
     import nats_bench
 
@@ -183,12 +149,12 @@ def test_missing_files_say_what_to_download_and_where_to_put_it(tmp_path: Path) 
     assert all(part in str(nb201.value) for part in ("096897", "4.7 GB", "D-X-Y/NAS-Bench-201", str(tmp_path)))
 
 
-def test_checksums_are_verified_when_known_and_stated_when_not(folder: Path, tmp_path: Path) -> None:
+def test_checksums_are_verified_when_known_and_stated_when_not(files: OfficialFiles, tmp_path: Path) -> None:
     import hashlib
 
     from benchmarks.tabular.files import checksum
 
-    assert "none published" in NatsBench(folder).provenance["checksum"]
+    assert "none published" in NatsBench(files.folder).provenance["checksum"]
     content = b"some archive"
     digits = hashlib.md5(content, usedforsecurity=False).hexdigest()
     for name, verdict in (

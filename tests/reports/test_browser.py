@@ -1,9 +1,10 @@
 # ruff: noqa: F811  (pytest fixtures are imported by name)
-"""The page in a real headless Chromium: no errors, no sideways scrolling, sorting, filtering, links, accessibility audit.
+"""The page in a real headless Chromium: no errors, no sideways scrolling, sorting, filtering, links, accessibility
+audit.
 
-The page under test is the written file with two scripts put around its content: one that collects errors from the start,
-one that drives the page and sends what it saw to a frame around it, which Chromium's `--dump-dom` then prints. The frame
-is there because Chromium makes no window as narrow as a phone.
+The page under test is the written file with two scripts put around its content: one that collects errors from the
+start, one that drives the page and sends what it saw to a frame around it, which Chromium's `--dump-dom` then prints.
+The frame is there because Chromium makes no window as narrow as a phone.
 """
 
 import html

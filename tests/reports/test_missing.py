@@ -1,5 +1,6 @@
 # ruff: noqa: F811  (pytest fixtures are imported by name)
-"""Honest under lack: the report comes whatever is missing, says so where it stands, and compares only what may be compared."""
+"""Honest under lack: the report comes whatever is missing, says so where it stands, and compares only what may be
+compared."""
 
 from pathlib import Path
 
@@ -190,7 +191,8 @@ def test_overrides_of_a_recipe_are_said(store: SyntheticStore, tmp_path: Path) -
 def test_validation_chooses_between_seeds_by_the_derived_cell(
     store: SyntheticStore, derived: tuple[float | None, ...], chosen: int
 ) -> None:
-    """The supernet's error decides only where a finished run has no error of its derived cell; the test error never does."""
+    """The supernet's error decides only where a finished run has no error of its derived cell; the test error never
+    does."""
     for seed, error in enumerate(derived):
         values = {"test_error_pct": 3.0 - seed, "supernet_valid_error_pct": 5.0 + seed}
         store.add(tiny(seed), values if error is None else {**values, "derived_valid_error_pct": error})

@@ -55,7 +55,8 @@ def test_welch_interval_by_hand() -> None:
 
 
 def test_bootstrap_interval_of_two_values_by_hand() -> None:
-    # Means of resamples of {0, 1} are 0, 1/2 or 1 with probability 1/4, 1/2, 1/4: the 2.5 % and 97.5 % points are 0 and 1.
+    # Means of resamples of {0, 1} are 0, 1/2 or 1 with probability 1/4, 1/2, 1/4: the 2.5 % and 97.5 % points are 0 and
+    # 1.
     assert statistics.bootstrap_interval([0.0, 1.0], np.random.default_rng(1)) == Interval(0.0, 1.0)
     # A level of 0.2 looks at the 40 % and 60 % points, both 1/2.
     assert statistics.bootstrap_interval([0.0, 1.0], np.random.default_rng(1), level=0.2) == Interval(0.5, 0.5)

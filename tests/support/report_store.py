@@ -81,7 +81,8 @@ class SyntheticStore:
         params: bool = True,
         name: str = "",
     ) -> str:
-        """Record one run as the mirror does; returns its MLflow id. `name` stands for the hash where a test needs it fixed."""
+        """Record one run as the mirror does; returns its MLflow id. `name` stands for the hash where a test needs it
+        fixed."""
         from mlflow.entities import Metric, Param, RunTag
 
         if listed:
@@ -220,6 +221,8 @@ def check_content(seed: int, kind: str = "embedded", dataset: str = "digits", sh
         "rank": 40 + seed,
         "percentile": 99.0,
         "regret": 1.0 + seed,
+        "epochs": 6,
+        "trial": "mean",
     }
     return {
         "arch": CELL,
@@ -227,7 +230,14 @@ def check_content(seed: int, kind: str = "embedded", dataset: str = "digits", sh
         "benchmark": {"kind": kind, "source": "somewhere", "holds": 15625, "of": 15625},
         "datasets": {dataset: entry},
         "primary": dataset,
-        "trajectory": [],
+        "trajectory": [{"epoch": 0, "test_acc": 90.0 - seed}, {"epoch": 1, "test_acc": 96.0 - seed + shift}],
+        "identity_as_edge": {
+            "arch": CELL.replace("nor_conv_1x1~0", "skip_connect~0"),
+            "index": 12,
+            "instead_of": "nor_conv_1x1",
+            "exact": False,
+            "datasets": {dataset: {"valid_acc": 95.0, "test_acc": 97.0 - seed, "rank": 7}},
+        },
         "kendall_tau": 0.5 + 0.1 * seed,
         "top_k_overlap_pct": 30.0,
         "baselines": {"random_search": {"beaten_repeats_pct": 80.0}},

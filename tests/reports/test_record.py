@@ -1,0 +1,116 @@
+# ruff: noqa: F811  (pytest fixtures are imported by name)
+"""A grid's record: numbers by hand, what it refuses, and its own commands."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from ablations.commands.report import report
+from cscdarts.errors import UserError
+from cscdarts.settings.methods import apply_preset
+from cscdarts.settings.overrides import with_values
+from cscdarts.settings.protocols import protocol
+from reports.read.store import Manifest
+from reports.record import commands, departures, summary, write_record
+from tests.support.report_store import SyntheticStore, check_content, empty_store, store, tiny  # noqa: F401
+
+PLAIN = {"supernet__split_ratio": "1", "supernet__identity": "none"}
+
+
+def _line(seed: int, accuracy: float, tau: float | None) -> dict[str, Any]:
+    return {
+        "setting": "darts1",
+        "primary": "cifar10",
+        "datasets": {"cifar10": {"valid_acc": accuracy - 1, "test_acc": accuracy}},
+        "identity_as_edge": {"test_acc": {"cifar10": accuracy + 1}} if tau else None,
+        "kendall_tau": tau,
+        "search": {"search_time_s": 10.0 * seed},
+    }
+
+
+def test_summary_by_hand() -> None:
+    (found,) = summary([_line(1, 90.0, 0.5), _line(2, 94.0, None)])
+    assert (found["setting"], found["n"]) == ("darts1", 2)
+    assert (found["cifar10_valid_acc_mean"], found["cifar10_test_acc_mean"]) == (91.0, 92.0)
+    assert found["cifar10_test_acc_sd"] == 2.828
+    assert (found["kendall_tau_mean"], found["search_time_s_mean"]) == (0.5, 15.0)
+    assert (found["cifar10_identity_as_edge_mean"], found["cifar10_identity_as_edge_sd"]) == (91.0, None)
+    (single,) = summary([_line(1, 90.0, None)])
+    assert single["cifar10_test_acc_sd"] is None
+    assert single["kendall_tau_mean"] is None
+
+
+def test_a_record_holds_each_run_with_its_look_up(store: SyntheticStore, tmp_path: Path) -> None:
+    for seed in range(2):
+        store.add(tiny(seed), {"test_error_pct": 3.0}, check=check_content(seed))
+        store.add(tiny(seed, **PLAIN), methods=("csc", "darts2"), check=check_content(seed, shift=1.0))
+    store.add(tiny(2), {"test_error_pct": 3.0})  # finished, never looked up
+    path = tmp_path / "new" / "record.json"
+    found = write_record("quickstart", path, uri=store.finish())
+    assert json.loads(path.read_text(encoding="utf-8")) == found
+    assert (len(found["runs"]), found["runs_planned"], found["scale"], found["data"]) == (4, 5, "reduced", "digits")
+    lines = {line["setting"]: line for line in found["summary"]}
+    assert lines["csc r=1/2 identity=cell order=2"]["digits_test_acc_mean"] == 95.5
+    assert lines["csc r=1 identity=none order=2"]["digits_test_acc_mean"] == 96.5
+    assert found["runs"][1]["test_acc_by_epoch"] == [90.0, 97.0]
+    assert found["runs"][0]["identity_as_edge"]["test_acc"] == {"digits": 97.0}
+    assert (found["benchmark"]["epochs"], found["benchmark"]["trial"]) == (6, "mean")
+
+
+def test_departures_are_what_differs_from_the_nearest_published_protocol() -> None:
+    base = apply_preset(protocol("nasbench201", "paper"), "csc")
+    assert departures([base, apply_preset(base, "pcdarts"), with_values(base, {"seed": 3})]) == {}
+    shorter = with_values(base, {"search.epochs": 12, "evaluation.epochs": 3})
+    assert departures([shorter]) == {"search.epochs": 12, "evaluation.epochs": 3}
+    assert departures([with_values(shorter, {"runtime.retrain": False})]) == {"search.epochs": 12}
+    assert departures([shorter, with_values(shorter, {"search.epochs": 13})])["search.epochs"] == [12, 13]
+    assert departures([protocol("cifar10", "paper")]) == {}
+
+
+def test_the_commands_name_no_place_on_this_machine() -> None:
+    overrides = {
+        "runtime.data_root": "/data",
+        "runtime.benchmark": "index:/data/table.parquet",
+        "labels.data": "a copy",
+    }
+    first, second = commands(Manifest("mine", "reduced", {}, overrides), "record.json")
+    assert first == (
+        "cscdarts ablate run mine --scale reduced --data-root DIR --set runtime.benchmark=index:table.parquet "
+        "--set 'labels.data=a copy'"
+    )
+    assert second == "cscdarts report record mine --out record.json"
+
+
+def test_what_is_no_record_is_refused_and_nothing_written(store: SyntheticStore, tmp_path: Path) -> None:
+    out = tmp_path / "record.json"
+    store.add(tiny(0), {"test_error_pct": 3.0})
+    store.add(tiny(0, "smoke"), {"test_error_pct": 3.0}, check=check_content(0))
+    other = check_content(1)
+    store.add(
+        tiny(1, "smoke"), {"test_error_pct": 3.0}, check={**other, "benchmark": {**other["benchmark"], "source": "b"}}
+    )
+    uri = store.finish()
+    with pytest.raises(UserError, match="reduced or smoke"):
+        write_record("quickstart", out, uri=uri)
+    with pytest.raises(UserError, match="no run with a look-up"):
+        write_record("quickstart", out, "reduced", uri)
+    with pytest.raises(UserError, match="2 tables"):
+        write_record("quickstart", out, "smoke", uri)
+    assert not out.exists()
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(
+    store: SyntheticStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add(tiny(0), {"test_error_pct": 3.0}, check=check_content(0))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="--out"):
+        write_record("quickstart", tmp_path / "file" / "record.json", uri=store.finish())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
+    done = CliRunner().invoke(
+        report, ["record", "quickstart", "--out", str(tmp_path / "r.json")], catch_exceptions=False
+    )
+    assert done.output.strip() == f"{tmp_path / 'r.json'}: 1 of 1 runs, 1 settings"
