@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cscdarts.models.network import Network
     from cscdarts.models.reference import ReferenceSupernet
     from cscdarts.models.supernet import Supernet
+    from cscdarts.records.genotype_source import read_genotype
     from cscdarts.records.run_folder import RunFolder
     from cscdarts.settings.config import RunConfig
     from cscdarts.settings.methods import apply_preset
@@ -47,6 +48,7 @@ _HOMES = {
     "protocol": "cscdarts.settings.protocols",
     "register_operation": "cscdarts.spaces.operations",
     "register_space": "cscdarts.spaces.space",
+    "read_genotype": "cscdarts.records.genotype_source",
     "retrain": "cscdarts.training.retrain",
     "search": "cscdarts.training.search",
     "supernet_cost": "cscdarts.models.cost",
@@ -72,6 +74,7 @@ __all__ = [
     "network_cost",
     "parse_genotype",
     "protocol",
+    "read_genotype",
     "register_operation",
     "register_space",
     "retrain",

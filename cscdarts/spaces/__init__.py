@@ -4,7 +4,7 @@ A space is one `Space` object, an operation one `Operation` record. Those of the
 registered the same way, from a grid file or from a module named in `CSCDARTS_PLUGINS` (see `registry`).
 """
 
-from cscdarts.spaces.darts import DARTS, KNOWN_GENOTYPES, DartsGenotype
+from cscdarts.spaces.darts import DARTS, DartsGenotype
 from cscdarts.spaces.genotype import parse_genotype, random_genotype
 from cscdarts.spaces.nasbench201 import NASBENCH201, CellGenotype
 from cscdarts.spaces.operations import (
@@ -26,7 +26,6 @@ SPACES.close()
 
 __all__ = [
     "DARTS",
-    "KNOWN_GENOTYPES",
     "NASBENCH201",
     "OPERATIONS",
     "SPACES",

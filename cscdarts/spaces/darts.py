@@ -84,10 +84,8 @@ class DartsGenotype(Genotype):
             fields = {keyword.arg: _literal(keyword.value) for keyword in call.keywords}
             if set(fields) != {"normal", "normal_concat", "reduce", "reduce_concat"}:
                 raise wrong
-            cells = {
-                kind: tuple((str(op), int(source)) for op, source in fields[kind]) for kind in ("normal", "reduce")
-            }
-            concat = {kind: tuple(int(node) for node in fields[f"{kind}_concat"]) for kind in ("normal", "reduce")}
+            cells = {kind: tuple((op, source) for op, source in fields[kind]) for kind in ("normal", "reduce")}
+            concat = {kind: tuple(fields[f"{kind}_concat"]) for kind in ("normal", "reduce")}
         except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
             raise wrong from error
         return cls(cells["normal"], concat["normal"], cells["reduce"], concat["reduce"], space)
@@ -108,24 +106,6 @@ def _literal(node: ast.expr) -> Any:
             raise ValueError("a cell has a handful of nodes")
         return list(range(*bounds))
     return ast.literal_eval(node)
-
-
-def _published(normal: str, reduce: str) -> str:
-    """The text of a published genotype in a compact spelling: 's3' is sep_conv_3x3, its digits after ':' the input node."""
-    names = {
-        "s3": "sep_conv_3x3",
-        "s5": "sep_conv_5x5",
-        "d3": "dil_conv_3x3",
-        "d5": "dil_conv_5x5",
-        "id": "skip_connect",
-        "mp": "max_pool_3x3",
-        "ap": "avg_pool_3x3",
-    }
-
-    def genes(text: str) -> list[Gene]:
-        return [(names[gene.split(":")[0]], int(gene.split(":")[1])) for gene in text.split()]
-
-    return f"Genotype(normal={genes(normal)}, normal_concat=range(2, 6), reduce={genes(reduce)}, reduce_concat=range(2, 6))"
 
 
 DARTS = Space(
@@ -149,23 +129,7 @@ DARTS = Space(
     cell_kinds=("normal", "reduce"),
     output="concat",
     pool_norm=True,
-    # Sources: quark0/darts cnn/genotypes.py, yuhuixu1993/PC-DARTS genotypes.py.
-    published={
-        "DARTS_V1": _published("s3:1 s3:0 id:0 s3:1 id:0 s3:1 s3:0 id:2", "mp:0 mp:1 id:2 mp:0 mp:0 id:2 id:2 ap:0"),
-        "DARTS_V2": _published("s3:0 s3:1 s3:0 s3:1 s3:1 id:0 id:0 d3:2", "mp:0 mp:1 id:2 mp:1 mp:0 id:2 id:2 mp:1"),
-        "PC_DARTS_cifar": _published(
-            "s3:1 id:0 s3:0 d3:1 s5:0 s3:1 ap:0 d3:1", "s5:1 mp:0 s5:1 s5:2 s3:0 s3:3 s3:1 s3:2"
-        ),
-        "PC_DARTS_image": _published(
-            "id:1 s3:0 s3:0 id:1 s3:1 s3:3 s3:1 d5:4", "s3:0 id:1 d5:2 mp:1 s3:2 s3:1 s5:0 s3:3"
-        ),
-    },
     search_size=NetworkSize(channels=16, cells=8),
     evaluation_size=NetworkSize(channels=36, cells=20),
 )
 register_space(DARTS)
-
-#: Published cells by name.
-KNOWN_GENOTYPES: Mapping[str, DartsGenotype] = {
-    name: found for name, text in DARTS.published.items() if (found := DartsGenotype.parse(text, DARTS.name))
-}

@@ -1,6 +1,7 @@
 """Cells as arc diagrams: nodes on a line, one arc for each operation, its name at the arc's top.
 
-Two arcs share a top only if they join the same nodes, so labels never fall on each other and no layout engine is needed.
+Arcs between the same nodes (ENAS has some) rise one above the other; all others differ in height or place, so labels never fall
+on each other and no layout engine is needed.
 The same layout feeds the vector figures and the small drawings of the run pages.
 """
 
@@ -9,11 +10,12 @@ from dataclasses import dataclass
 from html import escape
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Curve
 
 from cscdarts.spaces import OPERATIONS, SPACES, Genotype, Space
-from reports.figures.style import FAINT, INK, PALETTE, PAPER
+from reports.figures.style import FAINT, INK, PALETTE, PAPER, styled
 
 #: Palette positions of the operations whose colours readers know from one figure to the next.
 _HUES = {
@@ -59,16 +61,21 @@ RISE = 0.62
 
 @dataclass(frozen=True)
 class Arc:
-    """An operation from one node to another; `source` and `target` are positions on the line."""
+    """An operation from one node to another; `source` and `target` are positions on the line.
+
+    Attributes:
+        below: how many arcs between the same nodes lie below this one.
+    """
 
     source: int
     target: int
     op: str
+    below: int = 0
 
     @property
     def top(self) -> tuple[float, float]:
         """Where the label stands, in node distances."""
-        return (self.source + self.target) / 2, RISE * (self.target - self.source)
+        return (self.source + self.target) / 2, RISE * (self.target - self.source + self.below / 2)
 
 
 @dataclass(frozen=True)
@@ -98,12 +105,14 @@ class CellDrawing:
 def layout(genotype: Genotype) -> list[CellDrawing]:
     """The cells of a genotype, one per kind of its space."""
     space = SPACES[genotype.space]
-    return [
-        CellDrawing(
-            _title(kind, space), _node_names(genotype, kind, space), tuple(Arc(*e) for e in genotype.edges(kind))
-        )
-        for kind in space.cell_kinds
-    ]
+    found = []
+    for kind in space.cell_kinds:
+        arcs: list[Arc] = []
+        for source, target, op in genotype.edges(kind):
+            below = sum((arc.source, arc.target) == (source, target) for arc in arcs)
+            arcs.append(Arc(source, target, op, below))
+        found.append(CellDrawing(_title(kind, space), _node_names(genotype, kind, space), tuple(arcs)))
+    return found
 
 
 def _title(kind: str, space: Space) -> str:
@@ -172,6 +181,22 @@ def draw(axes: Axes, cell: CellDrawing, title: str = "") -> None:
     axes.set_ylim(-0.35, cell.height + 0.35)
     if title:
         axes.set_title(title, fontsize=8)
+
+
+@styled
+def figure(genotype: Genotype, title: str = "") -> Figure:
+    """A genotype's cells side by side as one figure; the scale is the same for all, whatever their number of nodes."""
+    cells = layout(genotype)
+    widths = [len(cell.nodes) for cell in cells]
+    height = max(cell.height for cell in cells)
+    drawn = Figure(figsize=(0.78 * sum(widths), 0.78 * (height + 0.7) + 0.45), layout="constrained")
+    panels = drawn.subplots(1, len(cells), squeeze=False, width_ratios=widths)[0]
+    for axes, cell in zip(panels, cells, strict=True):
+        draw(axes, cell, cell.kind if len(cells) > 1 else "")
+        axes.set_ylim(-0.35, height + 0.35)
+    if title:
+        drawn.suptitle(title, fontsize=9)
+    return drawn
 
 
 def cell_svg(cells: Sequence[CellDrawing]) -> str:
