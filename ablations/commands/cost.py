@@ -44,8 +44,8 @@ def cost(
     """Count what a network costs. MACs are multiply-accumulates of one image, in millions.
 
     A genotype is a known name, its text as repositories print it, FILE, FILE:NAME or FILE:LINE (a log, notebook, JSON or YAML;
-    the last cell in it), a run folder, an index of NAS-Bench-201, or - for standard input. Cells of the darts and of the
-    nasbench201 space are counted.
+    the last cell in it), a run folder, an index of NAS-Bench-201, or - for standard input. Cells of a space of your own are read
+    in their own text form.
     """
     from ablations.run.given import given_genotype
     from cscdarts.settings.config import RunConfig

@@ -254,7 +254,7 @@ def data_pipeline(batch: int, rounds: int, device: str = "cpu", threads: int = 1
 def retraining(batch: int, rounds: int, threads: int = 1, channels: int = 16, cells: int = 8) -> dict[str, float]:
     """Seconds of one retraining step of DARTS_V2 (auxiliary head included)."""
     from cscdarts.models.network import Network
-    from cscdarts.spaces import KNOWN_GENOTYPES
+    from cscdarts.spaces.known import KNOWN_GENOTYPES
 
     torch.set_num_threads(threads)
     evaluation = EvaluationConfig(channels=channels, cells=cells)

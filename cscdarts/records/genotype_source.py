@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cscdarts.errors import UserError
 from cscdarts.records.run_folder import read_json
+from cscdarts.spaces.genotype import parse_genotype
 from cscdarts.spaces.reading.clean import decode
 from cscdarts.spaces.reading.read import Reading, read_text
 
@@ -54,7 +55,8 @@ def existing_path(text: str) -> Path | None:
 def _from_folder(folder: Path) -> Reading:
     found = read_json(folder / "genotype.json")
     if isinstance(found, dict) and isinstance(found.get("text"), str):
-        return read_text(found["text"])
+        space = found.get("space")
+        return Reading(parse_genotype(found["text"], space if isinstance(space, str) else None))
     log = folder / "log.txt"
     if log.is_file() and not (folder / "config.json").exists():
         return _from_file(log, "", None)

@@ -6,7 +6,6 @@ registered the same way, from a grid file or from a module named in `CSCDARTS_PL
 
 from cscdarts.spaces.darts import DARTS, DartsGenotype
 from cscdarts.spaces.genotype import parse_genotype, random_genotype
-from cscdarts.spaces.known import KNOWN_GENOTYPES
 from cscdarts.spaces.nasbench201 import NASBENCH201, CellGenotype
 from cscdarts.spaces.operations import (
     OPERATIONS,
@@ -27,7 +26,6 @@ SPACES.close()
 
 __all__ = [
     "DARTS",
-    "KNOWN_GENOTYPES",
     "NASBENCH201",
     "OPERATIONS",
     "SPACES",

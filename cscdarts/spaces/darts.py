@@ -37,37 +37,10 @@ class DartsGenotype(Genotype):
     form: ClassVar[str] = "Genotype(normal=[..."
 
     def __post_init__(self) -> None:
-        for kind in ("normal", "reduce"):
-            self._check_cell(kind)
+        for kind, genes in (("normal", self.normal), ("reduce", self.reduce)):
+            if not genes or len(genes) % 2:
+                raise UserError(f"genotype.{kind}", len(genes), "two genes per node", "Check the genotype's text.")
         self.check()
-
-    def _check_cell(self, kind: str) -> None:
-        """Name the first gene or concatenated node that is wrong by its place in the text."""
-        space, genes, concat = SPACES[self.space], self.genes(kind), self.concat(kind)
-        if not genes or len(genes) % 2:
-            raise UserError(f"genotype.{kind}", len(genes), "two genes per node", "Check the genotype's text.")
-        for place, (op, source) in enumerate(genes):
-            space.require_operation(op, f"genotype.{kind}[{place}]")
-            node = place // 2
-            # True is an int to Python, and 1.9 would be cut to one: neither is a node.
-            if type(source) is not int or not 0 <= source < space.inputs + node:
-                raise UserError(
-                    f"genotype.{kind}[{place}]",
-                    source,
-                    f"an input from 0 to {space.inputs + node - 1} for node {node}",
-                    "A node reads only earlier nodes.",
-                )
-        first, last = space.inputs, space.inputs + len(genes) // 2 - 1
-        if not concat:
-            raise UserError(
-                f"genotype.{kind}_concat", [], f"some of the nodes {first} to {last}", "Add the cell's outputs."
-            )
-        for place, node in enumerate(concat):
-            where = f"genotype.{kind}_concat[{place}]"
-            if type(node) is not int or not first <= node <= last:
-                raise UserError(where, node, f"an intermediate node, {first} to {last}", "Check the genotype's text.")
-            if node in concat[:place]:
-                raise UserError(where, node, "each node once", "Take the repeated node out.")
 
     def __str__(self) -> str:
         return (

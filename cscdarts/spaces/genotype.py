@@ -1,4 +1,4 @@
-"""Genotypes of all spaces: read from their text or a published name, and drawn at random. No torch."""
+"""Genotypes of all spaces: read from their text, and drawn at random. No torch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,11 +7,11 @@ from cscdarts.errors import UserError
 from cscdarts.spaces.registry import load_plugins
 from cscdarts.spaces.space import SPACES, Genotype, Space
 
-__all__ = ["Genotype", "parse_genotype", "random_genotype"]
+__all__ = ["Genotype", "parse_added", "parse_genotype", "random_genotype"]
 
 
 def parse_genotype(text: str, space: str | None = None) -> Genotype:
-    """Read a genotype from its published text form or a known name.
+    """Read a genotype from the text that `str` makes of it, as records hold it; `cscdarts.spaces.reading` reads other forms.
 
     Args:
         space: its space where that is known; else the first one that takes the text.
@@ -22,18 +22,21 @@ def parse_genotype(text: str, space: str | None = None) -> Genotype:
     text = text.strip()
     found = _parse(text, SPACES.records() if space is None else (SPACES[space],))
     if found is None and space is None:
-        load_plugins()
-        found = _parse(text, SPACES.records())
+        found = parse_added(text)
     if found is not None:
         return found
-    names = ", ".join(name for record in SPACES.records() for name in record.published)
     forms = " or ".join(f"'{form}'" for form in dict.fromkeys(record.genotype.form for record in SPACES.records()))
-    raise UserError(
-        "genotype",
-        text[:80],
-        f"one of {names}, a run folder, a file, or text like {forms}",
-        f"Check the spelling or the path. {SPACES.help}",
-    )
+    raise UserError("genotype", text[:80], f"text like {forms}", f"Copy the whole genotype. {SPACES.help}")
+
+
+def parse_added(text: str) -> Genotype | None:
+    """The genotype of a space registered from outside the package, or None where the text is of none of their forms.
+
+    Errors:
+        UserError: the text begins as one of their forms does and is wrong.
+    """
+    load_plugins()
+    return _parse(text, [record for record in SPACES.records() if SPACES.added(record.name)])
 
 
 def _parse(text: str, spaces: Sequence[Space]) -> Genotype | None:
@@ -41,7 +44,7 @@ def _parse(text: str, spaces: Sequence[Space]) -> Genotype | None:
     refused: UserError | None = None
     for space in spaces:
         try:
-            found = space.genotype.parse(space.published.get(text, text), space.name)
+            found = space.genotype.parse(text, space.name)
         except UserError as error:
             refused = refused or error
         else:

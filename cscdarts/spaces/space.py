@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
@@ -89,27 +89,34 @@ class Genotype(ABC):
         """
         space = SPACES[self.space]
         for kind in space.cell_kinds:
+            where = f"genotype.{kind}" if len(space.cell_kinds) > 1 else "genotype"
             edges = self.edges(kind)
             if not edges:
-                raise UserError(f"genotype.{kind}", "no edge", "at least one operation", "Check the genotype's text.")
-            for source, target, op in edges:
-                space.require_operation(op, f"genotype.{kind}")
-                node = target - space.inputs
-                if not 0 <= source < target:
+                raise UserError(where, "no edge", "at least one operation", "Check the genotype's text.")
+            for position, (source, target, op) in enumerate(edges):
+                space.require_operation(op, f"{where}[{position}]")
+                # True is an int to Python, and 1.9 would be cut to one: neither is a node.
+                if type(source) is not int or not 0 <= source < target:
                     raise UserError(
-                        f"genotype.{kind}",
+                        f"{where}[{position}]",
                         source,
-                        f"an input from 0 to {target - 1} for node {node}",
+                        f"an input from 0 to {target - 1} for node {target - space.inputs}",
                         "A node reads only earlier nodes.",
                     )
-            targets, joined = {edge.target for edge in edges}, self.concat(kind)
-            if not joined or not targets.issuperset(joined):
-                raise UserError(
-                    f"genotype.{kind}_concat",
-                    joined,
-                    f"intermediate nodes, of {', '.join(map(str, sorted(targets)))}",
-                    "Check the genotype's text.",
-                )
+            _check_concat(f"{where}_concat", self.concat(kind), sorted({edge.target for edge in edges}))
+
+
+def _check_concat(where: str, concat: tuple[int, ...], nodes: list[int]) -> None:
+    allowed = f"{nodes[0]} to {nodes[-1]}" if nodes == list(range(nodes[0], nodes[-1] + 1)) else str(nodes)
+    if not concat:
+        raise UserError(where, [], f"some of the nodes {allowed}", "Add the cell's outputs.")
+    for position, node in enumerate(concat):
+        if type(node) is not int or node not in nodes:
+            raise UserError(
+                f"{where}[{position}]", node, f"an intermediate node, {allowed}", "Check the genotype's text."
+            )
+        if node in concat[:position]:
+            raise UserError(f"{where}[{position}]", node, "each node once", "Take the repeated node out.")
 
 
 class Rule(Protocol):
@@ -156,7 +163,6 @@ class Space:
         output: a cell's output is its `last` node, or `concat`, all computed nodes.
         pool_norm: whether the supernet normalises pooled maps.
         benchmark: the tabular benchmark that holds its cells, None for none.
-        published: name -> text of published genotypes.
         search_size, evaluation_size: the sizes its field searches and retrains at.
 
     Errors:
@@ -174,7 +180,6 @@ class Space:
     output: Literal["last", "concat"] = "last"
     pool_norm: bool = False
     benchmark: str | None = None
-    published: Mapping[str, str] = field(default_factory=dict, compare=False)
     search_size: NetworkSize = _SIZE
     evaluation_size: NetworkSize = _SIZE
 
@@ -233,7 +238,7 @@ class Space:
         Errors:
             UserError: see above; `where` names the field.
         """
-        if op not in self.ops and not OPERATIONS.added(op):
+        if not isinstance(op, str) or (op not in self.ops and not OPERATIONS.added(op)):
             raise UserError(where, op, ", ".join(self.ops), f"Correct the operation's name. {OPERATIONS.help}")
 
     def holds(self, ops: Sequence[str]) -> bool:

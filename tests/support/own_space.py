@@ -56,6 +56,10 @@ class Tree(Genotype):
         return cls(tuple((op, int(source)) for op, source in genes), space)
 
 
+#: A cell of it.
+OAK = "tree(sep_conv_3x3<0, skip_connect<1, avg_pool_3x3<0)"
+
+
 def tree_space(**values: Any) -> Space:
     """One input, three nodes that are all the cell's output, two stages."""
     settings: dict[str, Any] = {
@@ -66,6 +70,5 @@ def tree_space(**values: Any) -> Space:
         "rule": StrongestInputs(1),
         "skeleton": MacroSkeleton("block", stages=2, normalised_head=True),
         "output": "concat",
-        "published": {"Oak": "tree(sep_conv_3x3<0, skip_connect<1, avg_pool_3x3<0)"},
     }
     return Space("tree", **{**settings, **values})

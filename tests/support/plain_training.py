@@ -250,9 +250,7 @@ class Searching:
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def mean_gradients(
-    loss: Loss, batch: tuple[Tensor, Tensor], parameters: Sequence[Tensor], parts: int
-) -> list[Tensor]:
+def mean_gradients(loss: Loss, batch: tuple[Tensor, Tensor], parameters: Sequence[Tensor], parts: int) -> list[Tensor]:
     """Gradients of the mean loss over a batch that is passed in parts."""
     images, labels = batch
     size = len(labels) // parts

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from cscdarts.errors import UserError
 from cscdarts.spaces.darts import DARTS
 from cscdarts.spaces.nasbench201 import NASBENCH201
+from cscdarts.spaces.operations import OPERATIONS
 from cscdarts.spaces.space import Space
 
 #: Names without case and punctuation -> ours, for each space. Sources: NASLib (SepConv3x3, Zero, ReLUConvBN3x3, AvgPool1x1),
@@ -36,8 +37,8 @@ def squeezed(name: str) -> str:
 
 
 def our_name(space: Space, name: str) -> str | None:
-    """The operation of the space that a name of another repository means, or None."""
-    if name in space.ops:
+    """The operation of the space that a name of another repository means, or None; users' operations go by their name alone."""
+    if name in space.ops or OPERATIONS.added(name):
         return name
     spellings = {squeezed(op): op for op in space.ops} | ALIASES.get(space.name, {})
     return spellings.get(squeezed(name))

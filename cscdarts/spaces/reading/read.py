@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from cscdarts.errors import UserError
-from cscdarts.spaces.genotype import Genotype
+from cscdarts.spaces.genotype import Genotype, parse_added
 from cscdarts.spaces.known import KNOWN_CELLS, known_name
 from cscdarts.spaces.reading import tabular
 from cscdarts.spaces.reading.clean import Page, page
@@ -60,6 +60,9 @@ def read_text(text: str, name: str = "", pick: str = "", by_index: Callable[[int
         return _done(KNOWN_CELLS[known].genotype, notes)
     if not pick and tabular.looks_like_number(bare):
         return _done(tabular.from_index(int(bare), by_index, notes), notes)
+    own = parse_added(bare)
+    if own is not None:
+        return _done(own, notes)
     places = finds(sheet.text)
     if places:
         return _done(_chosen(sheet, places, pick, notes), notes)

@@ -144,7 +144,9 @@ def test_cutout_is_clipped_at_the_border() -> None:
     assert cutout(x, 0, draws()) is x
 
 
-@pytest.mark.parametrize(("padding", "flip", "length"), [(0, False, 0), (2, False, 0), (0, True, 0), (0, False, 3), (1, True, 4)])
+@pytest.mark.parametrize(
+    ("padding", "flip", "length"), [(0, False, 0), (2, False, 0), (0, True, 0), (0, False, 3), (1, True, 4)]
+)
 def test_batches_equal_a_plainly_written_loop(padding: int, flip: bool, length: int) -> None:
     """Oblong images, so that rows and columns cannot be mistaken; order and draws by seed, stream, epoch and step."""
     images = torch.randint(0, 256, (23, 3, 6, 8), generator=draws(), dtype=torch.uint8)

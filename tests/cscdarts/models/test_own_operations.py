@@ -1,6 +1,7 @@
 """Operations of users in the supernet: their parts, their own modules, and their cost."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,22 @@ from cscdarts.kernels.batch_norm import BatchNorm
 from cscdarts.models.cost import operation_convs
 from cscdarts.models.mixed_ops import MixedOps
 from cscdarts.models.operations import OperationPerEdge, discrete_operation
-from cscdarts.spaces import OPERATIONS, Conv, ConvShape, Operation, Pool, register_operation
+from cscdarts.models.reference import ReferenceSupernet
+from cscdarts.models.supernet import Supernet
+from cscdarts.settings.config import SupernetConfig
+from cscdarts.spaces import (
+    OPERATIONS,
+    SPACES,
+    Conv,
+    ConvShape,
+    MacroSkeleton,
+    Operation,
+    Pool,
+    register_operation,
+    register_space,
+)
+from tests.support.equality import assert_equal_step, images, in_double, randomize
+from tests.support.own_space import tree_space
 
 
 class Twice(nn.Module):
@@ -120,3 +136,33 @@ def test_a_cost_that_an_operation_gives_itself() -> None:
     )
     (conv,) = operation_convs(record, 4, 8, 8, 1)
     assert conv.macs == 8 * 8 * 4 * 9
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        {},
+        {"pool_norm": True, "output": "last"},
+        {"skeleton": MacroSkeleton("cell", stages=2, stem_factor=2), "cell_kinds": ("one", "other")},
+        {"skeleton": MacroSkeleton("block", large_stem=True), "inputs": 2},
+    ],
+    ids=["block, concat", "block, last", "cell, concat", "block, two inputs"],
+)
+def test_the_reference_computes_a_space_of_ones_own(space: dict[str, Any], own_operation: list[str]) -> None:
+    """Logits, all gradients and statistics of the fast supernet are those of the edges computed one by one."""
+    for record in (
+        Operation("given", "given", module=lambda c, s, a: nn.Sequential(nn.Conv2d(c, c, 3, s, 1), BatchNorm(c, a))),
+        Operation("sep_conv_1", "sep", (Conv(1, depthwise=True), Conv(3, depthwise=True))),
+    ):
+        register_operation(record)
+        own_operation.append(record.name)
+    register_space(tree_space(ops=("none", "skip_connect", "avg_pool_3x3", "given", "sep_conv_1"), **space))
+    try:
+        values = {"space": "tree", "channels": 8, "cells": 2, "identity": "edge", "edge_norm": True}
+        config = SupernetConfig.model_validate(values)
+        reference = in_double(lambda: ReferenceSupernet(config, 5, 3))
+        fast = in_double(lambda: Supernet(config, 5, 3, "edge"))
+        randomize(reference)
+        assert_equal_step(reference, fast, images(3, 8))
+    finally:
+        SPACES.unregister("tree")

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from cscdarts.errors import UserError
-from cscdarts.spaces import KNOWN_GENOTYPES, NASBENCH201, CellGenotype, DartsGenotype, parse_genotype, random_genotype
+from cscdarts.spaces import NASBENCH201, CellGenotype, DartsGenotype, parse_genotype, random_genotype
+from cscdarts.spaces.known import KNOWN_GENOTYPES
 
 
 @pytest.mark.parametrize("name", KNOWN_GENOTYPES)

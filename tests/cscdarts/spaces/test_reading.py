@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cscdarts.errors import UserError
-from cscdarts.spaces.genotype import CellGenotype, DartsGenotype
+from cscdarts.spaces import CellGenotype, DartsGenotype
 from cscdarts.spaces.known import KNOWN_GENOTYPES
 from cscdarts.spaces.reading.read import read_text
 

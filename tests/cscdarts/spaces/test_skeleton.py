@@ -4,7 +4,6 @@ import pytest
 
 from cscdarts.spaces import (
     DARTS,
-    KNOWN_GENOTYPES,
     NASBENCH201,
     CellPlan,
     DartsGenotype,
@@ -13,6 +12,7 @@ from cscdarts.spaces import (
     is_large,
     size_step,
 )
+from cscdarts.spaces.known import KNOWN_GENOTYPES
 
 
 def test_darts_on_small_images() -> None:

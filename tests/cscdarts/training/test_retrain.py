@@ -42,9 +42,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("tree")
     draw = np.random.default_rng(5)
     for part, count in (("train", 29), ("test", 20)):
-        write_tree(
-            root, part, [(k % CLASSES, draw.integers(0, 256, (8, 8, 3), dtype=np.uint8)) for k in range(count)]
-        )
+        write_tree(root, part, [(k % CLASSES, draw.integers(0, 256, (8, 8, 3), dtype=np.uint8)) for k in range(count)])
     return root
 
 
