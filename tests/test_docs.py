@@ -1,0 +1,67 @@
+"""The pages under docs/ say what is so: modules, links, line lengths."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("cscdarts", "slurm", "benchmarks", "ablations", "reports")
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+BEGIN, END = "<!-- modules -->", "<!-- end of modules -->"
+
+
+def first_sentence(path: Path) -> str:
+    """The first sentence of a module's docstring."""
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return re.split(r"(?<=\.)\s+(?=[A-Z`])|\n\n", text.strip(), maxsplit=1)[0].replace("\n", " ")
+
+
+def module_list() -> str:
+    """Every module with its first sentence, folder by folder, as Markdown."""
+    lines: list[str] = []
+    for package in PACKAGES:
+        folder: Path | None = None
+        for path in sorted((ROOT / package).rglob("*.py"), key=lambda one: (one.parent.parts, one.name)):
+            if path.name == "__init__.py":
+                continue
+            if path.parent != folder:
+                folder = path.parent
+                lines += ["", f"**{folder.relative_to(ROOT).as_posix()}/**", ""]
+            lines.append(f"* `{path.name}`: {first_sentence(path)}")
+    return "\n".join(lines).strip()
+
+
+def _pages() -> Iterator[Path]:
+    yield from (ROOT / "docs").rglob("*.md")
+    yield from (ROOT / name for name in ("README.md", "CONTRIBUTING.md"))
+
+
+def test_the_list_of_modules_is_true() -> None:
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    held = text[text.index(BEGIN) + len(BEGIN) : text.index(END)].strip()
+    assert held == module_list(), "python -m tests.test_docs writes it again"
+
+
+def test_every_module_says_what_it_is() -> None:
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            if path.name != "__init__.py":
+                assert first_sentence(path).endswith((".", ":")) or len(first_sentence(path)) > 20, path
+
+
+@pytest.mark.parametrize("page", sorted(_pages()), ids=lambda page: page.name)
+def test_files_that_a_page_names_are_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = [one for one in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text) if "://" not in one]
+    assert [one for one in links if not (page.parent / one).exists()] == []
+    named = re.findall(r"`((?:cscdarts|slurm|benchmarks|ablations|reports|tests)/[\w/.-]+\.\w+)`", text)
+    assert [one for one in named if not (ROOT / one).exists()] == []
+
+
+if __name__ == "__main__":
+    before = ARCHITECTURE.read_text(encoding="utf-8")
+    head, tail = before[: before.index(BEGIN) + len(BEGIN)], before[before.index(END) :]
+    ARCHITECTURE.write_text(f"{head}\n{module_list()}\n{tail}", encoding="utf-8")
