@@ -113,8 +113,7 @@ class _Mix(torch.autograd.Function):
         source = inputs.relu if rectified else x
         del inputs
         shared_maps, shared_kept = _unzip(
-            kernel.forward(x, weights.as_floats[row], mixing_learns)
-            for row, kernel in enumerate(kernels.shared, len(maps))
+            kernel.forward(x, weights, row, mixing_learns) for row, kernel in enumerate(kernels.shared, len(maps))
         )
         per_channel = weights.per_channel(channels)
         ctx.kernels = kernels
@@ -149,11 +148,12 @@ def _sum(
     """
     statistics = [m.statistics for m in maps]
     statistics += [m.statistics for m in shared if m.statistics is not None for _ in range(edges)]
-    scales, shift = per_channel[:0], per_channel.new_zeros(per_channel.shape[1])
     if statistics:
         scales = torch.cat([inv_std for _, inv_std in statistics]).view(-1, per_channel.shape[1])
         scales = scales * per_channel[: len(scales)]
         shift = (scales * torch.cat([mean for mean, _ in statistics]).view_as(scales)).sum(0).neg_()
+    else:
+        scales, shift = per_channel, per_channel.new_zeros(per_channel.shape[1])
     total: Tensor | None = None
     for summand, scale in zip(maps, scales, strict=False):
         total = summand.added_to(total, scale, shift)

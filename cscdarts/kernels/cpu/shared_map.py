@@ -10,6 +10,7 @@ from cscdarts.kernels.candidates import SharedMap
 from cscdarts.kernels.cpu import channels_last
 from cscdarts.kernels.cpu.pooling import pool, pool_gradient
 from cscdarts.kernels.kernel import Statistics
+from cscdarts.kernels.mixing_weights import EdgeWeights
 
 
 class SharedSummand(NamedTuple):
@@ -72,17 +73,18 @@ class SharedMapKernel:
     def __init__(self, operation: SharedMap) -> None:
         self.operation = operation
 
-    def forward(self, x: Tensor, factors: list[float], mixing_learns: bool) -> tuple[SharedSummand, Saved]:
+    def forward(self, x: Tensor, weights: EdgeWeights, row: int, mixing_learns: bool) -> tuple[SharedSummand, Saved]:
         """The map and its statistics, and what `backward` reads again.
 
         Args:
             x: (n, c, h, w), the node's output, in channels_last.
-            factors: the mixing weight of each edge.
+            weights, row: the mixing weights, and the operation's row of them.
             mixing_learns: whether the mixing weights need a gradient: that alone reads a map without normalisation again.
         """
         p, indices = pool(x, self.operation.pool, self.operation.stride)
         norm = self.operation.norm
         statistics = None if norm is None else channels_last.statistics(p, norm)
+        factors = weights.as_floats[row]
         kept = p if norm is not None or mixing_learns else None
         return SharedSummand(p, factors, statistics), self.Saved(kept, indices, factors, statistics)
 

@@ -14,6 +14,7 @@ from cscdarts.kernels.cpu.conv_chain import ConvChain
 from cscdarts.kernels.cpu.pointwise import PointwiseConv
 from cscdarts.kernels.cpu.shared_map import SharedMapKernel
 from cscdarts.kernels.kernel import Kernel, Needs, NodeInput
+from cscdarts.kernels.mixing_weights import EdgeWeights
 from cscdarts.kernels.packing import pack
 
 N, C, EDGES, SIZE = 3, 16, 2, 8
@@ -158,7 +159,9 @@ def test_shared_maps(operation: SharedMap, mixing_learns: bool, size: int) -> No
 
     kernel = SharedMapKernel(operation)
     with torch.no_grad():
-        summand, saved = kernel.forward(x, mixing.tolist(), mixing_learns)
+        summand, saved = kernel.forward(
+            x, EdgeWeights(torch.stack([torch.zeros_like(mixing), mixing])), 1, mixing_learns
+        )
         assert (saved.map is None) == (operation.norm is None and not mixing_learns)
         assert (saved.indices is None) == (operation.pool != "max")
         scale, shift = None, torch.zeros(EDGES * C, dtype=torch.float64)
