@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from cscdarts.errors import UserError
+from cscdarts.kernels.batch_norm import BatchNorm
 from cscdarts.models.mixed_ops import MixedOps
 from cscdarts.models.network import Network
 from cscdarts.models.operations import discrete_operation
@@ -117,7 +118,7 @@ def fit_channels(
 
 
 def _trace(model: nn.Module, images: Tensor) -> dict[str, list[tuple[ConvShape, int]]]:
-    """Run the model on meta tensors and collect (convolution, how often) by operation."""
+    """Run the model on meta tensors and collect (convolution, how often) by operation; it is of no other use then."""
     found: dict[str, list[tuple[ConvShape, int]]] = defaultdict(list)
     handles = []
 
@@ -147,6 +148,9 @@ def _trace(model: nn.Module, images: Tensor) -> dict[str, list[tuple[ConvShape, 
         if isinstance(layer, MixedOps):
             layer.plain = True  # shapes are all that counts, and plain autograd knows meta tensors
             handles.append(layer.register_forward_hook(on_mixed_ops))
+        elif isinstance(layer, BatchNorm):
+            # Keeps shapes and costs no convolution, but is most of the time that a pass of meta tensors takes.
+            layer.forward = lambda x, scale=None: x  # type: ignore[method-assign]
         elif layer in inside:
             continue
         elif isinstance(layer, nn.Conv2d):
