@@ -43,16 +43,19 @@ class NodeInput:
         return self._copies
 
 
+class Statistics(NamedTuple):
+    """What normalises a map: the mean and 1/sqrt(var + eps) of each channel, (channels,)."""
+
+    mean: Tensor
+    inv_std: Tensor
+
+
 class Summand(Protocol):
     """An operation's map before normalisation, ready to be added to the mixed operation's sum."""
 
     @property
-    def mean(self) -> Tensor:
-        """Of each channel, (e*c,)."""
-
-    @property
-    def inv_std(self) -> Tensor:
-        """1/sqrt(var + eps) of each channel, (e*c,)."""
+    def statistics(self) -> Statistics:
+        """Of the map's e*c channels."""
 
     def added_to(self, total: Tensor | None, scale: Tensor, shift: Tensor) -> Tensor:
         """total + scale * map per channel, in place; without a total scale * map + shift.

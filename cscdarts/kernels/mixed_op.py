@@ -113,8 +113,7 @@ class _Mix(torch.autograd.Function):
         source = inputs.relu if rectified else x
         del inputs
         shared_maps, shared_kept = _unzip(
-            kernel.forward(x, weights.as_floats[row], mixing_learns)
-            for row, kernel in enumerate(kernels.shared, len(maps))
+            kernel.forward(x, weights, row, mixing_learns) for row, kernel in enumerate(kernels.shared, len(maps))
         )
         per_channel = weights.per_channel(channels)
         ctx.kernels = kernels
@@ -147,14 +146,14 @@ def _sum(
 
     Normalisation and mixing weight in one: sum_o w_o * x_hat_o = sum_o scale_o * x_o + shift.
     """
-    normalised = [m for m in shared if m.mean is not None]
-    means = [m.mean for m in maps] + [m.mean for m in normalised for _ in range(edges)]
-    inv_stds = [m.inv_std for m in maps] + [m.inv_std for m in normalised for _ in range(edges)]
-    scales, shift = per_channel[:0], per_channel.new_zeros(per_channel.shape[1])
-    if means:
-        scales = torch.cat(inv_stds).view(-1, per_channel.shape[1])
+    statistics = [m.statistics for m in maps]
+    statistics += [m.statistics for m in shared if m.statistics is not None for _ in range(edges)]
+    if statistics:
+        scales = torch.cat([inv_std for _, inv_std in statistics]).view(-1, per_channel.shape[1])
         scales = scales * per_channel[: len(scales)]
-        shift = (scales * torch.cat(means).view_as(scales)).sum(0).neg_()
+        shift = (scales * torch.cat([mean for mean, _ in statistics]).view_as(scales)).sum(0).neg_()
+    else:
+        scales, shift = per_channel, per_channel.new_zeros(per_channel.shape[1])
     total: Tensor | None = None
     for summand, scale in zip(maps, scales, strict=False):
         total = summand.added_to(total, scale, shift)
@@ -162,13 +161,13 @@ def _sum(
         n, _, h, w = shared[0].map.shape
         total = shift[:, None, None].expand(n, -1, h, w).clone(memory_format=torch.channels_last)
     sums = total.chunk(edges, dim=1)
-    for row, summand in enumerate(shared, len(maps)):
-        summand.add_to(sums, None if summand.mean is None else scales[row])
+    for row, shared_map in enumerate(shared, len(maps)):
+        shared_map.add_to(sums, None if shared_map.statistics is None else scales[row])
     return sums
 
 
 def _backward_convolutions(
-    kernels: Sequence[Kernel], saved: _Saved, parts: Sequence[Tensor], needs_x: bool, needs_weights: Sequence[bool]
+    kernels: Sequence[Kernel], saved: _Saved, parts: list[Tensor], needs_x: bool, needs_weights: Sequence[bool]
 ) -> tuple[Tensor | None, list[Tensor], list[Tensor | None]]:
     """Walk back through the operations with convolutions and the ReLU before them.
 
@@ -185,11 +184,13 @@ def _backward_convolutions(
     for kernel, kept, weight in zip(kernels, saved.convolutions, saved.per_channel, strict=False):
         needs = Needs(needs_x, tuple(islice(needed, len(kernel.weights))))
         if kernel.per_edge:
-            of_relu_per_edge, *grads = kernel.backward(kept, inputs, grad, weight, of_relu_per_edge, needs)
+            of_relu_per_edge, of_weights, of_mixing = kernel.backward(
+                kept, inputs, grad, weight, of_relu_per_edge, needs
+            )
         else:
-            of_relu, *grads = kernel.backward(kept, inputs, grad, weight, of_relu, needs)
-        tensors += grads[0]
-        mixing.append(grads[1])
+            of_relu, of_weights, of_mixing = kernel.backward(kept, inputs, grad, weight, of_relu, needs)
+        tensors += of_weights
+        mixing.append(of_mixing)
     if of_relu_per_edge is not None:
         for part in of_relu_per_edge.chunk(len(parts), dim=1):
             of_relu = part.clone(memory_format=torch.channels_last) if of_relu is None else of_relu.add_(part)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from cscdarts.kernels.batch_norm import BatchNorm
+from cscdarts.kernels.kernel import Statistics
 
 _WIDTH = 48
 #: Several threads share the sums over the pixels of a map well if it has at least `_MANY` values in rows of about
@@ -76,12 +77,17 @@ def _across(values: Tensor, m: Tensor) -> Tensor:
     return values if fold == 1 else values.expand(fold, -1).reshape(-1)
 
 
-def affine(x: Tensor, scale: Tensor, shift: Tensor, out: Tensor | None = None) -> Tensor:
-    """x * scale + shift per channel, in `out` where it is given; maps (n, c, h, w), scale and shift: (c,)."""
-    out = torch.empty_like(x) if out is None else out
+def affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """x * scale + shift per channel; x: (n, c, h, w), scale and shift: (c,)."""
+    out = torch.empty_like(x)
     source = matrix(x)
     torch.addcmul(_across(shift, source), source, _across(scale, source), out=matrix(out))
     return out
+
+
+def normalised(x: Tensor, batch: Statistics) -> Tensor:
+    """(x - mean) / sqrt(var + eps) per channel; x: (n, c, h, w)."""
+    return affine(x, batch.inv_std, -batch.mean * batch.inv_std)
 
 
 def add_(x: Tensor, shift: Tensor) -> None:
@@ -99,13 +105,13 @@ def add_scaled_(total: Tensor, x: Tensor, scale: Tensor) -> None:
         total.permute(0, 2, 3, 1).addcmul_(x.permute(0, 2, 3, 1), scale)
 
 
-def statistics(x: Tensor, norm: BatchNorm) -> tuple[Tensor, Tensor]:
+def statistics(x: Tensor, norm: BatchNorm) -> Statistics:
     """Mean and 1/sqrt(var + eps) of the batch per channel, both (c,); moves the running statistics if they are tracked.
 
     In evaluation, of the running statistics. x: (n, c, h, w) in channels_last.
     """
     if not norm.training:
-        return norm.running_mean, (norm.running_var + norm.eps).rsqrt_()
+        return Statistics(norm.running_mean, (norm.running_var + norm.eps).rsqrt_())
     c = x.shape[1]
     as_it_lies = (c % _LANES == 0 or c >= _WIDE_ENOUGH) and not _is_shared(x)
     fold = 1 if as_it_lies else _fold_of_sums(x)
@@ -114,28 +120,29 @@ def statistics(x: Tensor, norm: BatchNorm) -> tuple[Tensor, Tensor]:
     if fold == 1:
         running_mean, running_var = (norm.running_mean, norm.running_var) if norm.track else (None, None)
         mean, var = torch.batch_norm_update_stats(x, running_mean, running_var, norm.momentum)
-        return mean, var.add_(norm.eps).rsqrt_()
+        return Statistics(mean, var.add_(norm.eps).rsqrt_())
     means, variances = torch.batch_norm_update_stats(_as_one_map(matrix(x, fold)), None, None, norm.momentum)
     between, mean = torch.var_mean(means.view(fold, c), 0, correction=0)
     var = between.add_(variances.view(fold, c).mean(0))
     norm.track_batch(mean, var, pixels)
-    return mean, var.add_(norm.eps).rsqrt_()
+    return Statistics(mean, var.add_(norm.eps).rsqrt_())
 
 
 def normalisation_gradient(
-    grad: Tensor, x: Tensor, mean: Tensor, inv_std: Tensor, weight: Tensor | None, wanted: bool = True
+    grad: Tensor, x: Tensor, batch: Statistics, weight: Tensor | None, wanted: bool = True
 ) -> tuple[Tensor | None, Tensor]:
     """Walk back through y = weight * x_hat, x_hat = (x - mean) * inv_std, with the batch's own statistics.
 
         g_x = weight * inv_std * (g - mean(g) - x_hat * mean(g * x_hat))
 
     Args:
-        grad, x: (n, c, h, w) in channels_last; mean, inv_std: (c,); weight: (c,), or None for 1.
+        grad, x: (n, c, h, w) in channels_last; batch: statistics of x; weight: (c,), or None for 1.
         wanted: whether g_x is asked for.
 
     Returns:
         g_x or None, and the sum over all pixels of g * x_hat, (c,): the weight's gradient.
     """
+    mean, inv_std = batch
     c = mean.shape[0]
     if c % _LANES == 0 and x.numel() < _LARGE:
         grad_x, dot, _ = torch.ops.aten.native_batch_norm_backward(

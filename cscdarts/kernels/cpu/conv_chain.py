@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from cscdarts.kernels.candidates import ConvBN, channel_product, convolve, convolve_depthwise
 from cscdarts.kernels.cpu import channels_last, depthwise
-from cscdarts.kernels.kernel import Grads, Needs, NodeInput, relu_backward_
+from cscdarts.kernels.kernel import Grads, Needs, NodeInput, Statistics, relu_backward_
 
 
 class StageSaved(NamedTuple):
@@ -22,26 +22,24 @@ class StageSaved(NamedTuple):
     Attributes:
         depth, point: the weights, as in `ConvBN`.
         map: (n, e*c, h, w), the convolutions' output before normalisation.
-        mean, inv_std: (e*c,), its mean and 1/sqrt(var + eps).
+        statistics: of this map.
     """
 
     depth: Tensor | None
     point: Tensor
     map: Tensor
-    mean: Tensor
-    inv_std: Tensor
+    statistics: Statistics
 
     def relu(self) -> Tensor:
         """What the next stage reads: the normalised map after its ReLU."""
-        return channels_last.affine(self.map, self.inv_std, -self.mean * self.inv_std).relu_()
+        return channels_last.normalised(self.map, self.statistics).relu_()
 
 
 class MapSummand(NamedTuple):
     """A map and its statistics; see `kernel.Summand`."""
 
     map: Tensor
-    mean: Tensor
-    inv_std: Tensor
+    statistics: Statistics
 
     def added_to(self, total: Tensor | None, scale: Tensor, shift: Tensor) -> Tensor:
         """See `kernel.Summand.added_to`."""
@@ -78,9 +76,9 @@ class ConvChain:
         for stage in self.stages:
             x = kept[-1].relu() if kept else self._read(inputs)
             p = convolve(x, stage, inputs.edges)
-            kept.append(StageSaved(stage.depth, stage.point, p, *channels_last.statistics(p, stage.norm)))
+            kept.append(StageSaved(stage.depth, stage.point, p, channels_last.statistics(p, stage.norm)))
         last = kept[-1]
-        return MapSummand(last.map, last.mean, last.inv_std), self.Saved(tuple(kept))
+        return MapSummand(last.map, last.statistics), self.Saved(tuple(kept))
 
     def backward(
         self, saved: Saved, inputs: NodeInput, grad: Tensor, mixing: Tensor, total: Tensor | None, needs: Needs
@@ -94,7 +92,7 @@ class ConvChain:
             own = slice(2 * number, 2 * number + 2)
             deeper = needs.input or any(needs.weights[: own.start])
             grad_map, dot = channels_last.normalisation_gradient(
-                grad, kept.map, kept.mean, kept.inv_std, scale, wanted=deeper or any(needs.weights[own])
+                grad, kept.map, kept.statistics, scale, wanted=deeper or any(needs.weights[own])
             )
             if grad_mixing is None:
                 grad_mixing, scale = dot, None  # the last stage's normalisation alone carries the mixing weight

@@ -26,7 +26,7 @@ from torch import Tensor
 from cscdarts.kernels.batch_norm import BatchNorm
 from cscdarts.kernels.candidates import ConvBN
 from cscdarts.kernels.cpu import channels_last
-from cscdarts.kernels.kernel import Grads, Needs, NodeInput
+from cscdarts.kernels.kernel import Grads, Needs, NodeInput, Statistics
 
 #: With fewer channels the calls cost more than the passes they replace, with more the c^2 products do.
 _CHANNELS = range(16, 33)
@@ -38,12 +38,11 @@ class Moments(NamedTuple):
     """Statistics of a 1x1 convolution's output, from those of its input.
 
     Attributes:
-        mean, inv_std: (d,), mean and 1/sqrt(var + eps) of the output.
+        output: statistics of the output, of its d channels.
         centre, spread: m (c,) and W K (d, c); None in evaluation, which has no backward pass.
     """
 
-    mean: Tensor
-    inv_std: Tensor
+    output: Statistics
     centre: Tensor | None
     spread: Tensor | None
 
@@ -53,13 +52,12 @@ class ProductSummand(NamedTuple):
 
     Attributes:
         a: (n, c, h, w) in channels_last; filters: (d, c).
-        mean, inv_std: (d,), of the product.
+        statistics: of the product's d channels.
     """
 
     a: Tensor
     filters: Tensor
-    mean: Tensor
-    inv_std: Tensor
+    statistics: Statistics
 
     def added_to(self, total: Tensor | None, scale: Tensor, shift: Tensor) -> Tensor:
         """See `kernel.Summand.added_to`."""
@@ -82,7 +80,7 @@ class PointwiseConv:
 
         Attributes:
             point: (e, c, c, 1, 1), the filters.
-            centre, spread, inv_std: of `Moments`.
+            centre, spread: of `Moments`; inv_std: (d,), 1/sqrt(var + eps) of the output.
         """
 
         point: Tensor
@@ -109,8 +107,8 @@ class PointwiseConv:
         """See `kernel.Kernel.forward`."""
         a, point = inputs.relu, self.stage.point
         filters = point.view(-1, a.shape[1])
-        mean, inv_std, centre, spread = moments(a, filters, self.stage.norm)
-        return ProductSummand(a, filters, mean, inv_std), self.Saved(point, centre, spread, inv_std)
+        output, centre, spread = moments(a, filters, self.stage.norm)
+        return ProductSummand(a, filters, output), self.Saved(point, centre, spread, output.inv_std)
 
     def backward(
         self, saved: Saved, inputs: NodeInput, grad: Tensor, mixing: Tensor, total: Tensor | None, needs: Needs
@@ -152,7 +150,7 @@ def moments(a: Tensor, filters: Tensor, norm: BatchNorm) -> Moments:
     In evaluation, the running ones.
     """
     if not norm.training:
-        return Moments(*channels_last.statistics(a, norm), None, None)
+        return Moments(channels_last.statistics(a, norm), None, None)
     pixels = channels_last.matrix(a, 1)
     count = len(pixels)
     centre = _sums(pixels).div_(count)
@@ -163,7 +161,8 @@ def moments(a: Tensor, filters: Tensor, norm: BatchNorm) -> Moments:
     spread = torch.mm(exact, covariance)
     mean, var = torch.mv(exact, centre).to(a.dtype), (spread * exact).sum(1).clamp_min_(0)
     norm.track_batch(mean, var.to(a.dtype), count)
-    return Moments(mean, var.add_(norm.eps).rsqrt_().to(a.dtype), centre.to(a.dtype), spread.to(a.dtype))
+    output = Statistics(mean, var.add_(norm.eps).rsqrt_().to(a.dtype))
+    return Moments(output, centre.to(a.dtype), spread.to(a.dtype))
 
 
 def _across_pixels(g: Tensor, a: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ from torch import Tensor
 from cscdarts.kernels.candidates import SharedMap
 from cscdarts.kernels.cpu import channels_last
 from cscdarts.kernels.cpu.pooling import pool, pool_gradient
+from cscdarts.kernels.kernel import Statistics
+from cscdarts.kernels.mixing_weights import EdgeWeights
 
 
 class SharedSummand(NamedTuple):
@@ -17,13 +19,12 @@ class SharedSummand(NamedTuple):
     Attributes:
         map: (n, c, h/s, w/s), before normalisation.
         factors: the mixing weight of each of the e edges.
-        mean, inv_std: (c,), mean and 1/sqrt(var + eps) of the map; None without normalisation.
+        statistics: of the map's c channels; None without normalisation.
     """
 
     map: Tensor
     factors: list[float]
-    mean: Tensor | None
-    inv_std: Tensor | None
+    statistics: Statistics | None
 
     def add_to(self, sums: Sequence[Tensor], scale: Tensor | None) -> None:
         """sum + scale * map per edge, in place; the shift of the normalisation is in the sums already.
@@ -61,31 +62,31 @@ class SharedMapKernel:
         Attributes:
             map: (n, c, h/s, w/s), before normalisation; None where nothing reads it again.
             indices: where each maximum came from; None for other maps.
-            factors, mean, inv_std: of `SharedSummand`.
+            factors, statistics: of `SharedSummand`.
         """
 
         map: Tensor | None
         indices: Tensor | None
         factors: list[float]
-        mean: Tensor | None
-        inv_std: Tensor | None
+        statistics: Statistics | None
 
     def __init__(self, operation: SharedMap) -> None:
         self.operation = operation
 
-    def forward(self, x: Tensor, factors: list[float], mixing_learns: bool) -> tuple[SharedSummand, Saved]:
+    def forward(self, x: Tensor, weights: EdgeWeights, row: int, mixing_learns: bool) -> tuple[SharedSummand, Saved]:
         """The map and its statistics, and what `backward` reads again.
 
         Args:
             x: (n, c, h, w), the node's output, in channels_last.
-            factors: the mixing weight of each edge.
+            weights, row: the mixing weights, and the operation's row of them.
             mixing_learns: whether the mixing weights need a gradient: that alone reads a map without normalisation again.
         """
         p, indices = pool(x, self.operation.pool, self.operation.stride)
         norm = self.operation.norm
-        mean, inv_std = (None, None) if norm is None else channels_last.statistics(p, norm)
+        statistics = None if norm is None else channels_last.statistics(p, norm)
+        factors = weights.as_floats[row]
         kept = p if norm is not None or mixing_learns else None
-        return SharedSummand(p, factors, mean, inv_std), self.Saved(kept, indices, factors, mean, inv_std)
+        return SharedSummand(p, factors, statistics), self.Saved(kept, indices, factors, statistics)
 
     def backward(
         self, saved: Saved, x: Tensor, grads: Sequence[Tensor], total: Tensor | None, needs: tuple[bool, bool]
@@ -105,26 +106,23 @@ class SharedMapKernel:
 
     @staticmethod
     def _mixing_gradient(saved: Saved, grads: Sequence[Tensor]) -> list[Tensor]:
-        normalised = saved.map
-        assert normalised is not None
-        if saved.mean is not None and saved.inv_std is not None:
-            normalised = channels_last.affine(normalised, saved.inv_std, -saved.mean * saved.inv_std)
-        values = channels_last.flat(normalised)
+        assert saved.map is not None
+        weighted = saved.map if saved.statistics is None else channels_last.normalised(saved.map, saved.statistics)
+        values = channels_last.flat(weighted)
         return [torch.dot(channels_last.flat(grad), values) for grad in grads]
 
     def _input_gradient(self, saved: Saved, x: Tensor, grads: Sequence[Tensor], total: Tensor | None) -> Tensor:
         factors, kind = saved.factors, self.operation.pool
-        if kind is None and saved.mean is None and total is not None:
+        if kind is None and saved.statistics is None and total is not None:
             for grad, factor in zip(grads, factors, strict=True):
                 total.add_(grad, alpha=factor)
             return total
         grad_map = grads[0] * factors[0]
         for grad, factor in zip(grads[1:], factors[1:], strict=True):
             grad_map.add_(grad, alpha=factor)
-        if saved.mean is not None:
+        if saved.statistics is not None:
             assert saved.map is not None
-            assert saved.inv_std is not None
-            through, _ = channels_last.normalisation_gradient(grad_map, saved.map, saved.mean, saved.inv_std, None)
+            through, _ = channels_last.normalisation_gradient(grad_map, saved.map, saved.statistics, None)
             assert through is not None
             grad_map = through
         grad_x = pool_gradient(grad_map, x, saved.indices, kind, self.operation.stride)

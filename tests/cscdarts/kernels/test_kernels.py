@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from cscdarts.kernels.batch_norm import BatchNorm, frozen_statistics
 from cscdarts.kernels.cpu import channels_last, depthwise, pointwise, pooling
+from cscdarts.kernels.kernel import Statistics
 from cscdarts.models.mixed_ops import MixedOps
 from cscdarts.spaces import DARTS, NASBENCH201, Space
 
@@ -84,14 +85,15 @@ def test_normalisation_gradient(channels: int, large: bool, weighted: bool, monk
     y = (x - mean[:, None, None]) * (inv_std * weight)[:, None, None]
     grad = map_of(4, channels, 8, 8, seed=1).add(0.5)
     grad_x, grad_weight = torch.autograd.grad(y, (x, weight), grad)
+    batch = Statistics(mean, inv_std)
     with torch.no_grad():
-        found, dot = channels_last.normalisation_gradient(grad, x, mean, inv_std, weight if weighted else None)
+        found, dot = channels_last.normalisation_gradient(grad, x, batch, weight if weighted else None)
         assert found is not None
         assert torch.allclose(found, grad_x, rtol=1e-10, atol=1e-10)
         assert torch.allclose(dot, grad_weight, rtol=1e-10, atol=1e-10)
-        channels_last.normalisation_gradient(-grad, x, mean, inv_std, None)
+        channels_last.normalisation_gradient(-grad, x, batch, None)
         assert torch.allclose(found, grad_x, rtol=1e-10, atol=1e-10), "the next call leaves it alone"
-        found, dot = channels_last.normalisation_gradient(grad, x, mean, inv_std, None, wanted=False)
+        found, dot = channels_last.normalisation_gradient(grad, x, batch, None, wanted=False)
     assert found is None
     assert torch.allclose(dot, grad_weight, rtol=1e-10, atol=1e-10)
 
@@ -128,14 +130,14 @@ def test_statistics_of_a_product_without_its_map(edges: int) -> None:
     a = map_of(8, 16, 16, 8).relu()
     filters = torch.randn(16 * edges, 16, dtype=torch.float64)
     ours, theirs = BatchNorm(16 * edges, affine=False), BatchNorm(16 * edges, affine=False).double()
-    mean, inv_std, *_ = pointwise.moments(a.float(), filters.float(), ours)
+    (mean, inv_std), *_ = pointwise.moments(a.float(), filters.float(), ours)
     p = F.conv2d(a, filters[:, :, None, None])
     expected_mean, expected = channels_last.statistics(p.contiguous(memory_format=torch.channels_last), theirs)
     assert torch.allclose(inv_std.double(), expected, rtol=1e-6, atol=0)
     assert torch.allclose(mean * inv_std, (expected_mean * expected).float(), rtol=0, atol=1e-6)
     assert torch.allclose(ours.running_mean.double(), theirs.running_mean, atol=1e-6)
     assert torch.allclose(ours.running_var.double(), theirs.running_var, rtol=1e-6)
-    mean, inv_std, *_ = pointwise.moments(a.float(), filters.float(), ours.eval())
+    (mean, inv_std), *_ = pointwise.moments(a.float(), filters.float(), ours.eval())
     assert mean is ours.running_mean
     assert torch.allclose(inv_std, (ours.running_var + ours.eps).rsqrt())
 
@@ -144,7 +146,7 @@ def test_a_product_of_constant_maps() -> None:
     """Rounding must not take the root of a negative variance; an odd number of pixels is summed in one part."""
     a = torch.full((3, 16, 3, 3), 7.3).contiguous(memory_format=torch.channels_last)
     filters = torch.randn(32, 16)
-    mean, inv_std, *_ = pointwise.moments(a, filters, BatchNorm(32, affine=False))
+    (mean, inv_std), *_ = pointwise.moments(a, filters, BatchNorm(32, affine=False))
     assert torch.allclose(mean, 7.3 * filters.sum(1), rtol=1e-4, atol=1e-4)
     assert torch.allclose(inv_std, torch.full((32,), 1e-5).rsqrt(), rtol=0.1)
 

@@ -14,6 +14,7 @@ from cscdarts.kernels.cpu.conv_chain import ConvChain
 from cscdarts.kernels.cpu.pointwise import PointwiseConv
 from cscdarts.kernels.cpu.shared_map import SharedMapKernel
 from cscdarts.kernels.kernel import Kernel, Needs, NodeInput
+from cscdarts.kernels.mixing_weights import EdgeWeights
 from cscdarts.kernels.packing import pack
 
 N, C, EDGES, SIZE = 3, 16, 2, 8
@@ -86,11 +87,12 @@ def test_values_and_gradients_are_those_of_autograd(kind: str) -> None:
 
     with torch.no_grad():
         summand, saved = kernel.forward(NodeInput(x, EDGES))
-        scale = summand.inv_std * mixing
-        found = summand.added_to(None, scale, -summand.mean * scale)
+        mean, inv_std = summand.statistics
+        scale = inv_std * mixing
+        found = summand.added_to(None, scale, -mean * scale)
         assert torch.allclose(found, expected, rtol=1e-9, atol=1e-9)
-        twice = summand.added_to(found.clone(memory_format=torch.channels_last), scale, -summand.mean * scale)
-        unshifted = expected + (summand.mean * scale)[:, None, None]
+        twice = summand.added_to(found.clone(memory_format=torch.channels_last), scale, -mean * scale)
+        unshifted = expected + (mean * scale)[:, None, None]
         assert torch.allclose(twice, expected + unshifted, rtol=1e-9, atol=1e-9), "the shift is added once"
 
         for needed in product((False, True), repeat=1 + len(weights)):
@@ -157,13 +159,15 @@ def test_shared_maps(operation: SharedMap, mixing_learns: bool, size: int) -> No
 
     kernel = SharedMapKernel(operation)
     with torch.no_grad():
-        summand, saved = kernel.forward(x, mixing.tolist(), mixing_learns)
+        summand, saved = kernel.forward(
+            x, EdgeWeights(torch.stack([torch.zeros_like(mixing), mixing])), 1, mixing_learns
+        )
         assert (saved.map is None) == (operation.norm is None and not mixing_learns)
         assert (saved.indices is None) == (operation.pool != "max")
         scale, shift = None, torch.zeros(EDGES * C, dtype=torch.float64)
-        if summand.mean is not None and summand.inv_std is not None:
-            scale = summand.inv_std.repeat(EDGES) * mixing.repeat_interleave(C)
-            shift = -summand.mean.repeat(EDGES) * scale
+        if summand.statistics is not None:
+            scale = summand.statistics.inv_std.repeat(EDGES) * mixing.repeat_interleave(C)
+            shift = -summand.statistics.mean.repeat(EDGES) * scale
         found = shift[:, None, None].expand_as(expected).clone(memory_format=torch.channels_last)
         summand.add_to(found.chunk(EDGES, dim=1), scale)
         assert torch.allclose(found, expected, rtol=1e-9, atol=1e-9)
