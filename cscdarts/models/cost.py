@@ -148,15 +148,15 @@ def _trace(model: nn.Module, images: Tensor) -> dict[str, list[tuple[ConvShape, 
         if isinstance(layer, MixedOps):
             layer.plain = True  # shapes are all that counts, and plain autograd knows meta tensors
             handles.append(layer.register_forward_hook(on_mixed_ops))
+        elif isinstance(layer, BatchNorm):
+            # Keeps shapes and costs no convolution, but is most of the time that a pass of meta tensors takes.
+            layer.forward = lambda x, scale=None: x  # type: ignore[method-assign]
         elif layer in inside:
             continue
         elif isinstance(layer, nn.Conv2d):
             handles.append(layer.register_forward_hook(on_conv))
         elif isinstance(layer, nn.Linear):
             handles.append(layer.register_forward_hook(on_linear))
-        elif isinstance(layer, BatchNorm):
-            # Keeps shapes and costs no convolution, but is most of the time that a pass of meta tensors takes.
-            layer.forward = lambda x, scale=None: x  # type: ignore[method-assign]
     with torch.no_grad():
         model.eval()(images)
     for handle in handles:

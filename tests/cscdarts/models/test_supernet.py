@@ -164,10 +164,10 @@ def test_known_sizes_of_the_darts_supernet(ratio: str, params: float, macs: floa
 
 def test_memory_access_of_a_1x1_convolution_obeys_shufflenet_g1() -> None:
     """MAC = hw(c1 + c2) + c1 c2 >= 2 sqrt(hw B) + B / hw with B = hw c1 c2, with equality at c1 = c2."""
-    from cscdarts.models.cost import Conv
+    from cscdarts.spaces import ConvShape
 
     for inputs, outputs in ((16, 16), (8, 32), (4, 64)):
-        conv = Conv(inputs, outputs, 1, 1, 64, 64)
+        conv = ConvShape(inputs, outputs, 1, 1, 64, 64)
         access = conv.activations + conv.weights
         bound = 2 * (64 * conv.macs) ** 0.5 + conv.macs / 64
         assert access >= bound - 1e-9
