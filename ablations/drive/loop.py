@@ -81,7 +81,10 @@ def _drive(backend: Backend, progress: Progress, mirror: PeriodicMirror, choose:
     finally:
         backend.close()
         if followed:
-            mirror(driver.states(), last=True)
+            left = driver.states()
+            if not backend.outlives_driver:
+                progress(left)
+            mirror(left, last=True)
     tell_end(driver, states, progress)
     return states
 

@@ -122,7 +122,7 @@ def test_a_check_that_fails_keeps_no_run_from_its_result(
     (state,) = driver.states()
     assert (state.status, state.stage) == ("failed", "check")
     (task,) = driver.tasks([point.hash], ("search", "derive", "check", "retrain"), time.time(), None)
-    assert run_stages(path, task.arguments, Control(), tiny.ENGINE, tiny.prepare) == "done"  # type: ignore[arg-type]
+    assert run_stages(path, task.arguments, Control(), tiny.ENGINE, tiny.prepare) == "done"
     assert driver.states()[0].status == "done"
 
 

@@ -21,6 +21,10 @@ from tests.support import engine
 PHASES: dict[str, Phase] = {"in line": "queued", "served": "ended", "sent away": "cancelled", "dropped": "ended"}
 
 
+def _why(word: str) -> Cause | None:
+    return Cause("node", "dropped at the counter") if word == "dropped" else None
+
+
 class CounterBackend:
     """Has the interface `ablations.drive.backend.Cluster`; its profile is `open`, `closed` or `clumsy`."""
 
@@ -65,7 +69,7 @@ class CounterBackend:
         return [
             SubmittedJob(
                 key, f"ticket-{key[:4]}", "all", PHASES[word], 0.0, Path("none"), word=word,
-                explain=lambda word=word: Cause("node", "dropped at the counter") if word == "dropped" else None,
+                explain=partial(_why, word),
             )
             for key, word in self._line().items()
             if wanted is None or key in wanted
