@@ -90,9 +90,11 @@ class _Mutations(cst.CSTVisitor):
         return True
 
     def on_leave(self, original_node: cst.CSTNode) -> None:
-        if isinstance(original_node, cst.BaseExpression | cst.BaseSmallStatement | cst.BaseCompoundStatement):
-            if self.lines and self.lines[-1] is self.get_metadata(PositionProvider, original_node, None):
-                self.lines.pop()
+        has_position = isinstance(
+            original_node, cst.BaseExpression | cst.BaseSmallStatement | cst.BaseCompoundStatement
+        )
+        if has_position and self.lines and self.lines[-1] is self.get_metadata(PositionProvider, original_node, None):
+            self.lines.pop()
 
 
 class Mutants:

@@ -38,8 +38,8 @@ def draw(genotype: str, out: str, title: str) -> None:
     from reports.figures.style import pdf, png, svg
 
     cell = given_genotype(genotype)
-    write: Callable[[Figure], str | bytes] = {".svg": svg, ".pdf": pdf, ".png": png}[path.suffix.lower()]
-    content = write(figure(cell, title))
+    writers: dict[str, Callable[[Figure], str | bytes]] = {".svg": svg, ".pdf": pdf, ".png": png}
+    content = writers[path.suffix.lower()](figure(cell, title))
     try:
         write_atomic(path, content)
     except OSError as error:

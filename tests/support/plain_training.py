@@ -304,9 +304,7 @@ def search_epoch(
 
     lr = learning_rate(recipe, epoch)
     streams = {
-        name: batches(
-            half, recipe.seed, name, epoch, recipe.batch_size, recipe.crop_padding, recipe.flip, cutout=0
-        )  # fmt: skip
+        name: batches(half, recipe.seed, name, epoch, recipe.batch_size, recipe.crop_padding, recipe.flip, cutout=0)
         for name, half in halves.items()
     }
     for train, valid in zip(streams[recipe.weight_half], streams[recipe.alpha_half], strict=True):

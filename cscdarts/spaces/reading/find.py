@@ -94,9 +94,9 @@ def _openings(text: str) -> Iterator[tuple[Kind, int, int]]:
         opening = text.index("(", match.start())
         found.append(("call", match.start(), opening))
     for match in _KEY.finditer(text):
-        opening = _brace_before(text, match.start())
-        if opening is not None:
-            found.append(("dict", opening, opening))
+        brace = _brace_before(text, match.start())
+        if brace is not None:
+            found.append(("dict", brace, brace))
     yield from sorted(set(found), key=lambda place: place[1])[-_MOST:]
 
 
