@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cscdarts.models.cost import Cost, network_cost, supernet_cost
     from cscdarts.models.network import Network
     from cscdarts.models.reference import ReferenceSupernet
+    from cscdarts.models.reference_network import ReferenceNetwork
     from cscdarts.models.supernet import Supernet
     from cscdarts.records.run_folder import RunFolder
     from cscdarts.settings.config import RunConfig
@@ -29,6 +30,7 @@ _HOMES = {
     "Cost": "cscdarts.models.cost",
     "Network": "cscdarts.models.network",
     "NumericalError": "cscdarts.errors",
+    "ReferenceNetwork": "cscdarts.models.reference_network",
     "ReferenceSupernet": "cscdarts.models.reference",
     "RunConfig": "cscdarts.settings.config",
     "RunFolder": "cscdarts.records.run_folder",
@@ -50,6 +52,7 @@ __all__ = [
     "Cost",
     "Network",
     "NumericalError",
+    "ReferenceNetwork",
     "ReferenceSupernet",
     "RunConfig",
     "RunFolder",
