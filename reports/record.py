@@ -157,7 +157,8 @@ def _spread(name: str, values: Sequence[float | None], digits: int = 3) -> dict[
 
 def _environments(runs: Sequence[dict[str, Any]], found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The first run's surroundings, and by commit those of runs by other code, which then carry their commit."""
-    first, later = found[0], {}
+    first = found[0]
+    later: dict[str, Any] = {}
     for run, own in zip(runs, found, strict=True):
         if own["commit"] != first["commit"]:
             run["commit"] = own["commit"]
@@ -181,7 +182,7 @@ def departures(configs: Sequence[RunConfig]) -> dict[str, Any]:
 
     ours = [values(config) for config in configs]
     space = configs[0].supernet.space
-    published = [values(found) for name in PROTOCOLS if (found := protocol(name, "paper")).supernet.space == space]
+    published = [values(one) for one in (protocol(name, "paper") for name in PROTOCOLS) if one.supernet.space == space]
     nearest = min(published, key=lambda theirs: sum(ours[0][key] != theirs[key] for key in theirs))
     found: dict[str, list[Any]] = {}
     for own in ours:
