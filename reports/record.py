@@ -182,7 +182,7 @@ def departures(configs: Sequence[RunConfig]) -> dict[str, Any]:
 
     ours = [values(config) for config in configs]
     space = configs[0].supernet.space
-    published = [values(one) for name in PROTOCOLS if (one := protocol(name, "paper")).supernet.space == space]
+    published = [values(one) for one in (protocol(name, "paper") for name in PROTOCOLS) if one.supernet.space == space]
     nearest = min(published, key=lambda theirs: sum(ours[0][key] != theirs[key] for key in theirs))
     found: dict[str, list[Any]] = {}
     for own in ours:
