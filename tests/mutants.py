@@ -90,9 +90,8 @@ class _Mutations(cst.CSTVisitor):
         return True
 
     def on_leave(self, original_node: cst.CSTNode) -> None:
-        if isinstance(original_node, cst.BaseExpression | cst.BaseSmallStatement | cst.BaseCompoundStatement):
-            if self.lines and self.lines[-1] is self.get_metadata(PositionProvider, original_node, None):
-                self.lines.pop()
+        if self.lines and self.lines[-1] is self.get_metadata(PositionProvider, original_node, None):
+            self.lines.pop()
 
 
 class Mutants:
@@ -135,7 +134,9 @@ class _Handout(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """The module's spec with this loader, None for all others."""
-        return importlib.util.spec_from_file_location(fullname, self.path, loader=self) if fullname == self.name else None
+        return (
+            importlib.util.spec_from_file_location(fullname, self.path, loader=self) if fullname == self.name else None
+        )
 
     def get_filename(self, fullname: str) -> str:
         """The real file, so that tracebacks and coverage name it."""
@@ -270,7 +271,9 @@ def trace(path: Path, tests: Sequence[str]) -> dict[str, Any]:
     os.waitpid(child, 0)
     found: dict[str, Any] = json.loads(text) if text else {"code": 1, "failed": ["the run itself"]}
     if found["code"] != 0:
-        raise click.ClickException(f"without any mutant the tests of {path.name} fail: {', '.join(found['failed'][:3])}")
+        raise click.ClickException(
+            f"without any mutant the tests of {path.name} fail: {', '.join(found['failed'][:3])}"
+        )
     found["lines"] = {int(line): names for line, names in found["lines"].items()}
     return found
 
@@ -318,9 +321,7 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def run_module(
-    name: str, tests: Sequence[str], old: Mapping[str, Any], share: float, budget: float
-) -> dict[str, Any]:
+def run_module(name: str, tests: Sequence[str], old: Mapping[str, Any], share: float, budget: float) -> dict[str, Any]:
     """Meet a module's mutants, all or a sample of them, and give its entry of the record."""
     path = ROOT / f"{name.replace('.', '/')}.py"
     traced = trace(path, tests)
@@ -339,7 +340,9 @@ def run_module(
         fate = meet(name, path, mutant, traced, budget)
         counts[fate] += 1
         if fate in ("survives", "unreached"):
-            survivors.append({"line": mutant.first, "fate": fate, "change": mutant.key, "reason": reasons.get(mutant.key, "")})
+            survivors.append(
+                {"line": mutant.first, "fate": fate, "change": mutant.key, "reason": reasons.get(mutant.key, "")}
+            )
             say(f"{name}:{mutant.first} {fate}: {mutant.key}")
         if number % 50 == 49:
             say(f"{name}: {number + 1} of {len(mutants)} mutants, {time.monotonic() - started:.0f} s")
@@ -350,7 +353,9 @@ def run_module(
 
 @click.command()
 @click.argument("modules", nargs=-1)
-@click.option("--share", default=1.0, show_default=True, help="Share of each module's mutants, drawn with a fixed seed.")
+@click.option(
+    "--share", default=1.0, show_default=True, help="Share of each module's mutants, drawn with a fixed seed."
+)
 @click.option("--budget", default=20.0, show_default=True, help="Seconds of tests that one mutant meets at most.")
 @click.option("--record", default=str(RECORD), show_default=True, help="JSON file that is read and written.")
 def main(modules: tuple[str, ...], share: float, budget: float, record: str) -> None:

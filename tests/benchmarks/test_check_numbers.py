@@ -129,7 +129,9 @@ def test_the_identity_as_an_edge_by_hand() -> None:
     assert identity_as_edge(alone, arch, None, None) is None
 
 
-@pytest.mark.parametrize(("text", "expected"), [("7", 7), (" 7\n", 7), ("-1", -1), (official_archs()[7], official_archs()[7])])
+@pytest.mark.parametrize(
+    ("text", "expected"), [("7", 7), (" 7\n", 7), ("-1", -1), (official_archs()[7], official_archs()[7])]
+)
 def test_architectures_by_index_or_string(text: str, expected: str | int) -> None:
     assert arch_of(text) == expected
 
@@ -184,7 +186,7 @@ def test_evolution_equals_a_plain_loop(population: int, tournament: int, queries
         winners = []
         for history, key in zip(asked, keys, strict=True):
             alive = history[-population:]
-            chosen = sorted(range(population), key=lambda k: key[k])[:tournament]  # noqa: B023
+            chosen = sorted(range(population), key=lambda k: key[k])[:tournament]
             winners.append(max((alive[k] for k in chosen), key=lambda index: valid[index]))
         edges = draw.integers(6, size=5)
         steps = draw.integers(1, 5, size=5)
@@ -244,7 +246,9 @@ def test_the_trajectory_by_hand(tmp_path: Path) -> None:
         ({"data.dataset": "fashion-mnist"}, "cifar10"),
     ],
 )
-def test_the_primary_data_set_is_the_nearest_to_the_searched(values: dict[str, Any], primary: str, tmp_path: Path) -> None:
+def test_the_primary_data_set_is_the_nearest_to_the_searched(
+    values: dict[str, Any], primary: str, tmp_path: Path
+) -> None:
     found = describe_run(derived(tmp_path / "run", [5], config(**values)), table(), cells=0)
     assert found["primary"] == primary
     assert found["trajectory"][0]["test_acc"] == found["datasets"][primary]["test_acc"]
@@ -280,7 +284,9 @@ def test_baselines_of_a_whole_space_hold_both_searches(tmp_path: Path, monkeypat
     top = describe_run(derived(tmp_path / "best", [best], config()), whole, cells=0)["baselines"]["random_search"]
     assert (top["queries_to_match"], top["beaten_repeats_pct"]) == (None, 100.0)
     half = Table({"digits_valid_acc_6": valid, "digits_test_acc_6": sparse({5: 1.0})}, {})
-    assert list(describe_run(derived(tmp_path / "half", [5], config()), half, cells=0)["baselines"]) == ["random_search"]
+    assert list(describe_run(derived(tmp_path / "half", [5], config()), half, cells=0)["baselines"]) == [
+        "random_search"
+    ]
 
 
 def test_without_both_accuracies_there_are_no_baselines(tmp_path: Path) -> None:
@@ -299,7 +305,9 @@ class Scores:
         self.asked: list[int] = []
         self.images: int | None = -1
 
-    def __call__(self, settings: RunConfig, folder: RunFolder, cells: Any, images: int | None, report: Any) -> list[float]:
+    def __call__(
+        self, settings: RunConfig, folder: RunFolder, cells: Any, images: int | None, report: Any
+    ) -> list[float]:
         assert settings == folder.config()
         report("scoring")
         self.asked, self.images = [official_archs().index(str(cell)) for cell in cells], images
@@ -324,7 +332,9 @@ def test_the_supernets_agreement_by_hand(tmp_path: Path, monkeypatch: pytest.Mon
     assert one_shot["supernet_valid_acc"] == [round(99.8765 - k, 4) for k in range(40)]
 
     sample = describe_run(folder, held, cells=30)["one_shot"]
-    assert sample["index"] == sorted(numpy_generator(0, "one-shot cells", 30).choice(40, size=30, replace=False).tolist())
+    assert sample["index"] == sorted(
+        numpy_generator(0, "one-shot cells", 30).choice(40, size=30, replace=False).tolist()
+    )
     assert (sample["k"], sample["images_at_most"]) == (3, None)
     assert describe_run(folder, held, cells=40)["one_shot"]["index"] == list(range(40))
     few = describe_run(folder, held, cells=2)

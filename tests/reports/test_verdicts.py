@@ -1,7 +1,5 @@
 """Verdicts: our mean against a published number, and when it must not be held against it at all."""
 
-from typing import Any
-
 import pytest
 
 from benchmarks.published.rows import PublishedRow, find_published
@@ -37,7 +35,13 @@ def ours(
     params = flatten(apply_preset(protocol(recipe or RECIPES.get(target, target), "paper"), "csc"))
     params |= {key.replace("__", "."): value for key, value in changed.items()}
     runs = tuple(
-        {"status": "done", "test_error_pct": error, "commit": codes[k % len(codes)], "dirty": "false", "hardware": "cpu"}
+        {
+            "status": "done",
+            "test_error_pct": error,
+            "commit": codes[k % len(codes)],
+            "dirty": "false",
+            "hardware": "cpu",
+        }
         for k, error in enumerate(errors)
     )
     return Setting("s", ("csc",), scale, data or DATA[target], target, params["supernet.space"], params, runs)
@@ -81,7 +85,9 @@ def test_published_spread_widens_the_benchmarks_tolerance_alone() -> None:
     assert verdict(9.0, 0.5, [ours("nasbench201", 10.5)], "nasbench201").reason == "1.50 points above, 1.92 allowed"
     assert verdict(9.0, 0.5, [ours("nasbench201", 10.5)], "nasbench201").word == "within tolerance"
     assert verdict(9.0, None, [ours("nasbench201", 10.5)], "nasbench201").word == "outside"
-    assert verdict(3.0, 0.5, [ours("cifar10", 3.75)], "cifar10") == Verdict("outside", "0.75 points above, 0.54 allowed")
+    assert verdict(3.0, 0.5, [ours("cifar10", 3.75)], "cifar10") == Verdict(
+        "outside", "0.75 points above, 0.54 allowed"
+    )
 
 
 def test_words_for_what_is_missing() -> None:
@@ -104,7 +110,11 @@ def test_several_comparable_settings_make_one_mean() -> None:
 
 
 def test_reasons_are_told_once_and_in_order() -> None:
-    settings = [ours("cifar10", 1.0, scale="smoke"), ours("cifar10", 1.0, data="digits"), ours("cifar10", scale="smoke")]
+    settings = [
+        ours("cifar10", 1.0, scale="smoke"),
+        ours("cifar10", 1.0, data="digits"),
+        ours("cifar10", scale="smoke"),
+    ]
     assert verdict(2.5, None, settings, "cifar10") == Verdict("not comparable", "scale smoke; data digits")
 
 
@@ -147,7 +157,9 @@ def test_the_nearest_protocol_of_a_target_is_the_measure() -> None:
 def test_numbers_are_compared_as_numbers_and_each_familys_profile_is_a_recipe() -> None:
     spelled = ours("cifar10", 3.0, evaluation__epochs="600.0", evaluation__grad_clip="5", search__weight_decay="0.0003")
     assert departures_from_protocol(spelled, "cifar10") == []
-    pcdarts = ours("cifar10", 3.0, search__batch_size="256", search__lr="0.1", search__lr_min="0", search__alpha_lr="0.0006")
+    pcdarts = ours(
+        "cifar10", 3.0, search__batch_size="256", search__lr="0.1", search__lr_min="0", search__alpha_lr="0.0006"
+    )
     assert departures_from_protocol(pcdarts, "cifar10") == []
     assert departures_from_protocol(ours("cifar10", 3.0, search__batch_size="128"), "cifar10") == ["batch_size=128"]
     # 1.5 is not 1: only whole numbers have two spellings.

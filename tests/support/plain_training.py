@@ -250,9 +250,7 @@ class Searching:
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def mean_gradients(
-    loss: Loss, batch: tuple[Tensor, Tensor], parameters: Sequence[Tensor], parts: int
-) -> list[Tensor]:
+def mean_gradients(loss: Loss, batch: tuple[Tensor, Tensor], parameters: Sequence[Tensor], parts: int) -> list[Tensor]:
     """Gradients of the mean loss over a batch that is passed in parts."""
     images, labels = batch
     size = len(labels) // parts
@@ -305,12 +303,8 @@ def search_epoch(
         return cross_entropy(supernet(images), labels)
 
     lr = learning_rate(recipe, epoch)
-    streams = {
-        name: batches(
-            half, recipe.seed, name, epoch, recipe.batch_size, recipe.crop_padding, recipe.flip, cutout=0
-        )  # fmt: skip
-        for name, half in halves.items()
-    }
+    sizes = (recipe.batch_size, recipe.crop_padding, recipe.flip, 0)  # no cutout in the search
+    streams = {name: batches(half, recipe.seed, name, epoch, *sizes) for name, half in halves.items()}
     for train, valid in zip(streams[recipe.weight_half], streams[recipe.alpha_half], strict=True):
         if epoch >= recipe.alpha_warmup:
             statistics = {name: buffer.clone() for name, buffer in supernet.named_buffers()}

@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cscdarts.errors import UserError
+from cscdarts.models.network import Network
 from cscdarts.records.run_folder import RunFolder, read_json, write_json
-from cscdarts.settings.config import RunConfig
+from cscdarts.settings.config import EvaluationConfig, RunConfig, SupernetConfig
 from cscdarts.settings.overrides import build, with_values
 from cscdarts.spaces.genotype import parse_genotype
 from cscdarts.training.retrain import RetrainRun, retrain
@@ -42,9 +43,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("tree")
     draw = np.random.default_rng(5)
     for part, count in (("train", 29), ("test", 20)):
-        write_tree(
-            root, part, [(k % CLASSES, draw.integers(0, 256, (8, 8, 3), dtype=np.uint8)) for k in range(count)]
-        )
+        write_tree(root, part, [(k % CLASSES, draw.integers(0, 256, (8, 8, 3), dtype=np.uint8)) for k in range(count)])
     return root
 
 
@@ -218,6 +217,24 @@ def test_other_recipes_equal_theirs(values: dict[str, Any], tree: Path, tmp_path
     assert (line["stage"], line["epoch"], line["step"]) == ("retrain", 2, 2)
     assert line["values"]["retrain_train_loss"] == pytest.approx(loss, rel=1e-6)
     assert line["values"]["retrain_train_error_pct"] == pytest.approx(error)
+
+
+@pytest.mark.parametrize(("cells", "after"), [(3, 2), (4, 2), (8, 5), (20, 13)])
+def test_the_auxiliary_head_sits_after_two_thirds_of_the_cells(cells: int, after: int) -> None:
+    """quark0/darts `cnn/model.py`: after cell 2 L // 3, counted from 0; only in training, and only where it has a weight."""
+    network = Network(
+        parse_genotype(GENOTYPE), EvaluationConfig(channels=2, cells=cells), SupernetConfig(identity="none"), "none", 5
+    )  # fmt: skip
+    seen: list[str] = []
+    for k, cell in enumerate(network.cells):
+        cell.register_forward_hook(lambda *_, k=k: seen.append(str(k)))
+    assert network.auxiliary is not None
+    network.auxiliary.register_forward_hook(lambda *_: seen.append("head"))
+    network(torch.randn(2, 3, 16, 16))
+    assert seen.index("head") == after + 1
+    seen.clear()
+    assert network.eval()(torch.randn(2, 3, 16, 16))[1] is None
+    assert "head" not in seen
 
 
 # --- the one look at the test set ----------------------------------------------------------------

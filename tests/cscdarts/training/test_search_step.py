@@ -166,7 +166,12 @@ def test_each_term_matters(term: str, searched: Searched) -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        {"search.order": 1, "supernet.space": "darts", "supernet.cells": 3, "supernet.ops": ["skip_connect", "max_pool_3x3"]},
+        {
+            "search.order": 1,
+            "supernet.space": "darts",
+            "supernet.cells": 3,
+            "supernet.ops": ["skip_connect", "max_pool_3x3"],
+        },
         {"search.xi": 0.05, "search.nesterov": False, "search.accumulate": 1, "data.search_fraction": 0.03},
         {"search.momentum": 0.0, "search.nesterov": False, "search.alpha_warmup": 0, "supernet.edge_norm": True},
         {"search.grad_clip": 1e9, "supernet.identity_decay": "none", "supernet.split_ratio": "1"},
