@@ -285,6 +285,13 @@ def test_variance_components_count_what_was_finite() -> None:
         statistics.variance_components([1.0, 2.0], [0])
 
 
+def test_variance_components_of_three_searches_by_hand() -> None:
+    # {0, 2}, {10, 12}, {20, 22}: MS_within 2, grand mean 11, MS_between 2 * (100 + 0 + 100) / 2 = 200, n0 2 -> var 99.
+    parts = statistics.variance_components([0.0, 2.0, 10.0, 12.0, 20.0, 22.0], ["a", "a", "b", "b", "c", "c"])
+    assert parts.search_sd == pytest.approx(math.sqrt(99.0))
+    assert parts.retrain_sd == pytest.approx(math.sqrt(2.0))
+
+
 def test_pareto_front_is_ordered_by_the_first_cost() -> None:
     assert statistics.pareto_front([(4.0, 1.0), (1.0, 5.0), (2.0, 4.0), (3.0, 4.0)]) == [1, 2, 0]
     assert statistics.pareto_front([(1.0, 5.0), (1.0, 3.0)]) == [1]
