@@ -297,7 +297,7 @@ def search_epoch(
     supernet.train()
     weights, alphas = supernet.weights(), supernet.architecture()  # type: ignore[operator]
     decay = 1 - epoch / recipe.epochs if recipe.identity_decay == "linear" else 1.0
-    supernet.identity_scale = identity_scale * decay
+    supernet.identity_scale = identity_scale * decay  # type: ignore[assignment]
 
     def loss(images: Tensor, labels: Tensor) -> Tensor:
         return cross_entropy(supernet(images), labels)

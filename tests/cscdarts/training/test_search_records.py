@@ -11,9 +11,10 @@ import torch
 from cscdarts.data.open import open_data
 from cscdarts.data.source import Place
 from cscdarts.errors import NumericalError
+from cscdarts.models.channel_split import Split
 from cscdarts.models.cost import supernet_cost
 from cscdarts.records.checkpoint import read_state
-from cscdarts.records.run_folder import RunFolder, read_json
+from cscdarts.records.run_folder import RunFolder
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import build, with_values
 from cscdarts.spaces.genotype import parse_genotype, random_genotype
@@ -22,6 +23,7 @@ from cscdarts.training.derivation import genotype_of_line
 from cscdarts.training.one_shot import discrete_mixing, error_pct
 from cscdarts.training.search import SearchRun, search
 from tests.support.plain_training import Pictures, batches, cross_entropy, seeded
+from tests.support.records import written
 
 CPU = torch.device("cpu")
 
@@ -45,7 +47,8 @@ def config(**values: Any) -> RunConfig:
 
 
 def searched(path: Path, **values: Any) -> tuple[RunFolder, list[str]]:
-    folder, said = RunFolder(path), []
+    folder = RunFolder(path)
+    said: list[str] = []
     settings = config(**values)
     folder.create(settings)
     search(settings, folder, report=said.append)
@@ -121,7 +124,7 @@ def test_the_training_loss_and_error_are_means_over_the_steps_of_the_epoch(tmp_p
 def test_search_json(done: tuple[RunFolder, list[str]]) -> None:
     folder, _ = done
     settings = folder.config()
-    found = read_json(folder.file("search.json"))
+    found = written(folder.file("search.json"))
     lines = folder.curves()
     cost = supernet_cost(settings.supernet, "cell", 10, 1, 8, batch=10)
     values = found["values"]
@@ -164,12 +167,12 @@ def test_edge_parameters_are_written_and_read_back(tmp_path: Path) -> None:
 
 def test_the_searched_data_may_be_other_than_the_retrained(tmp_path: Path) -> None:
     folder, _ = searched(tmp_path, **{"data.dataset": "cifar10", "data.search_dataset": "digits", "search.epochs": 1})
-    assert read_json(folder.file("search.json"))["data"]["dataset"] == "digits"
+    assert written(folder.file("search.json"))["data"]["dataset"] == "digits"
 
 
 def test_a_label_of_the_run_names_the_data(tmp_path: Path) -> None:
     folder, _ = searched(tmp_path, **{"labels.data": "Our digits", "search.epochs": 1})
-    assert read_json(folder.file("search.json"))["data"]["label"] == "Our digits"
+    assert written(folder.file("search.json"))["data"]["label"] == "Our digits"
 
 
 # --- strategies that draw -------------------------------------------------------------------------
@@ -180,7 +183,7 @@ def test_random_search_with_sharing_trains_one_drawn_path_a_step_and_keeps_the_b
 ) -> None:
     folder, _ = searched(tmp_path, **{"search.strategy": "random-ws", "search.random_candidates": 4})
     settings = folder.config()
-    found = read_json(folder.file("search.json"))
+    found = written(folder.file("search.json"))
     supernet, half = trained(settings, folder)
     draw = np.random.default_rng(seeded(6, "candidates").initial_seed())
     candidates = [random_genotype("nasbench201", draw) for _ in range(4)]
@@ -208,7 +211,8 @@ def test_channels_are_drawn_by_epoch_and_step(tmp_path: Path) -> None:
         run.epoch, run.step = epoch, step
         run._draw()
         draw = seeded(6, "channels", epoch, step)
-        for split in (layer for layer in run.supernet.modules() if type(layer).__name__ == "Split"):
+        for split in (layer for layer in run.supernet.modules() if isinstance(layer, Split)):
+            assert split.order is not None
             assert torch.equal(split.order, torch.randperm(split.channels, generator=draw))
 
 
@@ -216,7 +220,7 @@ def test_random_architectures_are_drawn_by_the_seed(tmp_path: Path) -> None:
     folder, said = searched(tmp_path, **{"search.strategy": "random"})
     draw = np.random.default_rng(seeded(6, "architecture").initial_seed())
     cell = str(random_genotype("nasbench201", draw))
-    found = read_json(folder.file("search.json"))
+    found = written(folder.file("search.json"))
     assert found["genotype"] == cell
     assert found["values"] == {"search_time_s": 0.0}
     assert found["finished_at"] > 1.6e9
