@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("ablations.commands.check:check", "Hold a genotype or a run against NAS-Bench-201 or NATS-Bench."),
     "benchmark": ("ablations.commands.benchmark:benchmark", "Make, inspect and compare architecture benchmarks."),
     "cost": ("ablations.commands.cost:cost", "Parameters, MACs and memory of a genotype or a supernet."),
+    "draw": ("ablations.commands.draw:draw", "Draw a genotype's cells as SVG, PDF or PNG."),
     "config": ("ablations.commands.config:config", "List the settings, their defaults and the evidence for each."),
     "search": ("ablations.commands.search:search", "One search and retraining, without a grid."),
     "mlflow": ("ablations.commands.mlflow:mlflow", "Open the MLflow page on the recorded runs."),

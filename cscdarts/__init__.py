@@ -13,12 +13,15 @@ if TYPE_CHECKING:
     from cscdarts.models.network import Network
     from cscdarts.models.reference import ReferenceSupernet
     from cscdarts.models.supernet import Supernet
+    from cscdarts.records.genotype_source import read_genotype
     from cscdarts.records.run_folder import RunFolder
     from cscdarts.settings.config import RunConfig
     from cscdarts.settings.methods import apply_preset
     from cscdarts.settings.overrides import with_values
     from cscdarts.settings.protocols import protocol
     from cscdarts.spaces.genotype import parse_genotype
+    from cscdarts.spaces.operations import Operation, register_operation
+    from cscdarts.spaces.space import Genotype, Space, register_space
     from cscdarts.training.derivation import derive
     from cscdarts.training.retrain import retrain
     from cscdarts.training.search import search
@@ -27,11 +30,14 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Cost": "cscdarts.models.cost",
+    "Genotype": "cscdarts.spaces.space",
     "Network": "cscdarts.models.network",
     "NumericalError": "cscdarts.errors",
+    "Operation": "cscdarts.spaces.operations",
     "ReferenceSupernet": "cscdarts.models.reference",
     "RunConfig": "cscdarts.settings.config",
     "RunFolder": "cscdarts.records.run_folder",
+    "Space": "cscdarts.spaces.space",
     "Stopped": "cscdarts.errors",
     "Supernet": "cscdarts.models.supernet",
     "UserError": "cscdarts.errors",
@@ -40,6 +46,9 @@ _HOMES = {
     "network_cost": "cscdarts.models.cost",
     "parse_genotype": "cscdarts.spaces.genotype",
     "protocol": "cscdarts.settings.protocols",
+    "register_operation": "cscdarts.spaces.operations",
+    "register_space": "cscdarts.spaces.space",
+    "read_genotype": "cscdarts.records.genotype_source",
     "retrain": "cscdarts.training.retrain",
     "search": "cscdarts.training.search",
     "supernet_cost": "cscdarts.models.cost",
@@ -48,11 +57,14 @@ _HOMES = {
 
 __all__ = [
     "Cost",
+    "Genotype",
     "Network",
     "NumericalError",
+    "Operation",
     "ReferenceSupernet",
     "RunConfig",
     "RunFolder",
+    "Space",
     "Stopped",
     "Supernet",
     "UserError",
@@ -62,6 +74,9 @@ __all__ = [
     "network_cost",
     "parse_genotype",
     "protocol",
+    "read_genotype",
+    "register_operation",
+    "register_space",
     "retrain",
     "search",
     "supernet_cost",

@@ -46,6 +46,7 @@ def bench(
 
     from benchmarks.speed import steps as speed
     from cscdarts.records.environment import describe
+    from cscdarts.spaces import SPACES
 
     if image_size % 4:
         raise UserError("--image-size", image_size, "a multiple of 4", "Maps are halved twice.")
@@ -57,8 +58,8 @@ def bench(
     found: dict[str, Any] = {"environment": describe(device), "steps": [], "growth": []}
     for count in threads or (1,):
         for space in spaces or ("darts", "nasbench201"):
-            for ratio in ratios or (("1", "1/4") if space == "darts" else ("1",)):
-                number = cells or (8 if space == "darts" else 5)
+            for ratio in ratios or [ratio for name, ratio in speed.BARS if name == space]:
+                number = cells or SPACES[space].search_size.cells
                 case = speed.Case(
                     space, ratio, channels, number, batch, image_size, count, device, precision, compiled, checkpointing
                 )  # fmt: skip

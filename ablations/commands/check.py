@@ -27,7 +27,9 @@ import click
 def check(what: str, benchmark: str, epochs: int | None, trial: int | None, cells: str, as_json: bool) -> None:
     """Look RUN's derived cell, or the cell ARCH, up in a benchmark.
 
-    ARCH is a string such as '|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...', an official index, or a file with the string; RUN is
+    ARCH is a cell of the nasbench201 space: its string or six operations as repositories print them, an official index, FILE,
+    FILE:NAME or FILE:LINE (a log, notebook, JSON or YAML; the last cell in it), or - for standard input; no benchmark holds a
+    cell of another space. RUN is
     a run folder of the nasbench201 space. Rank, percentile and regret are by test accuracy over all cells that the
     benchmark holds: rank 1 and percentile 100 are the best. Nothing is written.
     """

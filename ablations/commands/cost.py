@@ -1,7 +1,6 @@
 """`cscdarts cost`: parameters, MACs and memory of a genotype's network or of a supernet."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
@@ -10,8 +9,9 @@ from cscdarts.errors import UserError
 
 
 @click.command()
-@click.option("--genotype", help="A known name, a run folder, a file, or the text itself; without it: a supernet.")
-@click.option("--space", default="darts", show_default=True, help="Supernet: darts or nasbench201.")
+@click.option("--genotype", help="A cell of any space (see below); without it: a supernet.")
+@click.option("--known", is_flag=True, help="List the cells known by name, with their sources, and stop.")
+@click.option("--space", default="darts", show_default=True, help="Supernet: darts, nasbench201, or one of your own.")
 @click.option("--split-ratio", default="1/2", show_default=True, help="Supernet: share sent to the operations.")
 @click.option("--identity", default="none", show_default=True, help="cell, edge or none.")
 @click.option("--channels", type=int, help="Channels of the first cell [genotype: 36 or 16; supernet: 16].")
@@ -27,6 +27,7 @@ from cscdarts.errors import UserError
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def cost(
     genotype: str | None,
+    known: bool,
     space: str,
     split_ratio: str,
     identity: str,
@@ -40,31 +41,42 @@ def cost(
     assignments: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Count what a network costs. MACs are multiply-accumulates of one image, in millions."""
+    """Count what a network costs. MACs are multiply-accumulates of one image, in millions.
+
+    A genotype is a known name, its text as repositories print it, FILE, FILE:NAME or FILE:LINE (a log, notebook, JSON or YAML;
+    the last cell in it), a run folder, an index of NAS-Bench-201, or - for standard input. Cells of a space of your own are read
+    in their own text form.
+    """
+    from ablations.run.given import given_genotype
     from cscdarts.settings.config import RunConfig
     from cscdarts.settings.overrides import parse_assignments, with_values
+    from cscdarts.spaces import SPACES, size_step
 
+    if known:
+        _known(as_json)
+        return
     _positive(classes=classes, image_size=image_size, image_channels=image_channels, batch=batch)
-    step = 32 if image_size >= 96 else 4
+    step = size_step(image_size)
     if image_size % step:
         raise UserError("--image-size", image_size, f"a multiple of {step}", "Maps are halved.")
     values: dict[str, Any] = {"supernet.split_ratio": split_ratio, "supernet.identity": identity}
     if genotype is None:
-        tabular = space == "nasbench201"
+        SPACES.require(space, "--space")
+        usual = SPACES[space].search_size
         values |= {
             "supernet.space": space,
-            "supernet.channels": channels or 16,
-            "supernet.cells": cells or (5 if tabular else 8),
+            "supernet.channels": channels or usual.channels,
+            "supernet.cells": cells or usual.cells,
         }
         config = with_values(RunConfig(), values | parse_assignments(assignments))
         found = _supernet(config, classes, image_size, image_channels, batch)
     else:
-        cell = read_genotype(genotype)
-        tabular = cell.space == "nasbench201"
+        cell = given_genotype(genotype)
+        usual = SPACES[cell.space].evaluation_size
         values |= {
             "supernet.space": cell.space,
-            "evaluation.channels": channels or (16 if tabular else 36),
-            "evaluation.cells": cells or (5 if tabular else 20),
+            "evaluation.channels": channels or usual.channels,
+            "evaluation.cells": cells or usual.cells,
         }
         config = with_values(RunConfig(), values | parse_assignments(assignments))
         found = _network(cell, config, classes, image_size, image_channels, batch, fit_macs)
@@ -80,47 +92,19 @@ def cost(
             click.echo(f"{key} = {value if isinstance(value, int | str) else round(value, 6)}")
 
 
-def read_genotype(text: str) -> Any:
-    """A genotype from a known name, a run folder, a file, or its text.
-
-    Errors:
-        UserError: it is none of these.
-    """
-    from cscdarts.records.run_folder import read_json
-    from cscdarts.spaces.genotype import parse_genotype
-
-    path = Path(text)
-    try:
-        exists = path.exists()
-    except OSError:  # the text of a genotype is too long for a file name
-        exists = False
-    if not exists:
-        return parse_genotype(text)
-    if path.is_dir():
-        found = read_json(path / "genotype.json")
-        if found is None:
-            raise UserError("--genotype", text, "a run folder with genotype.json", "Its search has not finished.")
-        return parse_genotype(str(found["text"]))
-    if path.suffix == ".json":
-        found = read_json(path)
-        content = str(found.get("text", "")) if isinstance(found, dict) else ""
-    else:
-        content = path.read_text(encoding="utf-8", errors="replace")
-    return parse_genotype(content)
-
-
 def _supernet(config: Any, classes: int, size: int, image_channels: int, batch: int) -> dict[str, Any]:
     import torch
 
     from cscdarts.models.cost import supernet_cost
     from cscdarts.models.supernet import Supernet
+    from cscdarts.spaces import is_large
     from cscdarts.training.bilevel import only_gradients_of
     from cscdarts.training.memory import saved_bytes
 
     counted = supernet_cost(config.supernet, config.identity_in("search"), classes, image_channels, size, batch)
     torch.manual_seed(0)
     model = Supernet(
-        config.supernet, classes, image_channels, config.identity_in("search"), large_images=size >= 96
+        config.supernet, classes, image_channels, config.identity_in("search"), large_images=is_large(size)
     )  # fmt: skip
     if config.supernet.split_pick == "random":
         model.draw_channels(torch.Generator().manual_seed(0))
@@ -156,6 +140,27 @@ def _network(
         "cells": evaluation.cells,
         "genotype": str(cell),
     }
+
+
+def _known(as_json: bool) -> None:
+    from cscdarts.spaces.known import KNOWN_CELLS
+
+    if as_json:
+        rows = {
+            name: {
+                "source": cell.source,
+                "printed_params_m": cell.params_m,
+                "remark": cell.remark,
+                "genotype": str(cell.genotype),
+            }
+            for name, cell in KNOWN_CELLS.items()
+        }
+        click.echo(json.dumps(rows, indent=1))
+        return
+    click.echo("cell            M parameters as the source prints them (36 channels, 20 cells, 10 classes), source")
+    for name, cell in KNOWN_CELLS.items():
+        printed = "–" if cell.params_m is None else f"{cell.params_m:.2f}"
+        click.echo(f"{name:15s} {printed:>5s}  {cell.source}{f' ({cell.remark})' if cell.remark else ''}")
 
 
 def _positive(**values: int) -> None:

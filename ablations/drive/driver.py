@@ -100,7 +100,7 @@ class Driver:
                 str(self.path(point).resolve()),
                 self.functions.run,
                 self.functions.hung,
-                _arguments(point, stages, since, threads),
+                _arguments(point, stages, since, threads, self.grid.plugins),
             )
             for point in points
         ]
@@ -176,5 +176,13 @@ def current_code() -> Code:
     return read_code()
 
 
-def _arguments(point: Point, stages: Sequence[str], since: float, threads: int | None) -> Mapping[str, Any]:
-    return {"config": point.config.model_dump(mode="json"), "stages": list(stages), "since": since, "threads": threads}
+def _arguments(
+    point: Point, stages: Sequence[str], since: float, threads: int | None, plugins: Sequence[str]
+) -> Mapping[str, Any]:
+    return {
+        "config": point.config.model_dump(mode="json"),
+        "stages": list(stages),
+        "since": since,
+        "threads": threads,
+        "plugins": list(plugins),
+    }

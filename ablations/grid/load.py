@@ -4,7 +4,6 @@ Two points with the same hash are one run known under several methods: the metho
 """
 
 import importlib
-import importlib.util
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from cscdarts.errors import UserError
 from cscdarts.records.run_folder import read_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import parse_assignments, with_values
+from cscdarts.spaces import OPERATIONS, SPACES, load_file
 
 SCALES = ("smoke", "reduced", "paper")
 DEFAULT_SCALE = "reduced"
@@ -44,6 +44,8 @@ class Grid:
     Attributes:
         name: file name without suffix; the folder under `runs/` and the experiment's name.
         source: the file.
+        plugins: what a process must import to know the grid's spaces and operations: the file, where it is a user's and
+            its runs use a space or an operation registered from outside the package.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Grid:
     overrides: Mapping[str, str]
     points: tuple[Point, ...]
     source: Path
+    plugins: tuple[str, ...] = ()
 
     def manifest(self, commit: str | None) -> dict[str, Any]:
         """What `grid.json` holds."""
@@ -99,7 +102,15 @@ def load_grid(source: str, scale: str = DEFAULT_SCALE, assignments: Iterable[str
         raise UserError(str(path), "no runs", "a grid with at least one run", "Let grid(scale) yield a RunConfig.")
     if seeds:
         overrides["seeds"] = ",".join(map(str, seeds))
-    return Grid(path.stem, scale, overrides, points, path)
+    return Grid(path.stem, scale, overrides, points, path, _plugins(points, path))
+
+
+def _plugins(points: Iterable[Point], path: Path) -> tuple[str, ...]:
+    for point in points:
+        supernet = point.config.supernet
+        if SPACES.added(supernet.space) or any(map(OPERATIONS.added, supernet.ops or ())):
+            return (str(path.resolve()),)
+    return ()
 
 
 def _seeds(assignments: Iterable[str]) -> tuple[list[int], list[str]]:
@@ -147,17 +158,12 @@ def _module(source: str) -> tuple[ModuleType, Path]:
     path = Path(source)
     if path.suffix != ".py" or not path.is_file():
         raise UserError("GRID", source, "the path of an existing Python file", "Check the path.")
-    spec = importlib.util.spec_from_file_location(f"user_grid_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        return load_file(path), path
     except UserError:
         raise
     except Exception as error:
         raise _broken(path, error) from error
-    return module, path
 
 
 def _configs(function: Callable[..., Any], scale: str, path: Path) -> list[RunConfig]:

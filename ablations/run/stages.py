@@ -17,6 +17,7 @@ from cscdarts.errors import NumericalError, Stopped, UserError
 from cscdarts.records.run_folder import RunFolder, read_json, write_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import build
+from cscdarts.spaces import SPACES, load_plugin
 from slurm.control import Control, Stopping
 from slurm.job import job_id
 
@@ -36,8 +37,9 @@ Stage = Callable[[RunConfig, RunFolder, Control, Callable[[str], None]], None]
 
 
 def stages_of(config: RunConfig) -> tuple[str, ...]:
-    """The stages that a config has: only NAS-Bench-201 cells can be looked up in a benchmark."""
-    return STAGES if config.supernet.space == "nasbench201" else tuple(s for s in STAGES if s != "check")
+    """The stages that a config has: only cells that a benchmark holds can be looked up in it."""
+    held = SPACES[config.supernet.space].holds(config.supernet.ops or ())
+    return STAGES if held else tuple(s for s in STAGES if s != "check")
 
 
 def missing_stages(config: RunConfig, folder: RunFolder) -> tuple[str, ...]:
@@ -95,7 +97,8 @@ def run_stages(
     Args:
         path: the run folder.
         arguments: `config` (the full config as plain data), `stages` (names), `since` (seconds since the epoch: a failure
-            newer than this was recorded by this submission and is not tried again), `threads` (or None).
+            newer than this was recorded by this submission and is not tried again), `threads` (or None), `plugins` (files
+            or modules that register what the config names; see `cscdarts.spaces.registry`).
         control: asked at every step whether to stop.
         engine: stage -> function.
         prepare: called once before the first stage.
@@ -106,6 +109,8 @@ def run_stages(
     Errors:
         Stopping: the state is saved and the work is to be taken up again later.
     """
+    for source in arguments.get("plugins", ()):
+        load_plugin(source)
     config, folder = build(arguments["config"]), RunFolder(path)
     leads = int(os.environ.get("RANK", "0")) == 0
     failure = read_json(folder.file("failure.json"))

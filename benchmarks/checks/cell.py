@@ -1,15 +1,23 @@
 """What a benchmark says of one cell: accuracy, rank, percentile, regret, equal networks."""
 
 import math
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from benchmarks.tabular.space import SIZE, network_classes, official_archs, official_index, read_cell
+from benchmarks.tabular.space import (
+    SIZE,
+    network_classes,
+    official_arch,
+    official_archs,
+    official_index,
+    read_cell,
+    require_cell,
+)
 from benchmarks.tabular.table import Table, percentile, rank, regret
-from cscdarts.spaces.genotype import CellGenotype
-from cscdarts.spaces.space import NASBENCH201
+from cscdarts.records.genotype_source import read_genotype
+from cscdarts.spaces import NASBENCH201, CellGenotype
 
 LIMITS = (
     "The benchmark trained these cells without identity connection and without channel split, so a look-up tests only "
@@ -92,14 +100,16 @@ def _same_network(table: Table, index: int) -> dict[str, Any]:
     return {"count": len(others) - 1, "index": [int(place) for place in others if place != index]}
 
 
-def arch_of(what: str) -> str | int:
-    """An architecture from the command line: index, string or file."""
-    text = what.strip()
-    if text.lstrip("-").isdigit():
-        return int(text)
-    if not text.startswith(("|", "Genotype(")) and len(text) < 4096 and Path(text).is_file():
-        text = Path(text).read_text(encoding="utf-8", errors="replace").strip()
-    return str(read_cell(text))
+def arch_of(what: str, report: Callable[[str], None] = lambda line: None) -> str:
+    """An architecture from the command line, in any form that `cscdarts.records.genotype_source` reads.
+
+    Errors:
+        UserError: no cell, or a cell of another space, which no benchmark here holds.
+    """
+    reading = read_genotype(what, official_arch)
+    for note in reading.notes:
+        report(note)
+    return str(require_cell(reading.genotype))
 
 
 def json_number(value: Any) -> float | None:

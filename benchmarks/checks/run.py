@@ -4,7 +4,6 @@ The benchmark's cells have no identity connection and no channel split: a look-u
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,10 @@ from benchmarks.sources import open_table
 from benchmarks.tabular.space import official_archs, read_cell
 from benchmarks.tabular.table import Floats, Table
 from cscdarts.errors import UserError
+from cscdarts.records.genotype_source import existing_path
 from cscdarts.records.run_folder import RunFolder, read_json, write_json
 from cscdarts.settings.config import RunConfig
+from cscdarts.spaces import SPACES
 from cscdarts.training.derivation import genotype_of_line
 
 #: Repeats and longest run of the baselines on the table.
@@ -44,7 +45,7 @@ def check(
     """Hold an architecture or a run against a benchmark, without writing anything.
 
     Args:
-        what: an architecture string, an official index, a file with the string, or a run folder.
+        what: a run folder, or a cell in any form that `cscdarts.records.genotype_source` reads.
         benchmark: see `benchmarks.sources.open_table`.
         epochs: training length of the benchmark; the longest it has unless given (200 in the official ones).
         trial: seed of one trial; the mean over trials unless given.
@@ -58,10 +59,10 @@ def check(
         UserError: no such cell, run or benchmark, or the benchmark does not hold the cell.
     """
     table = open_table(benchmark, report)
-    folder = RunFolder(Path(what))
-    if len(what) < 4096 and folder.file("config.json").is_file():
-        return describe_run(folder, table, epochs=epochs, trial=trial, cells=cells, report=report)
-    return describe_cell(table, arch_of(what), epochs, trial)
+    path = existing_path(what)
+    if path is not None and (path / "config.json").is_file():
+        return describe_run(RunFolder(path), table, epochs=epochs, trial=trial, cells=cells, report=report)
+    return describe_cell(table, arch_of(what, report), epochs, trial)
 
 
 def check_run(
@@ -105,19 +106,18 @@ def describe_run(
     `identity_as_edge` (see there).
     """
     config = folder.config()
-    if config.supernet.space != "nasbench201":
+    if not SPACES[config.supernet.space].holds(config.supernet.ops or ()):
         raise UserError(
             str(folder.path),
-            f"a run in the {config.supernet.space} space",
-            "a run in the nasbench201 space",
+            f"a run in the {config.supernet.space} space with operations {', '.join(config.supernet.ops or ())}",
+            "a run in the nasbench201 space with its own operations",
             "Tabular benchmarks hold no other cells.",
         )
     genotype = read_json(folder.file("genotype.json"))
     if genotype is None:
         raise UserError(str(folder.path), "no genotype.json", "a run whose cell is derived", "Finish its search first.")
     found = describe_cell(table, str(genotype["text"]), epochs, trial)
-    searched = config.data.dataset if config.data.search_dataset == "same" else config.data.search_dataset
-    nearest = _NEAREST.get(searched, "")
+    nearest = _NEAREST.get(config.data.searched_dataset, "")
     primary = nearest if nearest in found["datasets"] else next(iter(found["datasets"]))
     found |= {
         "primary": primary,

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from benchmarks.embedded.protocol import KERNELS, Skeleton
 from benchmarks.tabular.isomorphism import live_edges
 from cscdarts.data.randomness import generator
-from cscdarts.spaces.space import NASBENCH201
+from cscdarts.spaces import NASBENCH201
 
 BN_MOMENTUM = 0.1
 

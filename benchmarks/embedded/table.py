@@ -16,7 +16,7 @@ from benchmarks.tabular.index import read_columns
 from benchmarks.tabular.space import POWERS, SIZE, network_classes, official_codes
 from benchmarks.tabular.table import Floats, Table
 from cscdarts.errors import UserError
-from cscdarts.spaces.space import NASBENCH201
+from cscdarts.spaces import NASBENCH201
 
 FOLDER = Path(__file__).parent
 RESULTS, CARD = "digits.parquet", "digits.json"

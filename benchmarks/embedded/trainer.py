@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.embedded.network import BatchedCells
-from benchmarks.embedded.protocol import Protocol
+from benchmarks.embedded.protocol import KERNELS, Protocol
 from benchmarks.tabular.isomorphism import classes, live_edges
 from cscdarts.data.datasets import load_arrays
 from cscdarts.data.randomness import permutation
@@ -90,7 +90,7 @@ def units(protocol: Protocol, only: Iterable[int] | None = None) -> list[Unit]:
         range(len(cells)) if only is None else only,
         key=lambda number: (
             sum(
-                live and op.startswith("nor_conv")
+                live and op in KERNELS
                 for op, live in zip(cells[number].ops, live_edges(cells[number].ops), strict=True)
             ),
             live_edges(cells[number].ops),

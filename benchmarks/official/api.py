@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cscdarts.errors import UserError
-from cscdarts.spaces.genotype import CellGenotype
+from cscdarts.spaces import CellGenotype
 
 #: (data set as we name it, split) -> (official data set, official set). CIFAR-10's validation half has a training of its own.
 OFFICIAL_SETS: Mapping[tuple[str, str], tuple[str, str]] = {

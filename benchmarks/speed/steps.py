@@ -17,11 +17,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cscdarts.models import reference
 from cscdarts.models.activation_checkpointing import Level
+from cscdarts.models.reference import ReferenceSupernet
+from cscdarts.models.reference_weights import copy_weights
 from cscdarts.models.supernet import Supernet
 from cscdarts.settings.config import EvaluationConfig, RunConfig, SearchConfig, SupernetConfig
 from cscdarts.settings.overrides import with_values
+from cscdarts.training import reference_steps
 from cscdarts.training.bilevel import ArchitectureStep
 from cscdarts.training.distributed import World
 from cscdarts.training.gradients import SupernetGradients, autocast
@@ -95,9 +97,9 @@ class Pair:
         named = {f"supernet.{key}": value for key, value in values.items()}
         config = with_values(RunConfig(), {**named, "supernet.identity": "none"}).supernet
         torch.manual_seed(0)
-        self.plain = reference.ReferenceSupernet(config, classes=10).to(self.device)
+        self.plain = ReferenceSupernet(config, classes=10).to(self.device)
         self.ours = Supernet(config, classes=10).to(self.device)
-        reference.copy_weights(self.plain, self.ours)
+        copy_weights(self.plain, self.ours)
         self.ours.checkpoint_activations(case.checkpointing)
         shape = (case.batch, 3, case.image_size, case.image_size)
         self.train, self.valid = (
@@ -130,11 +132,11 @@ class Pair:
         """One step of the plain supernet."""
         with autocast(self.device, self.case.precision):  # type: ignore[arg-type]
             if step == "weight":
-                reference.weight_step(self.plain, self.train, self.sgd[self.plain])
+                reference_steps.weight_step(self.plain, self.train, self.sgd[self.plain])
             elif step == "alpha-1st":
-                reference.first_order_gradient(self.plain, self.valid)
+                reference_steps.first_order_gradient(self.plain, self.valid)
             else:
-                reference.second_order_gradient(self.plain, self.train, self.valid, self.sgd[self.plain], 0.025)
+                reference_steps.second_order_gradient(self.plain, self.train, self.valid, self.sgd[self.plain], 0.025)
 
     def our_step(self, step: str) -> None:
         """The same step of ours."""
@@ -172,7 +174,7 @@ class Pair:
         The plain supernet always keeps for weights and architecture at once, as all public code does.
         """
 
-        def megabytes(model: Supernet | reference.ReferenceSupernet, parameters: list[torch.nn.Parameter]) -> float:
+        def megabytes(model: Supernet | ReferenceSupernet, parameters: list[torch.nn.Parameter]) -> float:
             model.zero_grad()
             wanted = {id(p) for p in parameters}
             for parameter in model.parameters():
@@ -252,7 +254,7 @@ def data_pipeline(batch: int, rounds: int, device: str = "cpu", threads: int = 1
 def retraining(batch: int, rounds: int, threads: int = 1, channels: int = 16, cells: int = 8) -> dict[str, float]:
     """Seconds of one retraining step of DARTS_V2 (auxiliary head included)."""
     from cscdarts.models.network import Network
-    from cscdarts.spaces.genotype import KNOWN_GENOTYPES
+    from cscdarts.spaces.known import KNOWN_GENOTYPES
 
     torch.set_num_threads(threads)
     evaluation = EvaluationConfig(channels=channels, cells=cells)

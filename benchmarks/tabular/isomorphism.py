@@ -18,8 +18,7 @@ from collections.abc import Sequence
 from functools import cache
 from itertools import permutations, product
 
-from cscdarts.spaces.genotype import CellGenotype
-from cscdarts.spaces.space import NASBENCH201
+from cscdarts.spaces import NASBENCH201, CellGenotype
 
 #: A node's value: (times pooled, atom) -> multiplicity; atom -1 is the cell's input.
 Value = dict[tuple[int, int], int]

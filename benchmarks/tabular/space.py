@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cscdarts.errors import UserError
-from cscdarts.spaces.genotype import CellGenotype, parse_genotype
-from cscdarts.spaces.space import NASBENCH201
+from cscdarts.spaces import NASBENCH201, CellGenotype, Genotype, parse_genotype
 
 Ints = npt.NDArray[np.int64]
 
@@ -56,6 +55,17 @@ def official_archs() -> tuple[str, ...]:
     return tuple(spelled[code] for code in official_codes().tolist())
 
 
+def official_arch(index: int) -> str:
+    """The architecture string of an official index.
+
+    Errors:
+        UserError: no such index.
+    """
+    if not 0 <= index < SIZE:
+        raise UserError("genotype", index, f"an index from 0 to {SIZE - 1}", "The space holds 15,625 cells.")
+    return official_archs()[index]
+
+
 @cache
 def _index_of_arch() -> dict[str, int]:
     return {arch: index for index, arch in enumerate(official_archs())}
@@ -93,13 +103,21 @@ def read_cell(text: str) -> CellGenotype:
     Errors:
         UserError: another text, or a genotype of another space.
     """
-    genotype = parse_genotype(text)
+    return require_cell(parse_genotype(text))
+
+
+def require_cell(genotype: Genotype) -> CellGenotype:
+    """The genotype itself where it is a cell of this space.
+
+    Errors:
+        UserError: a genotype of another space.
+    """
     if not isinstance(genotype, CellGenotype):
         raise UserError(
-            "architecture",
-            text[:80],
+            "genotype",
+            f"a cell of the {genotype.space} space",
             "a cell of the nasbench201 space, |op~0|+|op~0|op~1|+|op~0|op~1|op~2|",
-            "The benchmarks hold no cells of the darts space.",
+            "The benchmarks hold no other cells; cscdarts cost, draw and retrain take this one.",
         )
     return genotype
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from benchmarks.tabular.space import SIZE, official_archs, official_index, official_indices
 from cscdarts.errors import UserError
-from cscdarts.spaces.genotype import CellGenotype
+from cscdarts.spaces import CellGenotype
 
 Floats = npt.NDArray[np.float64]
 Split = Literal["valid", "test"]

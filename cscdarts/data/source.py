@@ -17,6 +17,7 @@ from cscdarts.data.augmentation import cutout, random_crop, random_flip
 from cscdarts.data.randomness import generator, numpy_generator, permutation
 from cscdarts.errors import UserError
 from cscdarts.settings.config import DataConfig
+from cscdarts.spaces import size_step
 
 Batch = tuple[Tensor, Tensor]
 
@@ -164,7 +165,7 @@ def require_halving(size: int) -> None:
     Errors:
         UserError: the size is no multiple of 4 (of 32 from 96 pixels on, where the stem halves three times).
     """
-    step = 32 if size >= 96 else 4
+    step = size_step(size)
     if size % step:
         raise UserError("data.image_size", size, f"a multiple of {step}", "Set data.image_size: maps are halved.")
 

@@ -1,4 +1,4 @@
-"""Mixing weights in the forms that the fused operations read, each made once a pass for all cells of a kind."""
+"""Mixing weights in the forms that the fused operations read, each made once per pass for all cells of a kind."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -10,9 +10,8 @@ class EdgeWeights:
     """Mixing weights of the edges that leave one node, in one pass.
 
     Args:
-        per_op: (k, e), a row for each operation that is computed, in the order in which it is; factors of edge
-            normalisation are in them.
-        factors: (e,) these factors, or None for 1.
+        per_op: (k, e), one row per operation in the order of computation, multiplied by the factors of edge normalisation.
+        factors: (e,), those factors, or None for 1.
     """
 
     def __init__(self, per_op: Tensor, factors: Tensor | None = None) -> None:
@@ -21,11 +20,11 @@ class EdgeWeights:
 
     @cached_property
     def as_floats(self) -> list[list[float]]:
-        """`per_op` as numbers. On a GPU this waits for it."""
+        """`per_op` as numbers. On a GPU the host waits for them."""
         return self.per_op.tolist()
 
     def per_channel(self, channels: int) -> Tensor:
-        """(k, e*c): an edge's weight for each of its channels. Without gradient."""
+        """(k, e*c): each edge's weight repeated for its channels, without gradient."""
         if channels not in self._per_channel:
             # Of one edge a reshape would be a view of stride 0, which torch's batch norm reads wrongly on channels_last maps.
             spread = self.per_op.detach().unsqueeze(2).expand(-1, -1, channels)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cscdarts.models.operations import FactorizedReduce
 from cscdarts.settings.config import SupernetConfig, split_channels
 
 
@@ -62,9 +63,7 @@ class Split(nn.Module):
         self.operated = channels if whole else split_channels(channels, config.split_ratio)
         self.reduce: nn.Module | None = None
         if stride == 2 and self.operated < channels and config.bypass_reduce == "factorized":
-            from cscdarts.models.operations import FactorizedReduce
-
-            # One a node, shared by its edges: what the bypass carries does not depend on the edge.
+            # One per node, shared by its edges: what the bypass carries does not depend on the edge.
             self.reduce = FactorizedReduce(channels - self.operated, channels - self.operated, affine)
         self.order: Tensor | None = None
 

@@ -12,45 +12,21 @@ node's map once for all edges is measured as time and saved bytes, not here.
 
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
 from cscdarts.errors import UserError
+from cscdarts.kernels.batch_norm import BatchNorm
 from cscdarts.models.mixed_ops import MixedOps
 from cscdarts.models.network import Network
+from cscdarts.models.operations import discrete_operation
 from cscdarts.models.supernet import Supernet
 from cscdarts.settings.config import EvaluationConfig, SupernetConfig
-from cscdarts.spaces.genotype import Genotype
+from cscdarts.spaces import OPERATIONS, ConvShape, Genotype, Operation, is_large
 
 _FLOAT_BYTES = 4
-
-
-@dataclass(frozen=True)
-class Conv:
-    """One convolution's shape: channels, kernel side, groups, input and output pixels."""
-
-    inputs: int
-    outputs: int
-    kernel: int
-    groups: int
-    pixels_in: int
-    pixels_out: int
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates for one image."""
-        return self.pixels_out * self.outputs * (self.inputs // self.groups) * self.kernel**2
-
-    @property
-    def activations(self) -> int:
-        """Elements read and written for one image."""
-        return self.pixels_in * self.inputs + self.pixels_out * self.outputs
-
-    @property
-    def weights(self) -> int:
-        """Elements of the kernel."""
-        return self.outputs * (self.inputs // self.groups) * self.kernel**2
 
 
 @dataclass(frozen=True)
@@ -70,24 +46,19 @@ class Cost:
     by_operation: dict[str, int]
 
 
-def operation_convs(op: str, c: int, height: int, width: int, stride: int) -> list[Conv]:
-    """The convolutions of one operation on c channels of h x w."""
-    before, after = height * width, (height // stride) * (width // stride)
-    kernel = int(op[-1]) if op[-1].isdigit() else 0
-    if op.startswith("sep_conv"):
-        return [
-            Conv(c, c, kernel, c, before, after),
-            Conv(c, c, 1, 1, after, after),
-            Conv(c, c, kernel, c, after, after),
-            Conv(c, c, 1, 1, after, after),
-        ]
-    if op.startswith("dil_conv"):
-        return [Conv(c, c, kernel, c, before, after), Conv(c, c, 1, 1, after, after)]
-    if op.startswith("nor_conv"):
-        return [Conv(c, c, kernel, 1, before, after)]
-    if op == "skip_connect" and stride == 2:
-        return [Conv(c, c // 2, 1, 1, before, after)] * 2
-    return []
+@lru_cache(maxsize=256)
+def operation_convs(record: Operation, channels: int, height: int, width: int, stride: int) -> tuple[ConvShape, ...]:
+    """The convolutions of one operation on one edge, on maps (channels, height, width).
+
+    They are read off the record; where it does not tell, off a pass through its module.
+    """
+    told = record.conv_shapes(channels, height, width, stride)
+    if told is not None:
+        return tuple(told)
+    with torch.device("meta"):
+        model = discrete_operation(record, channels, stride, affine=False)
+        found = _trace(model, torch.empty(2, channels, height, width))
+    return tuple(conv for convs in found.values() for conv, _ in convs)
 
 
 def supernet_cost(
@@ -99,7 +70,7 @@ def supernet_cost(
         batch: images in the batch whose memory access is counted.
     """
     with torch.device("meta"):
-        model = Supernet(config, classes, image_channels, identity, large_images=size >= 96)
+        model = Supernet(config, classes, image_channels, identity, large_images=is_large(size))
         if config.split_pick == "random":
             model.draw_channels(torch.Generator())
         found = _trace(model, torch.empty(2, image_channels, size, size))
@@ -112,7 +83,7 @@ def network_cost(
 ) -> Cost:  # fmt: skip
     """Cost of a discrete network on images of size x size, auxiliary head excluded."""
     with torch.device("meta"):
-        model = Network(genotype, evaluation, supernet, identity, classes, image_channels, size >= 96)
+        model = Network(genotype, evaluation, supernet, identity, classes, image_channels, is_large(size))
         model.auxiliary = None
         found = _trace(model, torch.empty(2, image_channels, size, size))
     return _total(sum(p.numel() for p in model.parameters()), found, batch)
@@ -146,15 +117,15 @@ def fit_channels(
     return low
 
 
-def _trace(model: nn.Module, images: Tensor) -> dict[str, list[tuple[Conv, int]]]:
-    """Run the model on meta tensors and collect (convolution, how often) by operation."""
-    found: dict[str, list[tuple[Conv, int]]] = defaultdict(list)
+def _trace(model: nn.Module, images: Tensor) -> dict[str, list[tuple[ConvShape, int]]]:
+    """Run the model on meta tensors and collect (convolution, how often) by operation; it is of no other use then."""
+    found: dict[str, list[tuple[ConvShape, int]]] = defaultdict(list)
     handles = []
 
     def on_conv(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         assert isinstance(layer, nn.Conv2d)
         x = inputs[0]
-        conv = Conv(
+        conv = ConvShape(
             layer.in_channels, layer.out_channels, layer.kernel_size[0], layer.groups,
             x.shape[2] * x.shape[3], output.shape[2] * output.shape[3],
         )  # fmt: skip
@@ -162,19 +133,26 @@ def _trace(model: nn.Module, images: Tensor) -> dict[str, list[tuple[Conv, int]]
 
     def on_linear(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         assert isinstance(layer, nn.Linear)
-        found["fixed"].append((Conv(layer.in_features, layer.out_features, 1, 1, 1, 1), 1))
+        found["fixed"].append((ConvShape(layer.in_features, layer.out_features, 1, 1, 1, 1), 1))
 
-    def on_fanout(layer: nn.Module, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+    def on_mixed_ops(layer: nn.Module, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
         assert isinstance(layer, MixedOps)
         height, width = inputs[0].shape[2:]
         for op in layer.ops:
-            for conv in operation_convs(op, layer.channels, height, width, layer.stride):
+            for conv in operation_convs(OPERATIONS[op], layer.channels, height, width, layer.stride):
                 found[op].append((conv, layer.edges))
 
+    # What is inside of mixed operations is counted by operation.
+    inside = {part for layer in model.modules() if isinstance(layer, MixedOps) for part in layer.modules()}
     for layer in model.modules():
         if isinstance(layer, MixedOps):
             layer.plain = True  # shapes are all that counts, and plain autograd knows meta tensors
-            handles.append(layer.register_forward_hook(on_fanout))
+            handles.append(layer.register_forward_hook(on_mixed_ops))
+        elif isinstance(layer, BatchNorm):
+            # Keeps shapes and costs no convolution, but is most of the time that a pass of meta tensors takes.
+            layer.forward = lambda x, scale=None: x  # type: ignore[method-assign]
+        elif layer in inside:
+            continue
         elif isinstance(layer, nn.Conv2d):
             handles.append(layer.register_forward_hook(on_conv))
         elif isinstance(layer, nn.Linear):
@@ -186,7 +164,7 @@ def _trace(model: nn.Module, images: Tensor) -> dict[str, list[tuple[Conv, int]]
     return found
 
 
-def _total(params: int, found: dict[str, list[tuple[Conv, int]]], batch: int) -> Cost:
+def _total(params: int, found: dict[str, list[tuple[ConvShape, int]]], batch: int) -> Cost:
     macs = sum(conv.macs * times for convs in found.values() for conv, times in convs)
     access = {
         op: _FLOAT_BYTES * sum((conv.activations * batch + conv.weights) * times for conv, times in convs)

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cscdarts.kernels.batch_norm import BatchNorm
-from cscdarts.kernels.conv_bn import ConvBN, convolve
-from cscdarts.kernels.mixed_op import Operation, mix
+from cscdarts.kernels.candidates import Candidate, ConvBN, SharedMap, convolve
+from cscdarts.kernels.mixed_op import may_fuse, mix
 from cscdarts.kernels.mixing_weights import EdgeWeights
-from cscdarts.kernels.pooling import SharedMap
+from cscdarts.models.operations import OperationPerEdge
+from cscdarts.spaces import OPERATIONS, Conv, Operation, Pool, Skip, Zero
 
 
 def conv_parameter(edges: int, outputs: int, inputs: int, kernel: int) -> nn.Parameter:
@@ -49,23 +50,18 @@ class MixedOps(nn.Module):
         self.plain: bool = False  # plain autograd, which can be differentiated twice and traced on meta tensors
         self.kinds = nn.ModuleDict()
         for op in ops:
-            if op.startswith("sep_conv"):
-                self.kinds[op] = SeparableConvs(edges, channels, stride, kernel=int(op[-1]))
-            elif op.startswith("dil_conv"):
-                self.kinds[op] = DilatedConvs(edges, channels, stride, kernel=int(op[-1]))
-            elif op.startswith("nor_conv"):
-                self.kinds[op] = PlainConvs(edges, channels, stride, kernel=int(op[-1]))
-            elif op == "skip_connect" and stride == 2:
-                self.kinds[op] = FactorizedReduces(edges, channels)
-            elif op in ("max_pool_3x3", "avg_pool_3x3") and pool_norm:
-                self.kinds[op] = BatchNorm(channels, affine=False)
-        # In the order that `mix` wants; `none` costs nothing.
-        self.active = sorted((op for op in ops if op != "none"), key=self._rank)
+            kind = batched_operation(OPERATIONS[op], edges, channels, stride, pool_norm)
+            if kind is not None:
+                self.kinds[op] = kind
+        # In the order that `mix` wants, then what it does not know; a zero costs nothing.
+        self.apart = [op for op, kind in self.kinds.items() if not isinstance(kind, Convolutions | BatchNorm)]
+        known = [op for op in ops if not OPERATIONS[op].is_zero and op not in self.apart]
+        self.active = [*sorted(known, key=self._rank), *self.apart]
         self.register_buffer(
             "columns", torch.tensor([ops.index(op) for op in self.active], dtype=torch.long), persistent=False
         )
         # Looked up once: a node's calls are counted in microseconds.
-        self._plan = [(op[:3] if "pool" in op else None, self._kind(op)) for op in self.active]
+        self._plan = [(_pooling(OPERATIONS[op]), self._kind(op)) for op in self.active[: len(known)]]
         self._norms = [layer for layer in self.modules() if isinstance(layer, BatchNorm)]
 
     def mixing_weights(self, weights: Tensor, factors: Tensor | None = None) -> EdgeWeights:
@@ -87,20 +83,36 @@ class MixedOps(nn.Module):
         Returns:
             for each edge (n, c, h/stride, w/stride).
         """
-        if not self.active:
+        if self.apart:
+            return self._with_apart(x, weights)
+        return self._mix(x, weights)
+
+    def _mix(self, x: Tensor, weights: EdgeWeights) -> tuple[Tensor, ...]:
+        """The weighted sums of the operations that are computed together."""
+        if not self._plan:
             n, _, h, w = x.shape
             return (x.new_zeros((n, self.channels, h // self.stride, w // self.stride)),) * self.edges
         operations = [
             kind.stages() if isinstance(kind, Convolutions) else SharedMap(pool, kind, self.stride)
             for pool, kind in self._plan
         ]
-        if not self._may_fuse(x):
-            return self._plain(x, operations, weights.per_op)
-        if not torch.is_grad_enabled() and not (self.training and any(norm.track for norm in self._norms)):
-            # A discrete cell weighs most operations by 0, and nothing is to be learned from these here.
-            used = [place for place, row in enumerate(weights.as_floats) if any(row)] or [0]
-            operations, weights = [operations[place] for place in used], weights.only(used)
-        return mix(x, operations, weights)
+        if not self.plain and may_fuse(x, self.training, self._norms):
+            return mix(x, operations, weights)
+        return self._plain(x, operations, weights.per_op)
+
+    def _with_apart(self, x: Tensor, weights: EdgeWeights) -> tuple[Tensor, ...]:
+        """The weighted sums of all operations, those with modules of their own added to the others."""
+        known = len(self._plan)
+        sums = self._mix(x, weights.only(range(known)))
+        learns = torch.is_grad_enabled() or (self.training and any(norm.track for norm in self._norms))
+        # A discrete cell weighs most operations by 0; elsewhere than on a CPU it takes longer to look than to compute.
+        everything = learns or self.plain or x.device.type != "cpu"
+        for row, op in enumerate(self.apart, known):
+            if everything or any(weights.as_floats[row]):
+                outputs = self.kinds[op](x).chunk(self.edges, dim=1)
+                factors = weights.per_op[row].unbind()
+                sums = tuple(total + factor * y for total, factor, y in zip(sums, factors, outputs, strict=True))
+        return sums
 
     def _kind(self, op: str) -> "Convolutions | BatchNorm | None":
         kind = self.kinds[op] if op in self.kinds else None  # noqa: SIM401 (a ModuleDict has no get)
@@ -110,25 +122,12 @@ class MixedOps(nn.Module):
     def _rank(self, op: str) -> int:
         """Convolutions first, 1x1 the last of them, which is added in place to what others gave; unnormalised maps last."""
         kind = self._kind(op)
-        if isinstance(kind, PlainConvs):
-            return 0 if kind.padding else 1
-        return 3 if kind is None else 2 if isinstance(kind, BatchNorm) else 0
+        if kind is None or isinstance(kind, BatchNorm):
+            return 3 if kind is None else 2
+        return int(isinstance(kind, StackedConvs) and kind.parts == (Conv(1),))
 
-    def _may_fuse(self, x: Tensor) -> bool:
-        """The fused function takes the batch's own statistics or, where nothing is differentiated, the running ones.
-
-        One precision, one process, one differentiation.
-        """
-        return (
-            (self.training or not torch.is_grad_enabled())
-            and not self.plain
-            and x.device.type == "cpu"
-            and not torch.is_autocast_enabled("cpu")
-            and not any(norm.sync for norm in self._norms)
-        )
-
-    def _plain(self, x: Tensor, operations: Sequence[Operation], weights: Tensor) -> tuple[Tensor, ...]:
-        """The same by plain autograd."""
+    def _plain(self, x: Tensor, operations: Sequence[Candidate], weights: Tensor) -> tuple[Tensor, ...]:
+        """sum_o w_o * o(x) of every edge by plain autograd; weights: (k, e), a row per operation."""
         active = F.relu(x)
         total: Tensor | None = None
         for operation, weight in zip(operations, weights.unbind(0), strict=True):
@@ -152,6 +151,35 @@ class MixedOps(nn.Module):
         return torch.split(total, self.channels, dim=1)
 
 
+def batched_operation(record: Operation, edges: int, channels: int, stride: int, pool_norm: bool) -> nn.Module | None:
+    """What an operation holds for all edges that leave a node, or None where it needs no module.
+
+    `Convolutions`, and the `BatchNorm` of a pooling, are computed together; any other module is computed apart.
+    """
+    if record.batched is not None:
+        made: nn.Module = record.batched(edges, channels, stride)
+        return made
+    convolutions = [part for part in record.parts if isinstance(part, Conv)]
+    one = len(convolutions) == 1 and convolutions[0].dilation == 1
+    # All edges read the same maps, so one full convolution serves them; a second one would need each edge's own.
+    if one or (convolutions and all(part.depthwise for part in convolutions)):
+        return StackedConvs(edges, channels, stride, convolutions)
+    match record.parts:
+        case (Zero(),):
+            return None
+        case (Skip(),):
+            return FactorizedReduces(edges, channels) if stride == 2 else None
+        case (Pool(size=3),):
+            return BatchNorm(channels, affine=False) if pool_norm else None
+    return OperationPerEdge(record, edges, channels, stride, pool_norm)
+
+
+def _pooling(record: Operation) -> str | None:
+    """The kind of pooling that an operation is, or None."""
+    first = record.parts[0]
+    return first.kind if isinstance(first, Pool) else None
+
+
 class Convolutions(nn.Module):
     """An operation made of convolutions, for e edges."""
 
@@ -160,54 +188,39 @@ class Convolutions(nn.Module):
         raise NotImplementedError
 
 
-class SeparableConvs(Convolutions):
-    """(ReLU, depthwise k x k, 1x1, normalisation) twice."""
+class StackedConvs(Convolutions):
+    """Convolutional parts of an operation in a row, their weights stacked over the edges.
 
-    def __init__(self, edges: int, channels: int, stride: int, kernel: int) -> None:
+    Args:
+        parts: one convolution, which is one for all edges as they share its input, or depthwise ones.
+    """
+
+    def __init__(self, edges: int, channels: int, stride: int, parts: Sequence[Conv]) -> None:
         super().__init__()
-        self.stride, self.padding = stride, kernel // 2
-        self.depth1 = conv_parameter(edges, channels, 1, kernel)
-        self.point1 = conv_parameter(edges, channels, channels, 1)
-        self.norm1 = BatchNorm(edges * channels, affine=False)
-        self.depth2 = conv_parameter(edges, channels, 1, kernel)
-        self.point2 = conv_parameter(edges, channels, channels, 1)
-        self.norm2 = BatchNorm(edges * channels, affine=False)
+        self.parts = tuple(parts)
+        self._layers: list[tuple[str | None, str, str, int, Conv]] = []
+        for at, part in enumerate(parts):
+            # Stored states name a single part's weights without a number.
+            number = str(at + 1) if len(parts) > 1 else ""
+            depth, point, norm = f"depth{number}", f"point{number}", f"norm{number}"
+            if part.depthwise:
+                setattr(self, depth, conv_parameter(edges, channels, 1, part.kernel))
+                setattr(self, point, conv_parameter(edges, channels, channels, 1))
+            else:
+                point = f"conv{number}"
+                setattr(self, point, conv_parameter(edges, channels, channels, part.kernel))
+            setattr(self, norm, BatchNorm(edges * channels, affine=False))
+            self._layers.append((depth if part.depthwise else None, point, norm, 1 if at else stride, part))
 
     def stages(self) -> list[ConvBN]:
         """See `Convolutions.stages`."""
         return [
-            ConvBN(self.depth1, self.point1, self.norm1, self.stride, self.padding),
-            ConvBN(self.depth2, self.point2, self.norm2, 1, self.padding),
-        ]
-
-
-class DilatedConvs(Convolutions):
-    """ReLU, depthwise k x k with dilation 2, 1x1, normalisation."""
-
-    def __init__(self, edges: int, channels: int, stride: int, kernel: int) -> None:
-        super().__init__()
-        self.stride, self.padding = stride, kernel - 1
-        self.depth = conv_parameter(edges, channels, 1, kernel)
-        self.point = conv_parameter(edges, channels, channels, 1)
-        self.norm = BatchNorm(edges * channels, affine=False)
-
-    def stages(self) -> list[ConvBN]:
-        """See `Convolutions.stages`."""
-        return [ConvBN(self.depth, self.point, self.norm, self.stride, self.padding, dilation=2)]
-
-
-class PlainConvs(Convolutions):
-    """ReLU, k x k convolution, normalisation; one convolution as all edges share the input."""
-
-    def __init__(self, edges: int, channels: int, stride: int, kernel: int) -> None:
-        super().__init__()
-        self.stride, self.padding = stride, kernel // 2
-        self.conv = conv_parameter(edges, channels, channels, kernel)
-        self.norm = BatchNorm(edges * channels, affine=False)
-
-    def stages(self) -> list[ConvBN]:
-        """See `Convolutions.stages`."""
-        return [ConvBN(None, self.conv, self.norm, self.stride, self.padding)]
+            ConvBN(
+                None if depth is None else getattr(self, depth), getattr(self, point), getattr(self, norm), stride,
+                part.padding, part.dilation,
+            )
+            for depth, point, norm, stride, part in self._layers
+        ]  # fmt: skip
 
 
 class FactorizedReduces(Convolutions):

@@ -1,6 +1,6 @@
 """Discrete networks: what a genotype becomes when it is trained from scratch.
 
-`darts`: quark0/darts `cnn/model.py` (NetworkCIFAR, NetworkImageNet). `nasbench201`: AutoDL-Projects `TinyNetwork`. To both
+`darts`: quark0/darts `cnn/model.py` (NetworkCIFAR, NetworkImageNet). `nasbench201`: AutoDL-Projects `TinyNetwork`. To them
 CSC-DARTS adds the identity connection it also searched with; the split stays in the supernet unless `split_eval` is set.
 """
 
@@ -12,11 +12,16 @@ from cscdarts.kernels.batch_norm import BatchNorm
 from cscdarts.models.channel_split import Split, concat_and_shuffle
 from cscdarts.models.drop_path import DropPath
 from cscdarts.models.identity import CellIdentity
-from cscdarts.models.operations import FactorizedReduce, ReLUConvBN, ResidualReduction, operation
-from cscdarts.models.supernet import imagenet_stem
+from cscdarts.models.operations import (
+    FactorizedReduce,
+    ResidualReduction,
+    discrete_operation,
+    head,
+    preprocessing,
+    stems,
+)
 from cscdarts.settings.config import EvaluationConfig, SupernetConfig
-from cscdarts.spaces.genotype import CellGenotype, DartsGenotype, Genotype
-from cscdarts.spaces.space import NASBENCH201
+from cscdarts.spaces import OPERATIONS, SPACES, CellPlan, Genotype
 
 
 class Edge(nn.Module):
@@ -42,7 +47,8 @@ class Edge(nn.Module):
         self.split_config, self.identity_scale, self.drop_identity = split, identity_scale, drop_identity
         self.dropper = dropper
         self.split = Split(split, channels, stride, affine=True) if split is not None else None
-        self.operation = operation(op, self.split.operated if self.split else channels, stride)
+        operated = self.split.operated if self.split else channels
+        self.operation = discrete_operation(OPERATIONS[op], operated, stride)
         self.spared = isinstance(self.operation, nn.Identity)  # drop-path exempts identities, as quark0/darts does
         self.identity: nn.Module | None = None
         if identity_scale:
@@ -85,80 +91,53 @@ class _CellEnd(nn.Module):
         return output + self.scale * (self.dropper(carried) if self.drop else carried)
 
 
-class DartsCell(nn.Module):
-    """A derived DARTS cell."""
+class DerivedCell(nn.Module):
+    """A derived cell.
+
+    Args:
+        genotype: holds the cell of the plan's kind.
+        plan: the cell's place.
+        supernet: where the identity's form and the split come from.
+        identity: the identity active in evaluation.
+        dropper: drop-path state shared by all cells.
+    """
 
     def __init__(
-        self, genotype: DartsGenotype, before: int, previous: int, channels: int, reduction: bool, halved: bool,
-        supernet: SupernetConfig, evaluation: EvaluationConfig, identity: str, dropper: DropPath,
+        self, genotype: Genotype, plan: CellPlan, supernet: SupernetConfig, evaluation: EvaluationConfig, identity: str,
+        dropper: DropPath,
     ) -> None:  # fmt: skip
         super().__init__()
-        kind = "reduce" if reduction else "normal"
-        self.genes = genotype.genes(kind)
-        self.concat = genotype.reduce_concat if reduction else genotype.normal_concat
-        self.outputs = channels * len(self.concat)
-        self.preprocess0: nn.Module = (
-            FactorizedReduce(before, channels) if halved else ReLUConvBN(before, channels, 1, 1)
-        )
-        self.preprocess1 = ReLUConvBN(previous, channels, 1, 1)
+        space = SPACES[genotype.space]
+        self.inputs, self.kept, self.concat = space.inputs, genotype.edges(plan.kind), genotype.concat(plan.kind)
+        self.preprocess = preprocessing(plan, affine=True) if space.preprocesses else []
+        for place, layer in enumerate(self.preprocess):
+            self.add_module(f"preprocess{place}", layer)
         self.edges = nn.ModuleList(
             Edge(
                 op,
-                channels,
-                2 if reduction and source < 2 else 1,
+                plan.channels,
+                2 if plan.reduction and source < space.inputs else 1,
                 supernet if evaluation.split_eval else None,
                 supernet.identity_scale if identity == "edge" else 0.0,
                 evaluation.identity_drop_path,
                 dropper,
             )
-            for op, source in self.genes
+            for source, _, op in self.kept
         )
         self.end = _CellEnd(
-            previous, self.outputs, 2 if reduction else 1, supernet, identity == "cell",
+            plan.inputs[-1], plan.outputs, 2 if plan.reduction else 1, supernet, identity == "cell",
             evaluation.identity_drop_path, dropper,
         )  # fmt: skip
 
-    def forward(self, before: Tensor, previous: Tensor) -> Tensor:
-        """Outputs of the two cells before -> (n, outputs, h, w)."""
-        states = [self.preprocess0(before), self.preprocess1(previous)]
-        for node in range(len(self.genes) // 2):
-            first, second = self.genes[2 * node][1], self.genes[2 * node + 1][1]
-            states.append(self.edges[2 * node](states[first]) + self.edges[2 * node + 1](states[second]))
-        out: Tensor = self.end(torch.cat([states[node] for node in self.concat], dim=1), previous)
-        return out
-
-
-class TabularCell(nn.Module):
-    """A NAS-Bench-201 cell: every edge holds one operation, the last node is the output."""
-
-    def __init__(
-        self, genotype: CellGenotype, channels: int, supernet: SupernetConfig, evaluation: EvaluationConfig,
-        identity: str, dropper: DropPath,
-    ) -> None:  # fmt: skip
-        super().__init__()
-        self.edges = nn.ModuleList(
-            Edge(
-                op,
-                channels,
-                1,
-                supernet if evaluation.split_eval else None,
-                supernet.identity_scale if identity == "edge" else 0.0,
-                evaluation.identity_drop_path,
-                dropper,
-            )
-            for op in genotype.ops
-        )
-        self.end = _CellEnd(
-            channels, channels, 1, supernet, identity == "cell", evaluation.identity_drop_path, dropper
-        )  # fmt: skip
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (n, c, h, w) -> (n, c, h, w)."""
-        nodes: dict[int, Tensor] = {0: x}
-        for edge, (source, target) in zip(self.edges, NASBENCH201.edges, strict=True):
+    def forward(self, *previous: Tensor) -> Tensor:
+        """Outputs of the cells before, the newest last -> (n, outputs, h, w)."""
+        given = [layer(s) for layer, s in zip(self.preprocess, previous, strict=True)] if self.preprocess else previous
+        nodes: dict[int, Tensor] = dict(enumerate(given))
+        for edge, (source, target, _) in zip(self.edges, self.kept, strict=True):
             y = edge(nodes[source])
             nodes[target] = nodes[target] + y if target in nodes else y
-        out: Tensor = self.end(nodes[NASBENCH201.nodes], x)
+        joined = [nodes[node] for node in self.concat]
+        out: Tensor = self.end(torch.cat(joined, dim=1) if len(joined) > 1 else joined[0], previous[-1])
         return out
 
 
@@ -187,16 +166,16 @@ class AuxiliaryHead(nn.Module):
 
 
 class Network(nn.Module):
-    """A discrete network of either space.
+    """A discrete network, as its space's skeleton stacks it.
 
     Args:
         genotype: the cell or cells.
-        evaluation: size and options; `channels` is the width of the first cells, `cells` the number of cells (`darts`)
-            or of cells in each of the three stages (`nasbench201`).
+        evaluation: size and options; `channels` is the width of the first cells, `cells` the number of cells as the
+            skeleton counts them.
         supernet: where the identity's form and the split come from.
         identity: the identity active in evaluation (`RunConfig.identity_in("eval")`).
         classes, image_channels: of the data.
-        large_images: `darts` only: ImageNet stem and heads.
+        large_images: whether the images are large (`spaces.is_large`), for which some spaces have other stem and heads.
 
     Attributes:
         dropper: drop-path state shared by all cells; the trainer moves its probability.
@@ -213,59 +192,36 @@ class Network(nn.Module):
         large_images: bool = False,
     ) -> None:
         super().__init__()
+        plan = SPACES[genotype.space].plan(evaluation.cells, evaluation.channels, large_images, genotype)
         self.dropper = DropPath()
         self.cells = nn.ModuleList()
         self.auxiliary: AuxiliaryHead | None = None
         self.auxiliary_after = -1
-        self.stem0: nn.Module | None = None
-        self.stem: nn.Module
-        self.head: nn.Module = nn.Identity()
-        c = evaluation.channels
-        if isinstance(genotype, CellGenotype):
-            self.stem = nn.Sequential(nn.Conv2d(image_channels, c, 3, padding=1, bias=False), BatchNorm(c))
-            for stage in range(3):
-                width = c * 2**stage
-                if stage:
-                    self.cells.append(ResidualReduction(width // 2, width))
-                self.cells.extend(
-                    TabularCell(genotype, width, supernet, evaluation, identity, self.dropper)
-                    for _ in range(evaluation.cells)
-                )
-            features = 4 * c
-            self.head = nn.Sequential(BatchNorm(features), nn.ReLU())
-        else:
-            width = c if large_images else 3 * c
-            if large_images:
-                self.stem0, self.stem = imagenet_stem(image_channels, c, affine=True)
-            else:
-                self.stem = nn.Sequential(nn.Conv2d(image_channels, width, 3, padding=1, bias=False), BatchNorm(width))
-            before, previous, halved = width, width, large_images
-            for index in range(evaluation.cells):
-                reduction = index in (evaluation.cells // 3, 2 * evaluation.cells // 3)
-                c = 2 * c if reduction else c
-                cell = DartsCell(
-                    genotype, before, previous, c, reduction, halved, supernet, evaluation, identity, self.dropper
-                )  # fmt: skip
-                self.cells.append(cell)
-                before, previous, halved = previous, cell.outputs, reduction
-                if evaluation.auxiliary and index == 2 * evaluation.cells // 3:
-                    self.auxiliary, self.auxiliary_after = AuxiliaryHead(previous, classes, large_images), index
-            features = previous
-        self.classifier = nn.Linear(features, classes)
+        self.head = head(plan)
+        self.stem0, self.stem = stems(plan, image_channels)
+        self.inputs = SPACES[genotype.space].inputs
+        for index, block in enumerate(plan.blocks):
+            self.cells.append(
+                DerivedCell(genotype, block, supernet, evaluation, identity, self.dropper)
+                if isinstance(block, CellPlan)
+                else ResidualReduction(block.inputs, block.outputs)
+            )
+            if evaluation.auxiliary and index == plan.auxiliary_after:
+                self.auxiliary = AuxiliaryHead(block.outputs, classes, plan.large_stem)
+                self.auxiliary_after = index
+        self.classifier = nn.Linear(plan.features, classes)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """x: (n, image_channels, h, w) -> logits (n, classes), and the auxiliary head's in training."""
         auxiliary = None
         if self.stem0 is None:
-            before = previous = self.stem(x)
+            first = second = self.stem(x)
         else:
-            before = self.stem0(x)
-            previous = self.stem(before)
+            first = self.stem0(x)
+            second = self.stem(first)
         for index, cell in enumerate(self.cells):
-            if isinstance(cell, DartsCell):
-                before, previous = previous, cell(before, previous)
-            else:
-                previous = cell(previous)
+            arguments = (first, second)[-self.inputs :] if isinstance(cell, DerivedCell) else (second,)
+            first, second = second, cell(*arguments)
             if index == self.auxiliary_after and self.training and self.auxiliary is not None:
-                auxiliary = self.auxiliary(previous)
-        return self.classifier(self.head(previous).mean((2, 3))), auxiliary
+                auxiliary = self.auxiliary(second)
+        return self.classifier(self.head(second).mean((2, 3))), auxiliary

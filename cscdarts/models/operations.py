@@ -1,51 +1,37 @@
-"""Operations of discrete networks and the fixed parts of supernets, as in quark0/darts `cnn/operations.py`.
+"""The layers of networks: what each part of an operation's record becomes on one edge, and the fixed layers of a plan.
 
-NAS-Bench-201's come from D-X-Y/AutoDL-Projects `xautodl/models/cell_operations.py`. All take and give (n, c, h, w).
+As in quark0/darts `cnn/operations.py` and D-X-Y/AutoDL-Projects `xautodl/models/cell_operations.py`. All modules take and
+give (n, c, h, w).
 """
+
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cscdarts.kernels.batch_norm import BatchNorm
+from cscdarts.spaces import CellPlan, Conv, NetworkPlan, Operation, Pool
+
+
+def conv_layers(part: Conv, inputs: int, outputs: int, stride: int, affine: bool = True) -> list[nn.Module]:
+    """The layers of one convolutional part; a depthwise one has as many outputs as inputs before its 1x1 convolution."""
+    if not part.depthwise:
+        conv = nn.Conv2d(inputs, outputs, part.kernel, stride, part.padding, part.dilation, bias=False)
+        return [nn.ReLU(), conv, BatchNorm(outputs, affine)]
+    return [
+        nn.ReLU(),
+        nn.Conv2d(inputs, inputs, part.kernel, stride, part.padding, part.dilation, groups=inputs, bias=False),
+        nn.Conv2d(inputs, outputs, 1, bias=False),
+        BatchNorm(outputs, affine),
+    ]
 
 
 class ReLUConvBN(nn.Sequential):
     """ReLU, k x k convolution without bias, normalisation."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, affine: bool = True) -> None:
-        super().__init__(
-            nn.ReLU(),
-            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
-            BatchNorm(outputs, affine),
-        )
-
-
-class SepConv(nn.Sequential):
-    """(ReLU, depthwise k x k, 1x1, normalisation) twice; the stride is in the first."""
-
-    def __init__(self, channels: int, kernel: int, stride: int, affine: bool = True) -> None:
-        def half(step: int) -> list[nn.Module]:
-            return [
-                nn.ReLU(),
-                nn.Conv2d(channels, channels, kernel, step, kernel // 2, groups=channels, bias=False),
-                nn.Conv2d(channels, channels, 1, bias=False),
-                BatchNorm(channels, affine),
-            ]
-
-        super().__init__(*half(stride), *half(1))
-
-
-class DilConv(nn.Sequential):
-    """ReLU, depthwise k x k with dilation 2, 1x1, normalisation."""
-
-    def __init__(self, channels: int, kernel: int, stride: int, affine: bool = True) -> None:
-        super().__init__(
-            nn.ReLU(),
-            nn.Conv2d(channels, channels, kernel, stride, kernel - 1, 2, groups=channels, bias=False),
-            nn.Conv2d(channels, channels, 1, bias=False),
-            BatchNorm(channels, affine),
-        )
+        super().__init__(*conv_layers(Conv(kernel), inputs, outputs, stride, affine))
 
 
 class FactorizedReduce(nn.Module):
@@ -64,22 +50,22 @@ class FactorizedReduce(nn.Module):
         return out
 
 
-class Pool(nn.Module):
-    """3x3 pooling, `max` or `avg` (which does not count the padding)."""
+class Pooling(nn.Module):
+    """Pooling over size x size pixels, `max` or `avg` (which does not count the padding)."""
 
-    def __init__(self, kind: str, stride: int) -> None:
+    def __init__(self, kind: Literal["max", "avg"], size: int, stride: int) -> None:
         super().__init__()
-        self.kind, self.stride = kind, stride
+        self.kind, self.size, self.stride = kind, size, stride
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (n, c, h, w) -> (n, c, h/s, w/s)."""
         if self.kind == "max":
-            return F.max_pool2d(x, 3, self.stride, 1)
-        return F.avg_pool2d(x, 3, self.stride, 1, count_include_pad=False)
+            return F.max_pool2d(x, self.size, self.stride, self.size // 2)
+        return F.avg_pool2d(x, self.size, self.stride, self.size // 2, count_include_pad=False)
 
 
-class Zero(nn.Module):
-    """The operation `none`: zeros."""
+class Zeros(nn.Module):
+    """No connection: zeros."""
 
     def __init__(self, stride: int) -> None:
         super().__init__()
@@ -88,6 +74,47 @@ class Zero(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: (n, c, h, w) -> zeros (n, c, h/s, w/s)."""
         return x[:, :, :: self.stride, :: self.stride] * 0.0
+
+
+def discrete_operation(record: Operation, channels: int, stride: int, affine: bool = True) -> nn.Module:
+    """The module of an operation on one edge, for `channels` in and out."""
+    if record.module is not None:
+        made: nn.Module = record.module(channels, stride, affine)
+        return made
+    first = record.parts[0]
+    if isinstance(first, Pool):
+        return Pooling(first.kind, first.size, stride)
+    if isinstance(first, Conv):
+        layers: list[nn.Module] = []
+        for at, part in enumerate(record.parts):
+            assert isinstance(part, Conv)
+            layers += conv_layers(part, channels, channels, 1 if at else stride, affine)
+        return nn.Sequential(*layers)
+    if record.is_skip:
+        return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, affine)
+    return Zeros(stride)
+
+
+class OperationPerEdge(nn.Module):
+    """An operation for all edges that leave a node, a module per edge: for what has no batched form.
+
+    Args:
+        pool_norm: whether a pooled map is normalised.
+    """
+
+    def __init__(self, record: Operation, edges: int, channels: int, stride: int, pool_norm: bool) -> None:
+        super().__init__()
+
+        def edge() -> nn.Module:
+            module = discrete_operation(record, channels, stride, affine=False)
+            norms = pool_norm and record.is_pool
+            return nn.Sequential(module, BatchNorm(channels, affine=False)) if norms else module
+
+        self.edges = nn.ModuleList(edge() for _ in range(edges))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (n, c, h, w) -> the edges' outputs, (n, e*c, h/s, w/s)."""
+        return torch.cat([edge(x) for edge in self.edges], dim=1)
 
 
 class ResidualReduction(nn.Module):
@@ -104,19 +131,37 @@ class ResidualReduction(nn.Module):
         return out
 
 
-def operation(op: str, channels: int, stride: int, affine: bool = True) -> nn.Module:
-    """The discrete operation of this name, for `channels` in and out."""
-    kernel = int(op[-1]) if op[-1].isdigit() else 0
-    if op == "none":
-        return Zero(stride)
-    if op == "skip_connect":
-        return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, affine)
-    if op in ("max_pool_3x3", "avg_pool_3x3"):
-        return Pool(op[:3], stride)
-    if op.startswith("sep_conv"):
-        return SepConv(channels, kernel, stride, affine)
-    if op.startswith("dil_conv"):
-        return DilConv(channels, kernel, stride, affine)
-    if op.startswith("nor_conv"):
-        return ReLUConvBN(channels, channels, kernel, stride, affine)
-    raise ValueError(f"no operation {op!r}")
+def stems(plan: NetworkPlan, image_channels: int) -> tuple[nn.Module | None, nn.Module]:
+    """The layers that make the first cell's inputs.
+
+    Returns:
+        None and the stem, whose map is both inputs; or with the large stem (quark0/darts `cnn/model.py:NetworkImageNet`)
+        one that reduces h and w by 4 and one that halves its map again.
+    """
+    c = plan.stem
+    if not plan.large_stem:
+        return None, nn.Sequential(nn.Conv2d(image_channels, c, 3, padding=1, bias=False), BatchNorm(c))
+    first = nn.Sequential(
+        nn.Conv2d(image_channels, c // 2, 3, 2, 1, bias=False),
+        BatchNorm(c // 2),
+        nn.ReLU(),
+        nn.Conv2d(c // 2, c, 3, 2, 1, bias=False),
+        BatchNorm(c),
+    )
+    return first, nn.Sequential(nn.ReLU(), nn.Conv2d(c, c, 3, 2, 1, bias=False), BatchNorm(c))
+
+
+def head(plan: NetworkPlan) -> nn.Module:
+    """What stands before the last pooling."""
+    return nn.Sequential(BatchNorm(plan.features), nn.ReLU()) if plan.normalised_head else nn.Identity()
+
+
+def preprocessing(plan: CellPlan, affine: bool) -> list[nn.Module]:
+    """The layers that bring a cell's inputs to its own width, and the older of two to the size of the newer."""
+    found: list[nn.Module] = [
+        FactorizedReduce(channels, plan.channels, affine)
+        if plan.halved and place < len(plan.inputs) - 1
+        else ReLUConvBN(channels, plan.channels, 1, 1, affine)
+        for place, channels in enumerate(plan.inputs)
+    ]
+    return found

@@ -1,131 +1,267 @@
-"""The plain way: a supernet that computes every operation of every edge by itself, on standard torch modules.
+"""The method, edge by edge, on plain torch modules. Read this first.
 
-Same arithmetic as quark0/darts `cnn/model_search.py` (DARTS space), yuhuixu1993/PC-DARTS `model_search.py` (with a split
-ratio) and D-X-Y/AutoDL-Projects `cell_searchs/search_model_darts.py` (NAS-Bench-201 space), written anew and kept obvious.
-It is the oracle of the tests and the baseline of `cscdarts bench`; `copy_weights` moves its weights into our supernet.
-The second-order step is DARTS's with a copy of the model, as all public code does it.
+A supernet is a row of cells, a cell a graph whose edges (i, j) hold all candidate operations. With split ratio r = p/q
+an edge of stride s takes x of C channels to z:
+
+    x_a, x_b = the c1 = max(2, 2 * floor(r * C / 2)) channels that are operated on, and the rest    `ChannelSplit`
+    m   = sum over o of softmax(alpha_ij)_o * o(x_a)                                                `MixedEdge`
+    z   = shuffle_q(concat(m, b(x_b))),  b the identity, or a reduction at s = 2
+    z  += lambda * I(x)                                          with identity=edge
+    x_j = sum over i of beta_ij * z_ij,  beta = 1, or with edge normalisation a softmax over i      `MixedCell`
+    y   = concat of the nodes (`darts`) or the last node (`nasbench201`)
+    y  += lambda * R(s1),  s1 the raw output of the cell before  with identity=cell                 `projection`
+
+The derived cells keep lambda * I or lambda * R when they are trained again (`cscdarts.models.reference_network`).
+
+Every edge computes all of its own, nothing is batched, shared or fused, and of the engine only configs and the tables
+of the spaces are used. So it is the oracle of the tests and the baseline of `cscdarts bench`, with the steps of
+`cscdarts.training.reference_steps`; `cscdarts.models.reference_weights` moves its weights into the fast models.
+
+Sources: quark0/darts `cnn/model_search.py` (darts), yuhuixu1993/PC-DARTS `model_search.py` (split, edge normalisation),
+D-X-Y/AutoDL-Projects `cell_searchs/search_model_darts.py` (nasbench201), Meituan-AutoML/DARTS- (edge identity). Place
+and form of CSC-DARTS's identity are not public: `cscdarts config --explain` says what is inferred from what.
 """
 
-import copy
-from collections.abc import Iterator
+import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cscdarts.kernels.batch_norm import BatchNorm
-from cscdarts.models.channel_split import shuffle_groups
-from cscdarts.models.mixed_ops import MixedOps
-from cscdarts.models.supernet import SearchCell, Supernet
-from cscdarts.settings.config import SupernetConfig, split_channels
-from cscdarts.spaces.space import SPACES, Space
+from cscdarts.models.operations import discrete_operation
+from cscdarts.settings.config import SupernetConfig
+from cscdarts.spaces import OPERATIONS, SPACES, CellPlan, Space
+
+#: For each kind of cell softmax(alpha), (edges, operations), and the factors beta of its edges, (edges,) or None for 1.
+MixingWeights = dict[str, tuple[Tensor, Tensor | None]]
 
 
-def _norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, affine=False)
+def relu_conv_bn(inputs: int, outputs: int, kernel: int, affine: bool, stride: int = 1) -> nn.Sequential:
+    """ReLU, k x k convolution, batch normalisation."""
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+    return nn.Sequential(nn.ReLU(), conv, nn.BatchNorm2d(outputs, affine=affine))
 
 
-class _FactorizedReduce(nn.Module):
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.even = nn.Conv2d(inputs, outputs // 2, 1, 2, bias=False)
-        self.odd = nn.Conv2d(inputs, outputs // 2, 1, 2, bias=False)
-        self.norm = _norm(outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(x)
-        out: Tensor = self.norm(torch.cat([self.even(x), self.odd(x[:, :, 1:, 1:])], dim=1))
-        return out
-
-
-class _Zero(nn.Module):
-    def __init__(self, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x[:, :, :: self.stride, :: self.stride].mul(0.0)
-
-
-def _relu_conv_bn(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
-    return nn.Sequential(nn.ReLU(), nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), _norm(outputs))
-
-
-def _depthwise(c: int, kernel: int, stride: int, dilation: int = 1) -> list[nn.Module]:
+def depthwise(c: int, kernel: int, stride: int, affine: bool, dilation: int = 1) -> list[nn.Module]:
+    """ReLU, depthwise k x k convolution, 1x1 convolution, batch normalisation."""
     padding = dilation * (kernel - 1) // 2
     return [
         nn.ReLU(),
         nn.Conv2d(c, c, kernel, stride, padding, dilation, groups=c, bias=False),
         nn.Conv2d(c, c, 1, bias=False),
-        _norm(c),
+        nn.BatchNorm2d(c, affine=affine),
     ]
 
 
-def _operation(op: str, c: int, stride: int, pool_norm: bool) -> nn.Module:
-    kernel = int(op[-1]) if op[-1].isdigit() else 0
-    if op == "none":
-        return _Zero(stride)
-    if op == "skip_connect":
-        return nn.Identity() if stride == 1 else _FactorizedReduce(c, c)
-    if op in ("max_pool_3x3", "avg_pool_3x3"):
-        pool: nn.Module = nn.MaxPool2d(3, stride, 1)
-        if op.startswith("avg"):
-            pool = nn.AvgPool2d(3, stride, 1, count_include_pad=False)
-        return nn.Sequential(pool, _norm(c)) if pool_norm else pool
-    if op.startswith("sep_conv"):
-        return nn.Sequential(*_depthwise(c, kernel, stride), *_depthwise(c, kernel, 1))
-    if op.startswith("dil_conv"):
-        return nn.Sequential(*_depthwise(c, kernel, stride, 2))
-    return _relu_conv_bn(c, c, kernel)
+class FactorizedReduce(nn.Module):
+    """ReLU, two 1x1 convolutions of stride 2, the second one pixel further down and right, batch normalisation."""
+
+    def __init__(self, inputs: int, outputs: int, affine: bool) -> None:
+        super().__init__()
+        self.even = nn.Conv2d(inputs, outputs // 2, 1, 2, bias=False)
+        self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, 2, bias=False)
+        self.norm = nn.BatchNorm2d(outputs, affine=affine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (n, inputs, h, w), h and w even -> (n, outputs, h/2, w/2)."""
+        x = F.relu(x)
+        out: Tensor = self.norm(torch.cat([self.even(x), self.odd(x[:, :, 1:, 1:])], dim=1))
+        return out
 
 
-class Edge(nn.Module):
-    """One edge: all operations on the first channels, the rest passed by, shuffled."""
+class Zero(nn.Module):
+    """The operation `none`."""
 
-    def __init__(self, config: SupernetConfig, channels: int, stride: int) -> None:
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (n, c, h, w) -> zeros (n, c, h/s, w/s)."""
+        return x[:, :, :: self.stride, :: self.stride].mul(0.0)
+
+
+def _pool(pool: nn.Module, c: int, norm: bool) -> nn.Module:
+    return nn.Sequential(pool, nn.BatchNorm2d(c, affine=False)) if norm else pool
+
+
+#: Name -> (channels, stride, whether normalisations are affine, whether pooled maps are normalised) -> module.
+_MODULES: dict[str, Callable[[int, int, bool, bool], nn.Module]] = {
+    "none": lambda c, s, a, n: Zero(s),
+    "skip_connect": lambda c, s, a, n: nn.Identity() if s == 1 else FactorizedReduce(c, c, a),
+    "max_pool_3x3": lambda c, s, a, n: _pool(nn.MaxPool2d(3, s, 1), c, n),
+    "avg_pool_3x3": lambda c, s, a, n: _pool(nn.AvgPool2d(3, s, 1, count_include_pad=False), c, n),
+    "sep_conv_3x3": lambda c, s, a, n: nn.Sequential(*depthwise(c, 3, s, a), *depthwise(c, 3, 1, a)),
+    "sep_conv_5x5": lambda c, s, a, n: nn.Sequential(*depthwise(c, 5, s, a), *depthwise(c, 5, 1, a)),
+    "dil_conv_3x3": lambda c, s, a, n: nn.Sequential(*depthwise(c, 3, s, a, dilation=2)),
+    "dil_conv_5x5": lambda c, s, a, n: nn.Sequential(*depthwise(c, 5, s, a, dilation=2)),
+    "nor_conv_1x1": lambda c, s, a, n: relu_conv_bn(c, c, 1, a, s),
+    "nor_conv_3x3": lambda c, s, a, n: relu_conv_bn(c, c, 3, a, s),
+}
+
+
+def candidate(op: str, c: int, stride: int, affine: bool, pool_norm: bool) -> nn.Module:
+    """An operation's module; users' own, which are not spelled out here, are made as their records say."""
+    if op in _MODULES:
+        return _MODULES[op](c, stride, affine, pool_norm)
+    module = discrete_operation(OPERATIONS[op], c, stride, affine)
+    return _pool(module, c, pool_norm) if OPERATIONS[op].is_pool else module
+
+
+def shuffle(x: Tensor, groups: int) -> Tensor:
+    """Channel k = g * (c / q) + t of x: (n, c, h, w) moves to t * q + g, q the number of groups."""
+    n, c, h, w = x.shape
+    return x.view(n, groups, c // groups, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+class ChannelSplit(nn.Module):
+    """The share x_a of an edge's input of C channels that is operated on, and what becomes of the rest x_b.
+
+    `affine` says whether the normalisation of a factorized bypass is.
+
+    Attributes:
+        operated: c1, the channels of x_a; C when nothing is split: at ratio 1, or at stride 2 with bypass `nosplit`.
+        order: with pick `random`, the channels' order; the first c1 of it are x_a.
+    """
+
+    def __init__(self, config: SupernetConfig, channels: int, stride: int, affine: bool) -> None:
+        super().__init__()
+        ratio, bypass = config.split_ratio, config.bypass_reduce
+        self.pick = config.split_pick
+        self.operated = max(2, 2 * math.floor(ratio * channels / 2))
+        if ratio == 1 or (stride == 2 and bypass == "nosplit"):
+            self.operated = channels
+        self.groups = math.gcd(channels, ratio.denominator) if config.shuffle else 1
+        self.order: Tensor | None = None
+        rest = channels - self.operated
+        self.reduce: nn.Module | None = None
+        if rest and stride == 2 and bypass == "factorized":
+            self.reduce = FactorizedReduce(rest, rest, affine)
+        elif rest and stride == 2:
+            self.reduce = nn.MaxPool2d(2, 2) if bypass == "max" else nn.AvgPool2d(2, 2)
+
+    def parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x: (n, C, h, w) -> x_a: (n, c1, h, w) and x_b: (n, C - c1, h, w)."""
+        if self.pick == "first":
+            return x[:, : self.operated], x[:, self.operated :]
+        if self.pick == "last":
+            return x[:, -self.operated :], x[:, : -self.operated]
+        if self.order is None:
+            raise RuntimeError("split_pick=random needs draw_channels() before a pass")
+        return x[:, self.order[: self.operated]], x[:, self.order[self.operated :]]
+
+    def join(self, m: Tensor, x_b: Tensor) -> Tensor:
+        """m: (n, c1, h/s, w/s) and x_b: (n, C - c1, h, w) -> z: (n, C, h/s, w/s)."""
+        z = torch.cat([m, x_b if self.reduce is None else self.reduce(x_b)], dim=1)
+        return z if self.groups == 1 else shuffle(z, self.groups)
+
+
+class PoolPad(nn.Module):
+    """A projection without parameters: 2x2 averages at stride 2; zero channels behind, or the last channels cut off."""
+
+    def __init__(self, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.outputs, self.stride = outputs, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (n, c, h, w) -> (n, outputs, h/s, w/s)."""
+        if self.stride == 2:
+            x = F.avg_pool2d(x, 2)
+        n, c, h, w = x.shape
+        return torch.cat([x[:, : self.outputs], x.new_zeros(n, max(0, self.outputs - c), h, w)], dim=1)
+
+
+def projection(kind: str, inputs: int, outputs: int, stride: int, affine: bool) -> nn.Module | None:
+    """R of the cell identity, from the previous cell's output to this cell's: the identity where shapes agree.
+
+    Args:
+        kind: what it is elsewhere: `conv`, `pool-pad` or `skip-cell` (None: no connection).
+        affine: whether its normalisation is affine: not in search, as in all operations there.
+    """
+    if inputs == outputs and stride == 1:
+        return nn.Identity()
+    if kind == "skip-cell":
+        return None
+    if kind == "pool-pad":
+        return PoolPad(outputs, stride)
+    return FactorizedReduce(inputs, outputs, affine) if stride == 2 else relu_conv_bn(inputs, outputs, 1, affine)
+
+
+class MixedEdge(nn.Module):
+    """An edge of C channels: weighted sum of the operations on x_a, bypass, shuffle, and its identity if it has one."""
+
+    def __init__(self, config: SupernetConfig, channels: int, stride: int, identity: bool) -> None:
         super().__init__()
         assert config.ops is not None
-        self.operated = channels if config.split_ratio == 1 else split_channels(channels, config.split_ratio)
-        self.groups = shuffle_groups(channels, config.split_ratio) if config.shuffle else 1
-        self.ops = nn.ModuleList(
-            _operation(op, self.operated, stride, config.space == "darts") for op in config.ops
-        )  # fmt: skip
-        self.pool = nn.MaxPool2d(2, 2) if stride == 2 else None
+        self.split = ChannelSplit(config, channels, stride, affine=False)
+        c, pool_norm = self.split.operated, SPACES[config.space].pool_norm
+        self.ops = nn.ModuleList(candidate(op, c, stride, False, pool_norm) for op in config.ops)
+        self.identity = candidate("skip_connect", channels, stride, False, False) if identity else None
 
-    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
-        """x: (n, c, h, w), weights: (k,) -> (n, c, h/s, w/s)."""
-        if self.operated == x.shape[1]:
-            return self._mix(x, weights)
-        rest = x[:, self.operated :]
-        mixed = self._mix(x[:, : self.operated], weights)
-        both = torch.cat([mixed, rest if self.pool is None else self.pool(rest)], dim=1)
-        n, c, h, w = both.shape
-        return both.view(n, self.groups, c // self.groups, h, w).transpose(1, 2).reshape(n, c, h, w)
+    def forward(self, x: Tensor, weights: Tensor, scale: float) -> Tensor:
+        """x: (n, c, h, w), weights: (operations,), scale: lambda -> z: (n, c, h/s, w/s)."""
+        if self.split.operated == x.shape[1]:
+            z = self._mix(x, weights)
+        else:
+            x_a, x_b = self.split.parts(x)
+            z = self.split.join(self._mix(x_a, weights), x_b)
+        if self.identity is not None and scale != 0:
+            z = z + scale * self.identity(x)
+        return z
 
     def _mix(self, x: Tensor, weights: Tensor) -> Tensor:
         total: Tensor = sum(weight * op(x) for weight, op in zip(weights, self.ops, strict=True))
         return total
 
 
-class Cell(nn.Module):
-    """A cell of edges, each computed by itself."""
+def preprocessing(plan: CellPlan, affine: bool) -> list[nn.Module]:
+    """Layers that bring a cell's inputs to its own width, and the first of two to half its size after a reduction."""
+    found: list[nn.Module] = [relu_conv_bn(inputs, plan.channels, 1, affine) for inputs in plan.inputs]
+    if plan.halved and len(plan.inputs) == 2:
+        found[0] = FactorizedReduce(plan.inputs[0], plan.channels, affine)
+    return found
 
-    def __init__(
-        self, config: SupernetConfig, inputs: tuple[int, ...], channels: int, reduction: bool, halved: bool
-    ) -> None:
+
+class MixedCell(nn.Module):
+    """A cell in which every edge holds all operations.
+
+    Args:
+        config: the supernet's config.
+        plan: the channels that it reads, has and gives, its kind, whether its edges from input nodes have stride 2.
+        identity: the identity that is active in search: `cell`, `edge` or `none`.
+    """
+
+    def __init__(self, config: SupernetConfig, plan: CellPlan, identity: str) -> None:
         super().__init__()
-        self.space, self.reduction = SPACES[config.space], reduction
-        self.preprocess = nn.ModuleList()
-        if self.space.inputs == 2:
-            first = _FactorizedReduce(inputs[0], channels) if halved else _relu_conv_bn(inputs[0], channels, 1)
-            self.preprocess.extend([first, _relu_conv_bn(inputs[1], channels, 1)])
-        self.edges = nn.ModuleList(
-            Edge(config, channels, 2 if reduction and source < self.space.inputs else 1)
-            for source, _ in self.space.edges
-        )
+        space = self.space = SPACES[config.space]
+        self.plan, channels = plan, plan.channels
+        self.preprocess = nn.ModuleList(preprocessing(plan, affine=False) if space.preprocesses else [])
+        edges = [
+            MixedEdge(config, channels, 2 if plan.reduction and source < space.inputs else 1, identity == "edge")
+            for source, _ in space.edges
+        ]
+        for leaving in space.outgoing:
+            # What bypasses the operations does not depend on the edge: a node's edges share its convolutions.
+            one, *others = (edges[row].split.reduce for row in leaving)
+            for other in others:
+                if isinstance(one, FactorizedReduce) and isinstance(other, FactorizedReduce):
+                    other.even, other.odd = one.even, one.odd
+        self.edges = nn.ModuleList(edges)
+        self.identity: nn.Module | None = None
+        if identity == "cell":
+            stride = 2 if plan.reduction else 1
+            self.identity = projection(config.identity_proj, plan.inputs[-1], plan.outputs, stride, affine=False)
 
-    def forward(self, previous: tuple[Tensor, ...], mixing: Tensor, factors: Tensor | None) -> Tensor:
-        """previous: the outputs of the cells before; mixing: (edges, k); factors: (edges,) or None."""
+    def forward(self, previous: tuple[Tensor, ...], mixing: Tensor, factors: Tensor | None, scale: float) -> Tensor:
+        """The cell's output y.
+
+        Args:
+            previous: raw outputs of the two cells before (`darts`) or of the one before (`nasbench201`).
+            mixing: softmax(alpha), (edges, operations).
+            factors: beta, (edges,), or None for 1.
+            scale: lambda of the identity; 0 is the same as no identity.
+        """
         states = list(previous)
         if self.preprocess:
             states = [layer(s) for layer, s in zip(self.preprocess, previous, strict=True)]
@@ -133,62 +269,71 @@ class Cell(nn.Module):
             arriving = []
             for row, (source, end) in enumerate(self.space.edges):
                 if end == target:
-                    out = self.edges[row](states[source], mixing[row])
-                    arriving.append(out if factors is None else factors[row] * out)
+                    z = self.edges[row](states[source], mixing[row], scale)
+                    arriving.append(z if factors is None else factors[row] * z)
             states.append(sum(arriving))
-        return torch.cat(states[2:], dim=1) if self.space.inputs == 2 else states[-1]
+        y = torch.cat([states[node] for node in self.space.output_nodes], dim=1)
+        if self.identity is not None and scale != 0:
+            y = y + scale * self.identity(previous[-1])
+        return y
 
 
-class _ResidualReduction(nn.Module):
+class ResidualReduction(nn.Module):
+    """NAS-Bench-201's fixed block between stages: two 3x3 convolutions beside a pooling and a 1x1 convolution."""
+
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-
-        def block(c: int, stride: int) -> list[nn.Module]:
-            return [nn.ReLU(), nn.Conv2d(c, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs)]
-
-        self.body = nn.Sequential(*block(inputs, 2), *block(outputs, 1))
+        self.body = nn.Sequential(
+            *relu_conv_bn(inputs, outputs, 3, True, stride=2), *relu_conv_bn(outputs, outputs, 3, True)
+        )
         self.shortcut = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(inputs, outputs, 1, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: (n, inputs, h, w) -> (n, outputs, h/2, w/2)."""
         out: Tensor = self.shortcut(x) + self.body(x)
         return out
 
 
+def stem(image_channels: int, c: int, large_images: bool) -> nn.ModuleList:
+    """The layers before the first cell: one, or ImageNet's two, which halve h and w twice and once more."""
+    if not large_images:
+        return nn.ModuleList([nn.Sequential(nn.Conv2d(image_channels, c, 3, padding=1, bias=False), nn.BatchNorm2d(c))])
+    half = nn.Sequential(nn.Conv2d(image_channels, c // 2, 3, 2, 1, bias=False), nn.BatchNorm2d(c // 2))
+    first = nn.Sequential(*half, *relu_conv_bn(c // 2, c, 3, affine=True, stride=2))
+    return nn.ModuleList([first, relu_conv_bn(c, c, 3, affine=True, stride=2)])
+
+
 class ReferenceSupernet(nn.Module):
-    """The whole supernet, edge by edge, without identity connections.
+    """The whole supernet: stem, cells, classifier, architecture parameters.
 
     Args:
-        config: space, size, operations, split ratio, shuffle, edge normalisation; other switches at their defaults.
+        config: space, size, operations, split, edge normalisation, identity (off if its phases leave search out).
         classes: number of classes.
         image_channels: channels of the images.
+        large_images: `darts` only: ImageNet's stem.
+
+    Attributes:
+        identity_scale: lambda; a search with `identity_decay=linear` lowers it from epoch to epoch.
     """
 
-    def __init__(self, config: SupernetConfig, classes: int, image_channels: int = 3) -> None:
+    def __init__(
+        self, config: SupernetConfig, classes: int, image_channels: int = 3, large_images: bool = False
+    ) -> None:
         super().__init__()
         assert config.ops is not None
         self.config, self.space = config, SPACES[config.space]
-        c = config.channels
-        width = 3 * c if self.space.name == "darts" else c
-        self.stem = nn.Sequential(nn.Conv2d(image_channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
-        self.cells = nn.ModuleList()
-        self.head: nn.Module = nn.Identity()
-        if self.space.name == "darts":
-            before, previous, halved = width, width, False
-            for index in range(config.cells):
-                reduction = index in (config.cells // 3, 2 * config.cells // 3)
-                c = 2 * c if reduction else c
-                self.cells.append(Cell(config, (before, previous), c, reduction, halved))
-                before, previous, halved = previous, 4 * c, reduction
-            features = previous
-        else:
-            for stage in range(3):
-                if stage:
-                    self.cells.append(_ResidualReduction(c, 2 * c))
-                    c = 2 * c
-                self.cells.extend(Cell(config, (c,), c, False, False) for _ in range(config.cells))
-            features = c
-            self.head = nn.Sequential(nn.BatchNorm2d(c), nn.ReLU())
-        self.classifier = nn.Linear(features, classes)
+        self.identity_scale = config.identity_scale
+        identity = config.identity if config.identity_phases in ("search", "both") else "none"
+        plan = self.space.plan(config.cells, config.channels, large_images)
+        self.cells = nn.ModuleList(
+            MixedCell(config, block, identity)
+            if isinstance(block, CellPlan)
+            else ResidualReduction(block.inputs, block.outputs)
+            for block in plan.blocks
+        )
+        self.head = nn.Sequential(nn.BatchNorm2d(plan.features), nn.ReLU()) if plan.normalised_head else nn.Identity()
+        self.stem = stem(image_channels, plan.stem, plan.large_stem)
+        self.classifier = nn.Linear(plan.features, classes)
         edges, ops = len(self.space.edges), len(config.ops)
         self.alphas = nn.ParameterDict({k: 1e-3 * torch.randn(edges, ops) for k in self.space.cell_kinds})
         self.betas = nn.ParameterDict(
@@ -203,116 +348,42 @@ class ReferenceSupernet(nn.Module):
         """All other parameters."""
         return [p for name, p in self.named_parameters() if not name.startswith(("alphas.", "betas."))]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (n, classes) of images (n, image_channels, h, w)."""
-        first = second = self.stem(x)
-        mixing = {kind: alpha.softmax(-1) for kind, alpha in self.alphas.items()}
-        factors = {kind: _edge_factors(self.space, beta) for kind, beta in self.betas.items()}
+    def mixing(self) -> MixingWeights:
+        """softmax(alpha) over the operations and, with edge normalisation, softmax(beta) over the edges into a node."""
+        return {
+            kind: (alpha.softmax(-1), edge_factors(self.space, self.betas[kind]) if kind in self.betas else None)
+            for kind, alpha in self.alphas.items()
+        }
+
+    def draw_channels(self, generator: torch.Generator) -> None:
+        """With `split_pick=random`: draw which channels of each node go to the operations, on all its edges."""
         for cell in self.cells:
-            if not isinstance(cell, Cell):
-                second = cell(second)
-            elif self.space.inputs == 1:
-                second = cell((second,), mixing["cell"], factors.get("cell"))
+            if isinstance(cell, MixedCell):
+                for leaving in self.space.outgoing:
+                    order = torch.randperm(cell.plan.channels, generator=generator).to(self.classifier.weight.device)
+                    for row in leaving:
+                        cell.edges[row].split.order = order  # type: ignore[union-attr]
+
+    def forward(self, x: Tensor, mixing: MixingWeights | None = None) -> Tensor:
+        """Logits (n, classes) of images (n, image_channels, h, w).
+
+        Args:
+            mixing: mixing weights in place of those of the architecture parameters.
+        """
+        mixing = self.mixing() if mixing is None else mixing
+        first = second = self.stem[0](x)
+        if len(self.stem) == 2:
+            second = self.stem[1](first)
+        for cell in self.cells:
+            if isinstance(cell, MixedCell):
+                previous = (first, second)[-self.space.inputs :]
+                first, second = second, cell(previous, *mixing[cell.plan.kind], self.identity_scale)
             else:
-                kind = "reduce" if cell.reduction else "normal"
-                first, second = second, cell((first, second), mixing[kind], factors.get(kind))
+                first, second = second, cell(second)
         out: Tensor = self.classifier(F.adaptive_avg_pool2d(self.head(second), 1).flatten(1))
         return out
 
 
-def _edge_factors(space: Space, beta: Tensor) -> Tensor:
+def edge_factors(space: Space, beta: Tensor) -> Tensor:
     """softmax of beta over the edges into each node; (edges,) -> (edges,)."""
-    nodes = range(space.inputs, space.inputs + space.nodes)
-    return torch.cat([beta[[target == node for _, target in space.edges]].softmax(0) for node in nodes])
-
-
-Batch = tuple[Tensor, Tensor]
-
-
-def weight_step(model: nn.Module, batch: Batch, optimizer: torch.optim.Optimizer, clip: float = 5.0) -> None:
-    """DARTS's step of the weights: gradients of everything, clipped, SGD."""
-    optimizer.zero_grad()
-    torch.autograd.backward(F.cross_entropy(model(batch[0]), batch[1]))
-    weights = [p for group in optimizer.param_groups for p in group["params"]]
-    nn.utils.clip_grad_norm_(weights, clip)
-    optimizer.step()
-
-
-def first_order_gradient(model: ReferenceSupernet, valid: Batch) -> list[Tensor]:
-    """DARTS's first-order gradient in the architecture: a backward pass through everything."""
-    model.zero_grad()
-    torch.autograd.backward(F.cross_entropy(model(valid[0]), valid[1]))
-    return [p.grad.clone() for p in model.architecture() if p.grad is not None]
-
-
-def second_order_gradient(
-    model: ReferenceSupernet, train: Batch, valid: Batch, optimizer: torch.optim.SGD, xi: float, eps: float = 0.01
-) -> list[Tensor]:
-    """DARTS's second-order gradient in the architecture, with a copy of the model (quark0/darts `cnn/architect.py`)."""
-    group = optimizer.param_groups[0]
-    weights, architecture = model.weights(), model.architecture()
-    loss = F.cross_entropy(model(train[0]), train[1])
-    grads = torch.autograd.grad(loss, weights)
-    unrolled = copy.deepcopy(model)
-    with torch.no_grad():
-        for old, new, grad in zip(weights, unrolled.weights(), grads, strict=True):
-            moment = optimizer.state[old].get("momentum_buffer")
-            step = grad + group["weight_decay"] * old
-            new.sub_(step if moment is None else step + group["momentum"] * moment, alpha=xi)
-    torch.autograd.backward(F.cross_entropy(unrolled(valid[0]), valid[1]))
-    outer = [p.grad for p in unrolled.architecture() if p.grad is not None]
-    direction = [p.grad for p in unrolled.weights() if p.grad is not None]
-    distance = eps / torch.linalg.vector_norm(torch.cat([d.flatten() for d in direction]))
-    sides = []
-    for sign in (1, -2):
-        with torch.no_grad():
-            for weight, along in zip(weights, direction, strict=True):
-                weight.add_(along, alpha=float(sign * distance))
-        loss = F.cross_entropy(model(train[0]), train[1])
-        sides.append(torch.autograd.grad(loss, architecture))
-    with torch.no_grad():
-        for weight, along in zip(weights, direction, strict=True):
-            weight.add_(along, alpha=float(distance))
-    return [g - xi * (a - b) / (2 * distance) for g, a, b in zip(outer, *sides, strict=True)]
-
-
-@torch.no_grad()
-def copy_weights(oracle: ReferenceSupernet, supernet: Supernet) -> None:
-    """Give our supernet (identity `none`) the oracle's weights, architecture parameters and statistics."""
-    for name, alpha in oracle.alphas.items():
-        supernet.alphas[name].copy_(alpha)
-    for name, beta in oracle.betas.items():
-        supernet.betas[name].copy_(beta)
-    _copy_all(oracle.stem, supernet.stem)
-    _copy_all(oracle.head, supernet.head)
-    _copy_all(oracle.classifier, supernet.classifier)
-    for theirs, ours in zip(oracle.cells, supernet.cells, strict=True):
-        if not isinstance(ours, SearchCell):
-            _copy_all(theirs, ours)
-            continue
-        assert isinstance(theirs, Cell)
-        _copy_all(theirs.preprocess, ours.preprocess)
-        for source, node_ops in enumerate(ours.mixed_ops):
-            assert isinstance(node_ops, MixedOps)
-            edges = [theirs.edges[row] for row in ours.space.outgoing[source]]
-            for column, op in enumerate(node_ops.ops):
-                if op not in node_ops.kinds:
-                    continue
-                kind = node_ops.kinds[op]
-                for position, edge in enumerate(edges):
-                    assert isinstance(edge, Edge)
-                    for stacked, one in zip(_tensors(kind), _tensors(edge.ops[column]), strict=True):
-                        # A pooling's statistics are shared by the edges, all else is stacked.
-                        shared = isinstance(kind, BatchNorm)
-                        (stacked if shared else stacked.view(len(edges), *one.shape)[position]).copy_(one)
-
-
-def _copy_all(source: nn.Module, target: nn.Module) -> None:
-    for to, value in zip(_tensors(target), _tensors(source), strict=True):
-        to.copy_(value)
-
-
-def _tensors(module: nn.Module) -> Iterator[Tensor]:
-    """Parameters, then running statistics."""
-    yield from module.parameters()
-    yield from (buffer for name, buffer in module.named_buffers() if name.endswith(("running_mean", "running_var")))
+    return torch.cat([beta[rows].softmax(0) for rows in space.incoming.values()])

@@ -1,7 +1,6 @@
-"""The supernets of both spaces with channel-split and identity connections.
+"""The supernet of a space with channel-split and identity connections.
 
-One cell class serves both: a `darts` cell preprocesses two inputs and concatenates four nodes, a `nasbench201` cell takes
-one input and gives its last node. Architecture parameters: `alphas[kind]` of shape (edges, operations), rows in the order
+One cell class serves all spaces; which inputs it preprocesses, and which nodes are its output, the space says. Architecture parameters: `alphas[kind]` of shape (edges, operations), rows in the order
 of `Space.edges`; with edge normalisation also `betas[kind]` of shape (edges,).
 """
 
@@ -11,15 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cscdarts.kernels.batch_norm import BatchNorm
 from cscdarts.kernels.mixing_weights import EdgeWeights
 from cscdarts.models.activation_checkpointing import Level, checkpointed
 from cscdarts.models.channel_split import Split, concat_and_shuffle
 from cscdarts.models.identity import CellIdentity
 from cscdarts.models.mixed_ops import MixedOps
-from cscdarts.models.operations import FactorizedReduce, ReLUConvBN, ResidualReduction
+from cscdarts.models.operations import ResidualReduction, head, preprocessing, stems
 from cscdarts.settings.config import SupernetConfig
-from cscdarts.spaces.space import SPACES
+from cscdarts.spaces import SPACES, CellPlan
 
 #: Mixing weights a cell kind: (edges, operations), and (edges,) factors of edge normalisation or None.
 Mixing = dict[str, tuple[Tensor, Tensor | None]]
@@ -30,50 +28,29 @@ class SearchCell(nn.Module):
 
     Args:
         config: the supernet's config.
-        inputs: channels of the previous cell's output and, in `darts`, of the one before it first.
-        channels: channels c of each node.
-        reduction: whether edges from the input nodes have stride 2.
+        plan: the cell's place: its kind, its channels, what it reads.
         identity: the active identity connection: `cell`, `edge` or `none`.
-        halved: `darts` only: whether the cell before was a reduction, so that input 0 is twice as large.
     """
 
-    def __init__(
-        self,
-        config: SupernetConfig,
-        inputs: tuple[int, ...],
-        channels: int,
-        reduction: bool = False,
-        identity: str = "none",
-        halved: bool = False,
-    ) -> None:
+    def __init__(self, config: SupernetConfig, plan: CellPlan, identity: str = "none") -> None:
         super().__init__()
         space = SPACES[config.space]
         assert config.ops is not None
-        self.space, self.config, self.identity = space, config, identity
+        self.space, self.config, self.plan, self.identity = space, config, plan, identity
         self.checkpoint_nodes = False
-        self.outputs = channels * (space.nodes if space.inputs == 2 else 1)
-        self.preprocess = nn.ModuleList()
-        if space.inputs == 2:
-            self.preprocess.append(
-                FactorizedReduce(inputs[0], channels, affine=False)
-                if halved
-                else ReLUConvBN(inputs[0], channels, 1, 1, affine=False)
-            )
-            self.preprocess.append(ReLUConvBN(inputs[1], channels, 1, 1, affine=False))
+        self.preprocess = nn.ModuleList(preprocessing(plan, affine=False) if space.preprocesses else [])
         self.splits, self.mixed_ops, self.edge_identities = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for source, rows in enumerate(space.outgoing):
-            stride = 2 if reduction and source < space.inputs else 1
-            split = Split(config, channels, stride)
+            stride = 2 if plan.reduction and source < space.inputs else 1
+            split = Split(config, plan.channels, stride)
             self.splits.append(split)
-            self.mixed_ops.append(
-                MixedOps(config.ops, len(rows), split.operated, stride, pool_norm=space.name == "darts")
-            )
+            self.mixed_ops.append(MixedOps(config.ops, len(rows), split.operated, stride, space.pool_norm))
             if identity == "edge" and stride == 2:
-                self.edge_identities.append(MixedOps(("skip_connect",), len(rows), channels, stride))
+                self.edge_identities.append(MixedOps(("skip_connect",), len(rows), plan.channels, stride))
             else:
                 self.edge_identities.append(nn.Identity())
         self.cell_identity = (
-            CellIdentity(inputs[-1], self.outputs, 2 if reduction else 1, config.identity_proj, affine=False)
+            CellIdentity(plan.inputs[-1], plan.outputs, 2 if plan.reduction else 1, config.identity_proj, affine=False)
             if identity == "cell"
             else None
         )
@@ -95,7 +72,7 @@ class SearchCell(nn.Module):
         """Compute the cell.
 
         Args:
-            previous: outputs of the two cells before (`darts`) or of the one before (`nasbench201`).
+            previous: the outputs of the cells before that it reads, the newest last.
             mixing: each node's mixing weights, from `mixing_weights`.
             scale: the identity's scale; 0 is the same as no identity.
 
@@ -118,7 +95,8 @@ class SearchCell(nn.Module):
             if self.identity == "edge" and scale != 0:
                 self._add_edge_identity(sums, source, x, scale, weights.factors)
         states.append(sums.take())
-        output = torch.cat(states[space.inputs :], dim=1) if space.inputs == 2 else states[-1]
+        joined = [states[node] for node in space.output_nodes]
+        output = torch.cat(joined, dim=1) if len(joined) > 1 else joined[0]
         if self.cell_identity is not None and scale != 0:
             carried = self.cell_identity(previous[-1])
             if carried is not None:
@@ -201,17 +179,14 @@ class _NodeSums:
 
 
 class Supernet(nn.Module):
-    """The whole supernet: stem, cells, classifier, architecture parameters.
-
-    `darts` follows quark0/darts `cnn/model_search.py:Network`, `nasbench201` AutoDL-Projects
-    `cell_searchs/generic_model.py` (stem, N cells, residual reduction, N cells, residual reduction, N cells).
+    """The whole supernet: stem, cells, classifier, architecture parameters, as its space's skeleton stacks them.
 
     Args:
         config: space, size, split, identity.
         classes: number of classes.
         image_channels: channels of the images.
         identity: the identity active in search (`RunConfig.identity_in("search")`).
-        large_images: `darts` only: PC-DARTS's ImageNet stem, which reduces h and w by 8 before the first cell.
+        large_images: whether the images are large (`spaces.is_large`), for which some spaces have another stem.
         alpha_std: standard deviation of the initial architecture parameters.
     """
 
@@ -230,44 +205,22 @@ class Supernet(nn.Module):
         self.config, self.space = config, space
         self.identity_scale = config.identity_scale
         self.checkpoint_cells = False
-        c = config.channels
+        plan = space.plan(config.cells, config.channels, large_images)
         self.cells = nn.ModuleList()
-        self.stem0: nn.Module | None = None
-        self.stem: nn.Module
-        if space.name == "darts":
-            features = self._build_darts(c, image_channels, identity, large_images)
-            self.head: nn.Module = nn.Identity()
-        else:
-            self.stem = nn.Sequential(nn.Conv2d(image_channels, c, 3, padding=1, bias=False), BatchNorm(c))
-            for stage in range(3):
-                width = c * 2**stage
-                if stage:
-                    self.cells.append(ResidualReduction(width // 2, width))
-                self.cells.extend(SearchCell(config, (width,), width, identity=identity) for _ in range(config.cells))
-            features = 4 * c
-            self.head = nn.Sequential(BatchNorm(features), nn.ReLU())
-        self.classifier = nn.Linear(features, classes)
+        self.stem0, self.stem = stems(plan, image_channels)
+        self.cells.extend(
+            SearchCell(config, block, identity)
+            if isinstance(block, CellPlan)
+            else ResidualReduction(block.inputs, block.outputs)
+            for block in plan.blocks
+        )
+        self.head = head(plan)
+        self.classifier = nn.Linear(plan.features, classes)
         edges, ops = len(space.edges), len(config.ops)
         self.alphas = nn.ParameterDict({kind: alpha_std * torch.randn(edges, ops) for kind in space.cell_kinds})
         self.betas = nn.ParameterDict(
             {kind: alpha_std * torch.randn(edges) for kind in space.cell_kinds} if config.edge_norm else {}
         )
-
-    def _build_darts(self, c: int, image_channels: int, identity: str, large_images: bool) -> int:
-        config = self.config
-        width = c if large_images else 3 * c
-        if large_images:
-            self.stem0, self.stem = imagenet_stem(image_channels, c, affine=True)
-        else:
-            self.stem = nn.Sequential(nn.Conv2d(image_channels, width, 3, padding=1, bias=False), BatchNorm(width))
-        before, previous, halved = width, width, large_images
-        for index in range(config.cells):
-            reduction = index in (config.cells // 3, 2 * config.cells // 3)
-            c = 2 * c if reduction else c
-            cell = SearchCell(config, (before, previous), c, reduction, identity, halved)
-            self.cells.append(cell)
-            before, previous, halved = previous, cell.outputs, reduction
-        return previous
 
     def checkpoint_activations(self, level: Level) -> None:
         """Choose what is computed again in the backward pass instead of being kept."""
@@ -291,12 +244,9 @@ class Supernet(nn.Module):
         for kind, alpha in self.alphas.items():
             factors = None
             if kind in self.betas:
-                groups = [
-                    [row for row, (_, target) in enumerate(self.space.edges) if target == node]
-                    for node in range(self.space.inputs, self.space.inputs + self.space.nodes)
-                ]
                 # Rows are ordered by target, so the groups follow one another.
-                factors = torch.cat([self.betas[kind][group].softmax(0) for group in groups])
+                groups = self.space.incoming.values()
+                factors = torch.cat([self.betas[kind][rows].softmax(0) for rows in groups])
             mixed[kind] = (alpha.softmax(-1), factors)
         return mixed
 
@@ -314,7 +264,8 @@ class Supernet(nn.Module):
             mixing: mixing weights in place of those of the architecture parameters (one-hot rows give a discrete cell).
         """
         mixing = self.mixing() if mixing is None else mixing
-        weights: dict[str, list[EdgeWeights]] = {}
+        # Once for all cells of a kind, and outside of what is computed again.
+        weights: dict[tuple[str, bool], list[EdgeWeights]] = {}
         # All that follows keeps this layout, which is the faster one on CPUs and on tensor cores.
         x = x.contiguous(memory_format=torch.channels_last)
         if self.stem0 is None:
@@ -324,28 +275,15 @@ class Supernet(nn.Module):
             second = self.stem(first)
         for cell in self.cells:
             if not isinstance(cell, SearchCell):
-                second = cell(second)
+                first, second = second, cell(second)
                 continue
-            one = self.space.inputs == 1
-            # Once for all cells of a kind, and outside of what is computed again.
-            kind = "cell" if one else "reduce" if cell.splits[0].stride == 2 else "normal"
-            if kind not in weights:
-                weights[kind] = cell.mixing_weights(*mixing[kind])
-            arguments = ((second,) if one else (first, second), weights[kind], self.identity_scale)
+            plan = cell.plan
+            # A reduction that shares its parameters with other cells has some operations in another order.
+            place = (plan.kind, plan.reduction)
+            if place not in weights:
+                weights[place] = cell.mixing_weights(*mixing[plan.kind])
+            arguments = ((first, second)[-self.space.inputs :], weights[place], self.identity_scale)
             output = checkpointed(cell, *arguments) if self.checkpoint_cells else cell(*arguments)
             first, second = second, output
         out: Tensor = self.classifier(self.head(second).mean((2, 3)))
         return out
-
-
-def imagenet_stem(image_channels: int, c: int, affine: bool) -> tuple[nn.Module, nn.Module]:
-    """Two stems that reduce h and w by 4 and by 8 (quark0/darts `cnn/model.py:NetworkImageNet`)."""
-    first = nn.Sequential(
-        nn.Conv2d(image_channels, c // 2, 3, 2, 1, bias=False),
-        BatchNorm(c // 2, affine),
-        nn.ReLU(),
-        nn.Conv2d(c // 2, c, 3, 2, 1, bias=False),
-        BatchNorm(c, affine),
-    )
-    second = nn.Sequential(nn.ReLU(), nn.Conv2d(c, c, 3, 2, 1, bias=False), BatchNorm(c, affine))
-    return first, second

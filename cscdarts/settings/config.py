@@ -10,9 +10,9 @@ import json
 from fractions import Fraction
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
-from cscdarts.spaces.space import SPACES, SpaceName
+from cscdarts.spaces import SPACES
 
 #: Raise when the meaning of a stored config or of the numbers it stands for changes.
 SCHEMA_VERSION = 1
@@ -52,6 +52,11 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, ser_json_inf_nan="strings")
 
 
+def _known_space(name: str) -> str:
+    SPACES.require(name, "supernet.space")
+    return name
+
+
 class DataConfig(Frozen):
     """What is learned from. The folder that holds it is a runtime matter; its content is fingerprinted in the record."""
 
@@ -65,11 +70,16 @@ class DataConfig(Frozen):
     crop_padding: int | None = Field(default=None, ge=0, le=64)
     split_seed: int = Field(default=0, ge=0)
 
+    @property
+    def searched_dataset(self) -> str:
+        """The data set that is searched on; `dataset` is what the derived network is trained on."""
+        return self.dataset if self.search_dataset == "same" else self.search_dataset
+
 
 class SupernetConfig(Frozen):
     """The supernet: search space, size, channel-split connection, identity connection."""
 
-    space: SpaceName = "darts"
+    space: Annotated[str, AfterValidator(_known_space)] = "darts"
     ops: tuple[str, ...] | None = None
     channels: int = Field(default=16, ge=2, le=1024)
     cells: int = Field(default=8, ge=1, le=64)
@@ -87,15 +97,18 @@ class SupernetConfig(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _resolve(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("ops") is None and values.get("space", "darts") in SPACES:
-            values = {**values, "ops": SPACES[values.get("space", "darts")].ops}
-        return values
+        if not isinstance(values, dict) or values.get("ops") is not None:
+            return values
+        name = values.get("space", "darts")
+        return {**values, "ops": SPACES[name].ops} if isinstance(name, str) and name in SPACES else values
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         known = SPACES[self.space].ops
-        if not self.ops or len(self.ops) < 2 or len(set(self.ops)) != len(self.ops) or set(self.ops) - set(known):
+        if not self.ops or len(self.ops) < 2 or len(set(self.ops)) != len(self.ops):
             raise ValueError(f"ops={self.ops}: at least two different operations of {', '.join(known)}")
+        for op in self.ops:
+            SPACES[self.space].require_operation(op, "supernet.ops")
         if int(self.split_ratio * self.channels) < 2:
             raise ValueError(
                 f"split_ratio={self.split_ratio} of channels={self.channels} leaves fewer than 2 channels to the "
@@ -263,6 +276,15 @@ class RunConfig(Frozen):
         if isinstance(evaluation, dict) and evaluation.get("seed") is None:
             values = {**values, "evaluation": {**evaluation, "seed": values.get("seed", 0)}}
         return values
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.evaluation.split_eval and self.supernet.split_pick == "random" and self.supernet.split_ratio < 1:
+            raise ValueError(
+                "evaluation.split_eval keeps the search's split, but with split_pick=random every step draws another; "
+                "set split_pick=first or last, or evaluation.split_eval=False"
+            )
+        return self
 
     def canonical(self) -> str:
         """The one JSON text of everything that can change a number: sorted keys, no spaces."""

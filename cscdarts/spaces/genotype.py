@@ -1,248 +1,66 @@
-"""Genotypes of both spaces and their published text forms. No torch.
+"""Genotypes of all spaces: read from their text, and drawn at random. No torch."""
 
-`DartsGenotype` prints as quark0/darts does, `Genotype(normal=[('sep_conv_3x3', 1), ...], normal_concat=range(2, 6), ...)`;
-`CellGenotype` prints as NAS-Bench-201 does, `|nor_conv_3x3~0|+|none~0|skip_connect~1|+...`. Text is parsed, never evaluated.
-"""
-
-import ast
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from cscdarts.errors import UserError
-from cscdarts.spaces.space import DARTS, NASBENCH201, PARAMETER_FREE, SpaceName
+from cscdarts.spaces.registry import load_plugins
+from cscdarts.spaces.space import SPACES, Genotype, Space
 
-Gene = tuple[str, int]
-
-
-@dataclass(frozen=True)
-class DartsGenotype:
-    """A pair of DARTS cells: two (operation, input node) genes for each of the intermediate nodes.
-
-    Attributes:
-        normal, reduce: genes, node by node; inputs 0 and 1 are the two previous cells.
-        normal_concat, reduce_concat: the nodes whose outputs form the cell's output.
-    """
-
-    normal: tuple[Gene, ...]
-    normal_concat: tuple[int, ...]
-    reduce: tuple[Gene, ...]
-    reduce_concat: tuple[int, ...]
-
-    space: SpaceName = "darts"
-
-    def __post_init__(self) -> None:
-        for kind, genes, concat in (
-            ("normal", self.normal, self.normal_concat),
-            ("reduce", self.reduce, self.reduce_concat),
-        ):
-            if not genes or len(genes) % 2:
-                raise UserError(f"genotype.{kind}", len(genes), "two genes for each node", "Check the genotype's text.")
-            for position, (op, source) in enumerate(genes):
-                if op not in DARTS.ops:
-                    raise UserError(f"genotype.{kind}", op, ", ".join(DARTS.ops), "Correct the operation's name.")
-                if not 0 <= source < DARTS.inputs + position // 2:
-                    raise UserError(
-                        f"genotype.{kind}",
-                        source,
-                        f"an input from 0 to {DARTS.inputs + position // 2 - 1} for node {position // 2}",
-                        "A node reads only earlier nodes.",
-                    )
-            for node in concat:
-                if not DARTS.inputs <= node < DARTS.inputs + len(genes) // 2:
-                    raise UserError(
-                        f"genotype.{kind}_concat", node, "an intermediate node", "Check the genotype's text."
-                    )
-
-    def __str__(self) -> str:
-        return (
-            f"Genotype(normal={list(self.normal)}, normal_concat={_concat_text(self.normal_concat)}, "
-            f"reduce={list(self.reduce)}, reduce_concat={_concat_text(self.reduce_concat)})"
-        )
-
-    def genes(self, kind: str) -> tuple[Gene, ...]:
-        """The genes of the cell of this kind (`normal` or `reduce`)."""
-        return self.normal if kind == "normal" else self.reduce
-
-    def count(self, op: str) -> int:
-        """How often an operation is used in the normal cell (the field's collapse indicator counts skips there)."""
-        return sum(name == op for name, _ in self.normal)
-
-    @property
-    def parameter_free(self) -> bool:
-        """Whether no operation of the normal cell has weights."""
-        return all(op in PARAMETER_FREE for op, _ in self.normal)
+__all__ = ["Genotype", "parse_added", "parse_genotype", "random_genotype"]
 
 
-@dataclass(frozen=True)
-class CellGenotype:
-    """A NAS-Bench-201 cell: one operation for each of the six edges, by target node, then source node.
-
-    Attributes:
-        ops: six operation names in the order of `spaces.NASBENCH201.edges`.
-    """
-
-    ops: tuple[str, ...]
-
-    space: SpaceName = "nasbench201"
-
-    def __post_init__(self) -> None:
-        if len(self.ops) != len(NASBENCH201.edges):
-            raise UserError("genotype", len(self.ops), "six operations", "Give one operation for each edge.")
-        for op in self.ops:
-            if op not in NASBENCH201.ops:
-                raise UserError("genotype", op, ", ".join(NASBENCH201.ops), "Correct the operation's name.")
-
-    def __str__(self) -> str:
-        nodes: dict[int, list[str]] = {}
-        for (source, target), op in zip(NASBENCH201.edges, self.ops, strict=True):
-            nodes.setdefault(target, []).append(f"{op}~{source}")
-        return "+".join("|" + "|".join(genes) + "|" for genes in nodes.values())
-
-    def count(self, op: str) -> int:
-        """How often an operation is used in the cell."""
-        return self.ops.count(op)
-
-    @property
-    def parameter_free(self) -> bool:
-        """Whether no operation of the cell has weights."""
-        return all(op in PARAMETER_FREE for op in self.ops)
-
-
-Genotype = DartsGenotype | CellGenotype
-
-
-def parse_genotype(text: str) -> Genotype:
-    """Read a genotype from its published text form or a known name.
-
-    Errors:
-        UserError: the text is neither form; nothing in it is executed.
-    """
-    text = text.strip()
-    if text in KNOWN_GENOTYPES:
-        return KNOWN_GENOTYPES[text]
-    if text.startswith("|"):
-        return _parse_cell(text)
-    if text.startswith("Genotype("):
-        return _parse_darts(text)
-    raise UserError(
-        "genotype",
-        text[:80],
-        f"one of {', '.join(KNOWN_GENOTYPES)}, a run folder, a file, or text like 'Genotype(normal=[...' or '|op~0|+...'",
-        "Check the spelling or the path.",
-    )
-
-
-def random_genotype(space: SpaceName, draw: Any) -> Genotype:
-    """Sample a genotype uniformly: each gene's operation and, in `darts`, each node's pair of distinct inputs.
+def parse_genotype(text: str, space: str | None = None) -> Genotype:
+    """Read a genotype from the text that `str` makes of it, as records hold it; `cscdarts.spaces.reading` reads other forms.
 
     Args:
-        space: `darts` (operations without `none`, as derivation has it) or `nasbench201`.
+        space: its space where that is known; else the first one that takes the text.
+
+    Errors:
+        UserError: the text is of no known form, or wrong; nothing in it is executed.
+    """
+    text = text.strip()
+    found = _parse(text, SPACES.records() if space is None else (SPACES[space],))
+    if found is None and space is None:
+        found = parse_added(text)
+    if found is not None:
+        return found
+    forms = " or ".join(f"'{form}'" for form in dict.fromkeys(record.genotype.form for record in SPACES.records()))
+    raise UserError("genotype", text[:80], f"text like {forms}", f"Copy the whole genotype. {SPACES.help}")
+
+
+def parse_added(text: str) -> Genotype | None:
+    """The genotype of a space registered from outside the package, or None where the text is of none of their forms.
+
+    Errors:
+        UserError: the text begins as one of their forms does and is wrong.
+    """
+    load_plugins()
+    return _parse(text, [record for record in SPACES.records() if SPACES.added(record.name)])
+
+
+def _parse(text: str, spaces: Sequence[Space]) -> Genotype | None:
+    """The genotype in the first space that takes the text; None where it is of no space's form."""
+    refused: UserError | None = None
+    for space in spaces:
+        try:
+            found = space.genotype.parse(text, space.name)
+        except UserError as error:
+            refused = refused or error
+        else:
+            if found is not None:
+                return found
+    if refused is not None:
+        raise refused
+    return None
+
+
+def random_genotype(space: str, draw: Any) -> Genotype:
+    """Sample a genotype uniformly, as the space's rule has it (`darts` without `none`, as derivation has it).
+
+    Args:
+        space: a space's name.
         draw: a `numpy.random.Generator`.
     """
-    if space == "nasbench201":
-        return CellGenotype(tuple(NASBENCH201.ops[int(k)] for k in draw.integers(0, len(NASBENCH201.ops), 6)))
-    candidates = [op for op in DARTS.ops if op != "none"]
-
-    def cell() -> tuple[Gene, ...]:
-        genes: list[Gene] = []
-        for node in range(DARTS.nodes):
-            sources = sorted(int(s) for s in draw.choice(DARTS.inputs + node, size=2, replace=False))
-            genes += [(candidates[int(draw.integers(len(candidates)))], source) for source in sources]
-        return tuple(genes)
-
-    concat = tuple(range(DARTS.inputs, DARTS.inputs + DARTS.nodes))
-    return DartsGenotype(cell(), concat, cell(), concat)
-
-
-def _concat_text(concat: tuple[int, ...]) -> str:
-    if concat == tuple(range(concat[0], concat[-1] + 1)):
-        return f"range({concat[0]}, {concat[-1] + 1})"
-    return str(list(concat))
-
-
-def _parse_cell(text: str) -> CellGenotype:
-    ops: list[str] = []
-    nodes = text.split("+")
-    wrong = UserError(
-        "genotype", text[:120], "the form |op~0|+|op~0|op~1|+|op~0|op~1|op~2|", "Copy the whole architecture string."
-    )
-    if len(nodes) != NASBENCH201.nodes:
-        raise wrong
-    for number, node in enumerate(nodes):
-        genes = node.strip("|").split("|")
-        if len(genes) != number + 1 or not (node.startswith("|") and node.endswith("|")):
-            raise wrong
-        for source, gene in enumerate(genes):
-            op, separator, index = gene.partition("~")
-            if not separator or index != str(source):
-                raise wrong
-            ops.append(op)
-    return CellGenotype(tuple(ops))
-
-
-def _parse_darts(text: str) -> DartsGenotype:
-    allowed = "Genotype(normal=[('op', node), ...], normal_concat=range(2, 6), reduce=[...], reduce_concat=range(2, 6))"
-    wrong = UserError("genotype", text[:120], allowed, "Copy the whole genotype.")
-    try:
-        call = ast.parse(text, mode="eval").body
-        if not isinstance(call, ast.Call) or call.args:
-            raise wrong
-        fields = {keyword.arg: _literal(keyword.value) for keyword in call.keywords}
-        if set(fields) != {"normal", "normal_concat", "reduce", "reduce_concat"}:
-            raise wrong
-        cells = {kind: tuple((str(op), int(source)) for op, source in fields[kind]) for kind in ("normal", "reduce")}
-        concat = {kind: tuple(int(node) for node in fields[f"{kind}_concat"]) for kind in ("normal", "reduce")}
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
-        raise wrong from error
-    return DartsGenotype(cells["normal"], concat["normal"], cells["reduce"], concat["reduce"])
-
-
-def _literal(node: ast.expr) -> Any:
-    if isinstance(node, ast.Call):
-        if not (isinstance(node.func, ast.Name) and node.func.id == "range" and not node.keywords):
-            raise ValueError("only range() may be called in a genotype")
-        bounds = [int(ast.literal_eval(argument)) for argument in node.args]
-        if any(abs(bound) > 64 for bound in bounds):
-            raise ValueError("a cell has a handful of nodes")
-        return list(range(*bounds))
-    return ast.literal_eval(node)
-
-
-def _known(normal: str, reduce: str) -> DartsGenotype:
-    """Compact spelling of a published genotype: 's3' is sep_conv_3x3, its digits after ':' the input node."""
-    short = {
-        "s3": "sep_conv_3x3",
-        "s5": "sep_conv_5x5",
-        "d3": "dil_conv_3x3",
-        "d5": "dil_conv_5x5",
-        "id": "skip_connect",
-        "mp": "max_pool_3x3",
-        "ap": "avg_pool_3x3",
-    }
-    concat = tuple(range(DARTS.inputs, DARTS.inputs + DARTS.nodes))
-
-    def genes(text: str) -> tuple[Gene, ...]:
-        return tuple((short[gene.split(":")[0]], int(gene.split(":")[1])) for gene in text.split())
-
-    return DartsGenotype(genes(normal), concat, genes(reduce), concat)
-
-
-#: Published cells. Sources: quark0/darts cnn/genotypes.py, yuhuixu1993/PC-DARTS genotypes.py.
-KNOWN_GENOTYPES: dict[str, Genotype] = {
-    "DARTS_V1": _known(
-        "s3:1 s3:0 id:0 s3:1 id:0 s3:1 s3:0 id:2",
-        "mp:0 mp:1 id:2 mp:0 mp:0 id:2 id:2 ap:0",
-    ),
-    "DARTS_V2": _known(
-        "s3:0 s3:1 s3:0 s3:1 s3:1 id:0 id:0 d3:2",
-        "mp:0 mp:1 id:2 mp:1 mp:0 id:2 id:2 mp:1",
-    ),
-    "PC_DARTS_cifar": _known(
-        "s3:1 id:0 s3:0 d3:1 s5:0 s3:1 ap:0 d3:1",
-        "s5:1 mp:0 s5:1 s5:2 s3:0 s3:3 s3:1 s3:2",
-    ),
-    "PC_DARTS_image": _known(
-        "id:1 s3:0 s3:0 id:1 s3:1 s3:3 s3:1 d5:4",
-        "s3:0 id:1 d5:2 mp:1 s3:2 s3:1 s5:0 s3:3",
-    ),
-}
+    record = SPACES[space]
+    return record.genotype.from_edges(space, record.rule.sample(record, draw))

@@ -6,6 +6,7 @@ from cscdarts.data.randomness import derived_seed
 from cscdarts.data.source import DataSet
 from cscdarts.models.supernet import Supernet
 from cscdarts.settings.config import RunConfig
+from cscdarts.spaces import is_large
 
 
 def build_supernet(config: RunConfig, data: DataSet, device: torch.device) -> Supernet:
@@ -17,7 +18,7 @@ def build_supernet(config: RunConfig, data: DataSet, device: torch.device) -> Su
             data.classes,
             data.channels,
             config.identity_in("search"),
-            large_images=data.size >= 96,
+            large_images=is_large(data.size),
             alpha_std=config.search.alpha_init_std,
         )
     supernet.checkpoint_activations(config.search.checkpointing)

@@ -1,8 +1,4 @@
-"""From architecture parameters to a genotype, and the monitors of collapse that read them.
-
-`darts` (Liu et al. 2019, section 2.4): for each node keep the two inputs whose strongest operation other than `none` weighs
-most, with that operation. `nasbench201` (AutoDL-Projects): keep the strongest operation of every edge, `none` included.
-"""
+"""From architecture parameters to a genotype by the rule of its space, and the monitors of collapse that read them."""
 
 from collections.abc import Mapping
 
@@ -12,17 +8,9 @@ import numpy.typing as npt
 from cscdarts.errors import UserError
 from cscdarts.records.run_folder import RunFolder, read_json, write_json
 from cscdarts.settings.config import RunConfig, SupernetConfig
-from cscdarts.spaces.genotype import CellGenotype, DartsGenotype, Gene, Genotype, parse_genotype
-from cscdarts.spaces.space import SPACES
+from cscdarts.spaces import SPACES, Genotype, parse_genotype, softmax
 
 Alpha = Mapping[str, npt.NDArray[np.float64]]
-
-
-def softmax(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """softmax over the last axis."""
-    shifted = np.exp(values - values.max(-1, keepdims=True))
-    out: npt.NDArray[np.float64] = shifted / shifted.sum(-1, keepdims=True)
-    return out
 
 
 def genotype_of(config: SupernetConfig, alpha: Alpha, beta: Alpha | None = None) -> Genotype:
@@ -32,28 +20,9 @@ def genotype_of(config: SupernetConfig, alpha: Alpha, beta: Alpha | None = None)
         alpha: kind -> (edges, operations), raw architecture parameters.
         beta: kind -> (edges,), raw edge parameters (PC-DARTS: strengths are softmax(alpha) * softmax(beta)).
     """
-    space, ops = SPACES[config.space], config.ops
-    assert ops is not None
-    if config.space == "nasbench201":
-        return CellGenotype(tuple(ops[int(k)] for k in np.argmax(alpha["cell"], axis=1)))
-    candidates = [column for column, op in enumerate(ops) if op != "none"]
-
-    def cell(kind: str) -> tuple[Gene, ...]:
-        weights = softmax(alpha[kind])[:, candidates]
-        genes: list[Gene] = []
-        for node in range(space.inputs, space.inputs + space.nodes):
-            rows = [row for row, (_, target) in enumerate(space.edges) if target == node]
-            strength = weights[rows].max(axis=1)
-            if beta:
-                strength = strength * softmax(beta[kind][rows])
-            # A stable sort keeps the earlier input where strengths are equal, as sorted() does in quark0/darts.
-            for best in np.argsort(-strength, kind="stable")[:2]:
-                op = ops[candidates[int(np.argmax(weights[rows[best]]))]]
-                genes.append((op, space.edges[rows[best]][0]))
-        return tuple(genes)
-
-    concat = tuple(range(space.inputs, space.inputs + space.nodes))
-    return DartsGenotype(cell("normal"), concat, cell("reduce"), concat)
+    assert config.ops is not None
+    space = SPACES[config.space]
+    return space.genotype.from_edges(space.name, space.rule.derive(space, config.ops, alpha, beta))
 
 
 def alpha_entropy(alpha: Alpha) -> float:
@@ -63,9 +32,8 @@ def alpha_entropy(alpha: Alpha) -> float:
 
 
 def skip_share_pct(genotype: Genotype) -> float:
-    """Share of skip connections among the operations of the normal cell, in percent."""
-    total = len(genotype.normal) if isinstance(genotype, DartsGenotype) else len(genotype.ops)
-    return 100.0 * genotype.count("skip_connect") / total
+    """Share of skip connections among the operations of the first kind of cell, in percent."""
+    return 100.0 * genotype.skips / len(genotype.main_edges)
 
 
 def derive(config: RunConfig, folder: RunFolder) -> Genotype:
@@ -79,12 +47,12 @@ def derive(config: RunConfig, folder: RunFolder) -> Genotype:
     """
     present = read_json(folder.file("genotype.json"))
     if present is not None:
-        return parse_genotype(str(present["text"]))
+        return parse_genotype(str(present["text"]), config.supernet.space)
     search = read_json(folder.file("search.json"))
     if search is None:
         raise UserError(str(folder.path), "no search.json", "a folder whose search is done", "Run the search first.")
     if "genotype" in search:
-        epoch, genotype = config.search.epochs - 1, parse_genotype(str(search["genotype"]))
+        epoch, genotype = config.search.epochs - 1, parse_genotype(str(search["genotype"]), config.supernet.space)
     else:
         lines = {int(line["epoch"]): line for line in folder.alphas()}
         epoch = max(lines)

@@ -14,7 +14,7 @@ from cscdarts.models.supernet import Mixing, Supernet
 from cscdarts.records.checkpoint import read_state
 from cscdarts.records.run_folder import RunFolder
 from cscdarts.settings.config import RunConfig
-from cscdarts.spaces.genotype import CellGenotype, Genotype, random_genotype
+from cscdarts.spaces import Genotype, random_genotype
 from cscdarts.training.build import build_supernet
 from cscdarts.training.distributed import World, place, resolve_device
 from cscdarts.training.schedules import identity_scale
@@ -24,7 +24,7 @@ _SAY_EVERY = 15
 
 
 def discrete_mixing(supernet: Supernet, genotype: Genotype) -> Mixing:
-    """One-hot mixing weights of a genotype; edges a `darts` cell does not keep weigh 0.
+    """One-hot mixing weights of a genotype; edges that a cell does not keep weigh 0.
 
     An operation outside the supernet's candidate set contributes nothing.
     """
@@ -34,14 +34,9 @@ def discrete_mixing(supernet: Supernet, genotype: Genotype) -> Mixing:
     mixing: Mixing = {}
     for kind in space.cell_kinds:
         rows = np.zeros((len(space.edges), len(ops)), dtype=np.float32)
-        if isinstance(genotype, CellGenotype):
-            chosen = list(zip(space.edges, genotype.ops, strict=True))
-        else:
-            genes = genotype.genes(kind)
-            chosen = [((source, space.inputs + at // 2), op) for at, (op, source) in enumerate(genes)]
-        for edge, op in chosen:
+        for source, target, op in genotype.edges(kind):
             if op in ops:
-                rows[space.edges.index(edge), ops.index(op)] = 1.0
+                rows[space.edges.index((source, target)), ops.index(op)] = 1.0
         mixing[kind] = (torch.from_numpy(rows).to(device), None)
     return mixing
 
@@ -90,9 +85,10 @@ def one_shot_scores(
     """
     device = resolve_device(config.runtime.device, World())
     state = read_state(folder.file("checkpoint.pt"), device)
-    name = config.data.dataset if config.data.search_dataset == "same" else config.data.search_dataset
     root = Path(config.runtime.data_root)
-    data = open_data(config.data, name, root, place(device, World()), config.search.batch_size, config.seed)
+    data = open_data(
+        config.data, config.data.searched_dataset, root, place(device, World()), config.search.batch_size, config.seed
+    )
     _, valid = data.halves(config.data)
     supernet = build_supernet(config, data, device)
     supernet.load_state_dict(state["supernet"])

@@ -142,7 +142,9 @@ def _choose_kernels(deterministic: bool) -> None:
 def compiled(
     model: torch.nn.Module, call: Callable[..., Any], report: Callable[[str], None], graphs: bool = False
 ) -> Callable[[Tensor], Any]:
-    """`call(model, images)` with the compiled model; if compiling fails, a line says so and the plain one goes on.
+    """`call(model, images)` with the compiled model; if the first call fails, a line says so and the plain one goes on.
+
+    A model is compiled in its first call. What fails later is the step, and its error is the caller's.
 
     Args:
         graphs: whether passes, forward and backward, are recorded as CUDA graphs and replayed: batches have one shape, and
@@ -150,18 +152,18 @@ def compiled(
             overwrites; whoever keeps it copies it.
     """
     mode = "reduce-overhead" if graphs else None
-    state: dict[str, Any] = {"model": torch.compile(model, dynamic=False, mode=mode)}
+    state: dict[str, Any] = {"model": torch.compile(model, dynamic=False, mode=mode), "called": False}
 
     def forward(images: Tensor) -> Any:
         if graphs:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        try:
-            return call(state["model"], images)
-        except Exception as error:
-            if state["model"] is model:
-                raise
-            report(f"torch.compile failed ({type(error).__name__}); the run goes on without it")
-            state["model"] = model
-            return call(model, images)
+        if not state["called"]:
+            state["called"] = True
+            try:
+                return call(state["model"], images)
+            except Exception as error:
+                report(f"torch.compile failed ({type(error).__name__}); the run goes on without it")
+                state["model"] = model
+        return call(state["model"], images)
 
     return forward

@@ -23,7 +23,7 @@ from cscdarts.models.cost import fit_channels, network_cost
 from cscdarts.models.network import Network
 from cscdarts.records.run_folder import RunFolder, read_json, write_json
 from cscdarts.settings.config import EvaluationConfig, RunConfig
-from cscdarts.spaces.genotype import Genotype, parse_genotype
+from cscdarts.spaces import Genotype, is_large, parse_genotype
 from cscdarts.training.distributed import average, place, share_statistics
 from cscdarts.training.gradients import autocast, full
 from cscdarts.training.resumable import ResumableRun, compiled, sgd
@@ -85,7 +85,7 @@ class RetrainRun(ResumableRun):
             torch.manual_seed(derived_seed(seed, "network"))
             network = Network(
                 genotype, settings, config.supernet, identity, self.data.classes, self.data.channels,
-                self.data.size >= 96,
+                is_large(self.data.size),
             )  # fmt: skip
         self.network = network.to(self.device)
         self.network.dropper.rank, self.network.dropper.world = self.world.rank, self.world.size

@@ -21,7 +21,7 @@ from cscdarts.data.source import Batch
 from cscdarts.kernels.batch_norm import frozen_statistics
 from cscdarts.records.run_folder import RunFolder, append_line, write_json
 from cscdarts.settings.config import RunConfig
-from cscdarts.spaces.genotype import Genotype, random_genotype
+from cscdarts.spaces import Genotype, random_genotype
 from cscdarts.training.bilevel import ArchitectureStep, only_gradients_of
 from cscdarts.training.build import build_supernet
 from cscdarts.training.derivation import alpha_entropy, genotype_of_line, skip_share_pct
@@ -87,9 +87,8 @@ class SearchRun(ResumableRun):
         super().__init__(config, folder, stop, report)
         world = self.world
         settings = config.search
-        name = config.data.dataset if config.data.search_dataset == "same" else config.data.search_dataset
         self.data = open_data(
-            config.data, name, Path(config.runtime.data_root), place(self.device, world), settings.batch_size,
+            config.data, config.data.searched_dataset, Path(config.runtime.data_root), place(self.device, world), settings.batch_size,
             config.seed, workers=config.runtime.workers,
         )  # fmt: skip
         self.train, self.valid = self.data.halves(config.data)
@@ -232,7 +231,7 @@ class SearchRun(ResumableRun):
             "identity_scale": self.supernet.identity_scale,
             "alpha_entropy": alpha_entropy(_arrays(line["alpha"])),
             "skip_share_pct": skip_share_pct(genotype),
-            "skip_count": float(genotype.count("skip_connect")),
+            "skip_count": float(genotype.skips),
             "discretisation_gap_pct": discrete - valid_error,
             "search_epoch_time_s": self.epoch_seconds,
         }

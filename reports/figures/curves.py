@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cscdarts.settings.metrics import METRICS
-from cscdarts.spaces.space import SPACES
-from reports.figures.genotype import COLOURS, SHORT
+from cscdarts.spaces import SPACES
+from reports.figures.genotype import is_zero, op_colour, op_label
 from reports.figures.style import LINES, NARROW, PALETTE, WIDE, Drawing, panels, styled
 from reports.read.curves import CurveBook
 from reports.read.settings import FACTORS, Setting, Study
@@ -226,14 +226,14 @@ def _alpha_figure(study: Study, setting: Setting, kind: str, weights: Any, suffi
         name = f"edge {source} → {target}"
         axes.set_title(name, loc="left")
         for column, op in enumerate(ops):
-            colour = "#8a8a90" if op == "none" else COLOURS.get(op, PALETTE[column % len(PALETTE)])
+            line = "#8a8a90" if is_zero(op) else op_colour(op, column)
             sns.lineplot(
                 x=steps,
                 y=centre[:, edge, column],
                 ax=axes,
-                color=colour,
+                color=line,
                 linestyle=LINES[column % len(LINES)],
-                label=SHORT.get(op, op),
+                label=op_label(op),
                 legend=False,
                 errorbar=None,
             )
@@ -241,7 +241,7 @@ def _alpha_figure(study: Study, setting: Setting, kind: str, weights: Any, suffi
                 steps,
                 centre[:, edge, column] - spread[:, edge, column],
                 centre[:, edge, column] + spread[:, edge, column],
-                color=colour,
+                color=line,
                 alpha=0.13,
                 linewidth=0,
             )
@@ -268,7 +268,7 @@ def _alpha_figure(study: Study, setting: Setting, kind: str, weights: Any, suffi
     _legend(figure, [axes for row in grid for axes in row])
     last = centre[-1]
     strongest = "; ".join(
-        f"{space.edges[edge][0]} to {space.edges[edge][1]}: {SHORT.get(ops[int(last[edge].argmax())], '')} "
+        f"{space.edges[edge][0]} to {space.edges[edge][1]}: {op_label(ops[int(last[edge].argmax())])} "
         f"{last[edge].max():.2f}"
         for edge in range(min(edges, len(space.edges)))
     )

@@ -1,6 +1,7 @@
 """Cells as arc diagrams: nodes on a line, one arc for each operation, its name at the arc's top.
 
-Two arcs share a top only if they join the same nodes, so labels never fall on each other and no layout engine is needed.
+Arcs between the same nodes (ENAS has some) rise one above the other; all others differ in height or place, so labels never fall
+on each other and no layout engine is needed.
 The same layout feeds the vector figures and the small drawings of the run pages.
 """
 
@@ -9,47 +10,72 @@ from dataclasses import dataclass
 from html import escape
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Curve
 
-from cscdarts.spaces.genotype import DartsGenotype, Genotype
-from cscdarts.spaces.space import DARTS, NASBENCH201
-from reports.figures.style import FAINT, INK, PALETTE, PAPER
+from cscdarts.spaces import OPERATIONS, SPACES, Genotype, Space
+from reports.figures.style import FAINT, INK, PALETTE, PAPER, styled
 
-SHORT = {
-    "none": "none",
-    "skip_connect": "skip",
-    "max_pool_3x3": "max 3×3",
-    "avg_pool_3x3": "avg 3×3",
-    "sep_conv_3x3": "sep 3×3",
-    "sep_conv_5x5": "sep 5×5",
-    "dil_conv_3x3": "dil 3×3",
-    "dil_conv_5x5": "dil 5×5",
-    "nor_conv_1x1": "conv 1×1",
-    "nor_conv_3x3": "conv 3×3",
+#: Palette positions of the operations whose colours readers know from one figure to the next.
+_HUES = {
+    "skip_connect": 0,
+    "sep_conv_3x3": 1,
+    "nor_conv_3x3": 1,
+    "sep_conv_5x5": 2,
+    "nor_conv_1x1": 2,
+    "dil_conv_3x3": 3,
+    "dil_conv_5x5": 4,
+    "max_pool_3x3": 5,
+    "avg_pool_3x3": 6,
 }
-_OPS = ("skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5", "max_pool_3x3", "avg_pool_3x3")
-COLOURS = {op: PALETTE[position] for position, op in enumerate(_OPS)} | {
-    "nor_conv_3x3": PALETTE[1],
-    "nor_conv_1x1": PALETTE[2],
-    "none": FAINT,
-}
+
+
+def op_label(op: str) -> str:
+    """An operation's short name; of one that is not registered here, its name."""
+    return OPERATIONS[op].label if op in OPERATIONS else op
+
+
+def op_colour(op: str, position: int = 0) -> str:
+    """An operation's colour. Users' own take the palette from its end, in the order of their registration.
+
+    Args:
+        position: of an operation that is not registered here, its place among others.
+    """
+    if is_zero(op):
+        return FAINT
+    if op in _HUES:
+        return PALETTE[_HUES[op]]
+    own = [name for name in OPERATIONS.names() if OPERATIONS.added(name)]
+    return PALETTE[(-1 - own.index(op) if op in own else position) % len(PALETTE)]
+
+
+def is_zero(op: str) -> bool:
+    """Whether an operation is no connection, which drawings leave out."""
+    return op in OPERATIONS and OPERATIONS[op].is_zero
+
+
 #: Height of an arc that spans one node, in node distances.
 RISE = 0.62
 
 
 @dataclass(frozen=True)
 class Arc:
-    """An operation from one node to another; `source` and `target` are positions on the line."""
+    """An operation from one node to another; `source` and `target` are positions on the line.
+
+    Attributes:
+        below: how many arcs between the same nodes lie below this one.
+    """
 
     source: int
     target: int
     op: str
+    below: int = 0
 
     @property
     def top(self) -> tuple[float, float]:
         """Where the label stands, in node distances."""
-        return (self.source + self.target) / 2, RISE * (self.target - self.source)
+        return (self.source + self.target) / 2, RISE * (self.target - self.source + self.below / 2)
 
 
 @dataclass(frozen=True)
@@ -69,25 +95,40 @@ class CellDrawing:
     def words(self) -> str:
         """The cell in words, for those who do not see it."""
         parts = [
-            f"{self.nodes[arc.source]} to {self.nodes[arc.target]} {SHORT[arc.op]}"
+            f"{self.nodes[arc.source]} to {self.nodes[arc.target]} {op_label(arc.op)}"
             for arc in self.arcs
-            if arc.op != "none"
+            if not is_zero(arc.op)
         ]
         return f"{self.kind}: " + ("; ".join(parts) or "no operation at all")
 
 
 def layout(genotype: Genotype) -> list[CellDrawing]:
-    """The cells of a genotype: normal and reduction for `darts`, one for `nasbench201`."""
-    if isinstance(genotype, DartsGenotype):
-        found = []
-        for kind, title in (("normal", "normal cell"), ("reduce", "reduction cell")):
-            genes = genotype.genes(kind)
-            nodes = ("k−2", "k−1", *(str(node) for node in range(len(genes) // 2)))
-            arcs = tuple(Arc(source, DARTS.inputs + position // 2, op) for position, (op, source) in enumerate(genes))
-            found.append(CellDrawing(title, nodes, arcs))
-        return found
-    arcs = tuple(Arc(s, t, op) for (s, t), op in zip(NASBENCH201.edges, genotype.ops, strict=True))
-    return [CellDrawing("cell", ("in", "1", "2", "out"), arcs)]
+    """The cells of a genotype, one per kind of its space."""
+    space = SPACES[genotype.space]
+    found = []
+    for kind in space.cell_kinds:
+        arcs: list[Arc] = []
+        for source, target, op in genotype.edges(kind):
+            below = sum((arc.source, arc.target) == (source, target) for arc in arcs)
+            arcs.append(Arc(source, target, op, below))
+        found.append(CellDrawing(_title(kind, space), _node_names(genotype, kind, space), tuple(arcs)))
+    return found
+
+
+def _title(kind: str, space: Space) -> str:
+    if len(space.cell_kinds) == 1:
+        return kind
+    return "reduction cell" if kind == "reduce" else f"{kind} cell"
+
+
+def _node_names(genotype: Genotype, kind: str, space: Space) -> tuple[str, ...]:
+    """Inputs by the cell they come from; computed nodes by number, from 1 on where an input is called by its part."""
+    last = max(edge.target for edge in genotype.edges(kind))
+    if space.inputs == 1:
+        inner = [str(node) for node in range(1, last + 1)]
+        return ("in", *inner[:-1], "out") if space.output == "last" else ("in", *inner)
+    inputs = (f"k−{space.inputs - node}" for node in range(space.inputs))
+    return (*inputs, *(str(node) for node in range(last - space.inputs + 1)))
 
 
 def draw(axes: Axes, cell: CellDrawing, title: str = "") -> None:
@@ -99,12 +140,12 @@ def draw(axes: Axes, cell: CellDrawing, title: str = "") -> None:
             [(arc.source, 0), (arc.source, y * 4 / 3), (arc.target, y * 4 / 3), (arc.target, 0)],
             [Curve.MOVETO, Curve.CURVE4, Curve.CURVE4, Curve.CURVE4],
         )
-        absent = arc.op == "none"
+        absent = is_zero(arc.op)
         axes.add_patch(
             PathPatch(
                 curve,
                 fill=False,
-                edgecolor=COLOURS[arc.op],
+                edgecolor=op_colour(arc.op),
                 linewidth=0.7 if absent else 1.5,
                 linestyle=(0, (1, 2)) if absent else "-",
             )
@@ -113,12 +154,17 @@ def draw(axes: Axes, cell: CellDrawing, title: str = "") -> None:
             axes.text(
                 x,
                 y,
-                SHORT[arc.op],
+                op_label(arc.op),
                 ha="center",
                 va="center",
                 fontsize=7,
                 color=INK,
-                bbox={"boxstyle": "round,pad=0.12", "facecolor": PAPER, "edgecolor": COLOURS[arc.op], "linewidth": 0.8},
+                bbox={
+                    "boxstyle": "round,pad=0.12",
+                    "facecolor": PAPER,
+                    "edgecolor": op_colour(arc.op),
+                    "linewidth": 0.8,
+                },
             )
     for position, name in enumerate(cell.nodes):
         axes.text(
@@ -137,6 +183,22 @@ def draw(axes: Axes, cell: CellDrawing, title: str = "") -> None:
         axes.set_title(title, fontsize=8)
 
 
+@styled
+def figure(genotype: Genotype, title: str = "") -> Figure:
+    """A genotype's cells side by side as one figure; the scale is the same for all, whatever their number of nodes."""
+    cells = layout(genotype)
+    widths = [len(cell.nodes) for cell in cells]
+    height = max(cell.height for cell in cells)
+    drawn = Figure(figsize=(0.78 * sum(widths), 0.78 * (height + 0.7) + 0.45), layout="constrained")
+    panels = drawn.subplots(1, len(cells), squeeze=False, width_ratios=widths)[0]
+    for axes, cell in zip(panels, cells, strict=True):
+        draw(axes, cell, cell.kind if len(cells) > 1 else "")
+        axes.set_ylim(-0.35, height + 0.35)
+    if title:
+        drawn.suptitle(title, fontsize=9)
+    return drawn
+
+
 def cell_svg(cells: Sequence[CellDrawing]) -> str:
     """Small SVG drawings of cells, side by side where there is room; colours follow the page."""
     parts = []
@@ -153,18 +215,18 @@ def cell_svg(cells: Sequence[CellDrawing]) -> str:
             x0, x1 = unit * (arc.source + 0.5), unit * (arc.target + 0.5)
             y = base - unit * 0.72 * arc.top[1]
             control = base - unit * 0.72 * arc.top[1] * 4 / 3
-            colour = "var(--line)" if arc.op == "none" else COLOURS[arc.op]
-            dash = ' stroke-dasharray="1 4"' if arc.op == "none" else ""
+            stroke = "var(--line)" if is_zero(arc.op) else op_colour(arc.op)
+            dash = ' stroke-dasharray="1 4"' if is_zero(arc.op) else ""
             lines.append(
                 f'<path d="M{x0:g} {base}C{x0:g} {control:.1f} {x1:g} {control:.1f} {x1:g} {base}" fill="none" '
-                f'stroke="{colour}" stroke-width="2"{dash}/>'
+                f'stroke="{stroke}" stroke-width="2"{dash}/>'
             )
-            if arc.op != "none":
-                name = escape(SHORT[arc.op])
-                half = 4.0 * len(SHORT[arc.op]) + 4
+            if not is_zero(arc.op):
+                name = escape(op_label(arc.op))
+                half = 4.0 * len(op_label(arc.op)) + 4
                 labels.append(
                     f'<rect x="{(x0 + x1) / 2 - half:g}" y="{y - 9:.1f}" width="{2 * half:g}" height="18" rx="4" '
-                    f'fill="var(--paper)" stroke="{colour}"/>'
+                    f'fill="var(--paper)" stroke="{stroke}"/>'
                     f'<text x="{(x0 + x1) / 2:g}" y="{y + 4:.1f}" text-anchor="middle">{name}</text>'
                 )
         for position, name in enumerate(cell.nodes):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cscdarts.spaces import softmax
 from reports import statistics
 from reports.read.settings import Setting
 from reports.read.store import Store
@@ -96,10 +97,3 @@ def band(curves: Iterable[Curve]) -> tuple[statistics.Values, ...] | None:
         rows.append(row)
     centre, low, high, _ = statistics.curve_band(rows)
     return np.asarray(epochs, dtype=np.float64), centre, low, high
-
-
-def softmax(alpha: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Softmax over the last axis; rows of weights, shape unchanged."""
-    shifted = np.exp(alpha - alpha.max(axis=-1, keepdims=True))
-    result: np.ndarray[Any, Any] = shifted / shifted.sum(axis=-1, keepdims=True)
-    return result

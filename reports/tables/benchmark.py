@@ -8,6 +8,7 @@ from benchmarks.published.rows import PUBLISHED_NAMES, PublishedRow, primary_row
 from cscdarts.errors import UserError
 from cscdarts.records.run_folder import read_json
 from cscdarts.settings.metrics import METRICS
+from cscdarts.spaces import SPACES
 from reports import statistics
 from reports.read.comparison import signed
 from reports.read.settings import FACTORS, Setting, Study
@@ -93,8 +94,8 @@ class CheckBook:
         self._read: dict[str, list[Check]] = {}
 
     def of(self, setting: Setting) -> list[Check]:
-        """The checks of a setting's finished runs, by seed; none outside the `nasbench201` space."""
-        if setting.space != "nasbench201":
+        """The checks of a setting's finished runs, by seed; none of a space whose cells no benchmark holds."""
+        if not _is_held(setting):
             return []
         if setting.anchor not in self._read:
             found = []
@@ -108,6 +109,11 @@ class CheckBook:
                     found.append(Check(content))
             self._read[setting.anchor] = found
         return self._read[setting.anchor]
+
+
+def _is_held(setting: Setting) -> bool:
+    """Whether NAS-Bench-201 holds the cells of a setting's space."""
+    return setting.space in SPACES and SPACES[setting.space].benchmark == "nasbench201"
 
 
 def benchmark_table(studies: Sequence[Study], book: CheckBook) -> Table:
@@ -200,9 +206,7 @@ def _ours(method: str, studies: Sequence[Study]) -> list[Setting]:
         setting
         for study in studies
         for setting in study.settings
-        if setting.space == "nasbench201"
-        and names & set(setting.methods)
-        and ("csc" not in names or setting is study.reference)
+        if _is_held(setting) and names & set(setting.methods) and ("csc" not in names or setting is study.reference)
     ]
 
 

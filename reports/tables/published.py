@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from benchmarks.published.rows import PUBLISHED_NAMES, PublishedRow, PublishedTable, primary_rows
 from cscdarts.settings.metrics import METRICS
+from cscdarts.spaces import DARTS
 from reports import statistics
 from reports.read.comparison import signed
 from reports.read.settings import Setting, Study, method_title
@@ -139,7 +140,7 @@ def _ours(studies: Sequence[Study], method: str, table: PublishedTable, dataset:
     found = []
     for study in studies:
         for setting in study.settings:
-            if setting.dataset == dataset and setting.space == "darts" and names & set(setting.methods):
+            if setting.dataset == dataset and setting.space == DARTS.name and names & set(setting.methods):
                 if "csc" in names and setting is not study.reference:
                     continue
                 found.append(setting)
@@ -244,7 +245,7 @@ def _apart(mirror: Mirror, studies: Sequence[Study], notes: Notes, width: int) -
             if not here or (setting.methods == ("csc",) and setting is not study.reference):
                 continue
             target = setting.dataset if setting.dataset in targets else next(iter(mirror.targets))[0]
-            space = None if setting.space == "darts" else f"search space {setting.space or 'unknown'}"
+            space = None if setting.space == DARTS.name else f"search space {setting.space or 'unknown'}"
             reason = "; ".join(part for part in (space, why_not(setting, target)) if part)
             if not reason and setting.dataset in targets and _has_row(setting, mirror):
                 continue

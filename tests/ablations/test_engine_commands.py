@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ablations.cli import main
-from cscdarts.spaces.genotype import KNOWN_GENOTYPES
+from cscdarts.spaces.known import KNOWN_GENOTYPES
 
 
 def call(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:

@@ -20,8 +20,8 @@ from cscdarts.models.network import Network
 from cscdarts.records.run_folder import RunFolder, append_line, read_json, write_json
 from cscdarts.settings.config import EvaluationConfig, RunConfig
 from cscdarts.settings.overrides import build, with_values
+from cscdarts.spaces import NASBENCH201
 from cscdarts.spaces.genotype import parse_genotype
-from cscdarts.spaces.space import NASBENCH201
 from cscdarts.training.derivation import derive
 from cscdarts.training.search import search
 

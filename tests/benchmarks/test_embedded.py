@@ -23,7 +23,7 @@ from benchmarks.tabular.isomorphism import all_cells, classes, live_edges
 from benchmarks.tabular.space import SIZE, network_classes, official_archs, read_cell
 from benchmarks.tabular.table import Table
 from cscdarts.errors import UserError
-from cscdarts.spaces.space import NASBENCH201
+from cscdarts.spaces import NASBENCH201
 
 TINY = Protocol(seeds=(1, 2, 3), epochs=1, chunk=4, channels=2, batch_size=128)
 

@@ -20,8 +20,7 @@ from benchmarks.tabular.space import (
     require_official_order,
 )
 from cscdarts.errors import UserError
-from cscdarts.spaces.genotype import CellGenotype, parse_genotype
-from cscdarts.spaces.space import NASBENCH201
+from cscdarts.spaces import NASBENCH201, CellGenotype, parse_genotype
 
 
 def cell(text: str) -> CellGenotype:

@@ -19,7 +19,7 @@ from benchmarks.speed.steps import (
     look_ups,
     retraining,
 )
-from cscdarts.models import reference
+from cscdarts.training import reference_steps
 
 TINY = {"channels": 8, "cells": 3, "batch": 4, "image_size": 8}
 
@@ -40,10 +40,10 @@ def test_steps_equal_those_of_the_plain_supernet(space: str, ratio: str) -> None
     for _ in range(2):  # the second round has momentum buffers
         pair.plain_step("weight")
         pair.our_step("weight")
-        first = reference.first_order_gradient(pair.plain, pair.valid)
+        first = reference_steps.first_order_gradient(pair.plain, pair.valid)
         for plain, ours in zip(first, pair.first.gradient(pair.train, pair.valid, 0.025), strict=True):
             assert torch.allclose(plain, ours, rtol=1e-8, atol=1e-10)
-        second = reference.second_order_gradient(
+        second = reference_steps.second_order_gradient(
             pair.plain, pair.train, pair.valid, pair.sgd[pair.plain], 0.025
         )  # fmt: skip
         for plain, ours in zip(second, pair.second.gradient(pair.train, pair.valid, 0.025), strict=True):

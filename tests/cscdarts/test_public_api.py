@@ -26,6 +26,6 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 def test_settings_and_genotypes_import_no_torch() -> None:
     code = (
         "import sys, cscdarts; cscdarts.apply_preset(cscdarts.protocol('quickstart', 'smoke'), 'csc');"
-        "cscdarts.parse_genotype('DARTS_V2'); sys.exit('torch' in sys.modules)"
+        "cscdarts.read_genotype('DARTS_V2'); sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

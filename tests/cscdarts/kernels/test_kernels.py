@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cscdarts.kernels import channels_last, depthwise, pointwise, pooling
 from cscdarts.kernels.batch_norm import BatchNorm, frozen_statistics
+from cscdarts.kernels.cpu import channels_last, depthwise, pointwise, pooling
+from cscdarts.kernels.kernel import Statistics
 from cscdarts.models.mixed_ops import MixedOps
-from cscdarts.spaces.space import DARTS, NASBENCH201, Space
+from cscdarts.spaces import DARTS, NASBENCH201, Space
 
 
 def map_of(*shape: int, seed: int = 0) -> Tensor:
@@ -84,12 +85,15 @@ def test_normalisation_gradient(channels: int, large: bool, weighted: bool, monk
     y = (x - mean[:, None, None]) * (inv_std * weight)[:, None, None]
     grad = map_of(4, channels, 8, 8, seed=1).add(0.5)
     grad_x, grad_weight = torch.autograd.grad(y, (x, weight), grad)
+    batch = Statistics(mean, inv_std)
     with torch.no_grad():
-        found, dot = channels_last.normalisation_gradient(grad, x, mean, inv_std, weight if weighted else None)
+        found, dot = channels_last.normalisation_gradient(grad, x, batch, weight if weighted else None)
         assert found is not None
         assert torch.allclose(found, grad_x, rtol=1e-10, atol=1e-10)
         assert torch.allclose(dot, grad_weight, rtol=1e-10, atol=1e-10)
-        found, dot = channels_last.normalisation_gradient(grad, x, mean, inv_std, None, wanted=False)
+        channels_last.normalisation_gradient(-grad, x, batch, None)
+        assert torch.allclose(found, grad_x, rtol=1e-10, atol=1e-10), "the next call leaves it alone"
+        found, dot = channels_last.normalisation_gradient(grad, x, batch, None, wanted=False)
     assert found is None
     assert torch.allclose(dot, grad_weight, rtol=1e-10, atol=1e-10)
 
@@ -126,14 +130,14 @@ def test_statistics_of_a_product_without_its_map(edges: int) -> None:
     a = map_of(8, 16, 16, 8).relu()
     filters = torch.randn(16 * edges, 16, dtype=torch.float64)
     ours, theirs = BatchNorm(16 * edges, affine=False), BatchNorm(16 * edges, affine=False).double()
-    mean, inv_std, *_ = pointwise.statistics(a.float(), filters.float(), ours)
+    (mean, inv_std), *_ = pointwise.moments(a.float(), filters.float(), ours)
     p = F.conv2d(a, filters[:, :, None, None])
     expected_mean, expected = channels_last.statistics(p.contiguous(memory_format=torch.channels_last), theirs)
     assert torch.allclose(inv_std.double(), expected, rtol=1e-6, atol=0)
     assert torch.allclose(mean * inv_std, (expected_mean * expected).float(), rtol=0, atol=1e-6)
     assert torch.allclose(ours.running_mean.double(), theirs.running_mean, atol=1e-6)
     assert torch.allclose(ours.running_var.double(), theirs.running_var, rtol=1e-6)
-    mean, inv_std, *_ = pointwise.statistics(a.float(), filters.float(), ours.eval())
+    (mean, inv_std), *_ = pointwise.moments(a.float(), filters.float(), ours.eval())
     assert mean is ours.running_mean
     assert torch.allclose(inv_std, (ours.running_var + ours.eps).rsqrt())
 
@@ -142,12 +146,12 @@ def test_a_product_of_constant_maps() -> None:
     """Rounding must not take the root of a negative variance; an odd number of pixels is summed in one part."""
     a = torch.full((3, 16, 3, 3), 7.3).contiguous(memory_format=torch.channels_last)
     filters = torch.randn(32, 16)
-    mean, inv_std, *_ = pointwise.statistics(a, filters, BatchNorm(32, affine=False))
+    (mean, inv_std), *_ = pointwise.moments(a, filters, BatchNorm(32, affine=False))
     assert torch.allclose(mean, 7.3 * filters.sum(1), rtol=1e-4, atol=1e-4)
     assert torch.allclose(inv_std, torch.full((32,), 1e-5).rsqrt(), rtol=0.1)
 
 
-def fan_out(space: Space, edges: int, channels: int, stride: int) -> MixedOps:
+def mixed_ops(space: Space, edges: int, channels: int, stride: int) -> MixedOps:
     torch.manual_seed(1)
     return MixedOps(space.ops, edges, channels, stride, pool_norm=space is DARTS).double()
 
@@ -176,7 +180,7 @@ PRODUCT_ALONE = (replace(NASBENCH201, ops=("nor_conv_1x1", "skip_connect")), 2, 
 @pytest.mark.parametrize("needed", ["all", "x", "alpha", "weights", "one weight"])
 def test_fused_equals_plain(space: Space, edges: int, channels: int, stride: int, size: int, needed: str) -> None:
     """Outputs, gradients of whatever is needed, and running statistics."""
-    fused = fan_out(space, edges, channels, stride)
+    fused = mixed_ops(space, edges, channels, stride)
     plain = copy.deepcopy(fused)
     plain.plain = True
     x = map_of(4, channels, size, size).requires_grad_()
@@ -201,7 +205,7 @@ def test_fused_equals_plain_in_evaluation(
     space: Space, edges: int, channels: int, stride: int, size: int, per_op: str
 ) -> None:
     """With the running statistics, and for cells of which most operations weigh nothing; nothing moves."""
-    fused = fan_out(space, edges, channels, stride)
+    fused = mixed_ops(space, edges, channels, stride)
     x = map_of(4, channels, size, size)
     weights = torch.randn(edges, len(space.ops), dtype=torch.float64).softmax(1)
     fused(x, fused.mixing_weights(weights))  # running statistics of its own
@@ -232,7 +236,7 @@ def test_fused_equals_plain_in_evaluation(
 
 
 def test_the_fused_function_is_differentiated_once() -> None:
-    layer = fan_out(DARTS, 2, 4, 1)
+    layer = mixed_ops(DARTS, 2, 4, 1)
     x = map_of(2, 4, 4, 4)
     weights = torch.full((2, 8), 0.125, dtype=torch.float64, requires_grad=True)
     for plain in (False, True):
@@ -247,7 +251,7 @@ def test_the_fused_function_is_differentiated_once() -> None:
 
 
 def test_the_architecture_step_computes_no_weight_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    layer = fan_out(DARTS, 2, 4, 1).requires_grad_(False)
+    layer = mixed_ops(DARTS, 2, 4, 1).requires_grad_(False)
     weights = torch.full((2, 8), 0.125, dtype=torch.float64, requires_grad=True)
 
     def refuse(*arguments: object) -> Tensor:
@@ -265,7 +269,7 @@ def test_the_architecture_step_computes_no_weight_gradient(monkeypatch: pytest.M
 
 
 def test_frozen_statistics_stay() -> None:
-    layer = nn.ModuleList([fan_out(DARTS, 2, 4, 1)])
+    layer = nn.ModuleList([mixed_ops(DARTS, 2, 4, 1)])
     running = [buffer for name, buffer in layer.named_buffers() if "running" in name]
     before = [buffer.clone() for buffer in running]
     weights = torch.full((2, 8), 0.125, dtype=torch.float64)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from cscdarts.kernels import depthwise
+from cscdarts.kernels.cpu import depthwise
 from cscdarts.models.mixed_ops import MixedOps
 from cscdarts.spaces.space import SPACES
 
@@ -23,7 +23,7 @@ def _off_unless_asked(benchmark: BenchmarkFixture, request: pytest.FixtureReques
 
 @pytest.mark.parametrize(("space", "edges", "channels", "size"), SIZES)
 @pytest.mark.parametrize("step", ["weight", "alpha"])
-def test_fan_out(
+def test_mixed_ops(
     benchmark: BenchmarkFixture, space: str, edges: int, channels: int, size: int, step: str
 ) -> None:  # fmt: skip
     layer = MixedOps(SPACES[space].ops, edges, channels, 1, pool_norm=space == "darts")

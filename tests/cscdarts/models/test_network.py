@@ -13,8 +13,8 @@ from cscdarts.models.drop_path import DropPath
 from cscdarts.models.network import AuxiliaryHead, Edge, Network
 from cscdarts.settings.config import EvaluationConfig, RunConfig, SupernetConfig
 from cscdarts.settings.overrides import with_values
-from cscdarts.spaces.genotype import KNOWN_GENOTYPES, CellGenotype, DartsGenotype, parse_genotype
-from cscdarts.spaces.space import DARTS
+from cscdarts.spaces import DARTS, CellGenotype, DartsGenotype, parse_genotype
+from cscdarts.spaces.known import KNOWN_GENOTYPES
 from cscdarts.training.derivation import alpha_entropy, genotype_of, skip_share_pct
 
 INDEX_11 = parse_genotype("|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|none~0|nor_conv_3x3~1|avg_pool_3x3~2|")

@@ -1,4 +1,7 @@
-"""Laws of the supernet: equal to the plain edge-by-edge one, switches that reduce to each other, known sizes."""
+"""Laws of the supernet: switches that reduce to each other, known sizes, activation checkpointing.
+
+That it computes what the method says is shown against the reference, in `test_reference_supernet.py`.
+"""
 
 import copy
 from fractions import Fraction
@@ -13,7 +16,6 @@ from cscdarts.data.randomness import numpy_generator
 from cscdarts.kernels.batch_norm import BatchNorm, frozen_statistics
 from cscdarts.models.channel_split import concat_and_shuffle, shuffle_channels, shuffle_groups, unshuffle_channels
 from cscdarts.models.cost import supernet_cost
-from cscdarts.models.reference import ReferenceSupernet, copy_weights
 from cscdarts.models.supernet import Supernet
 from cscdarts.settings.config import RunConfig, SupernetConfig
 from cscdarts.settings.methods import apply_preset
@@ -46,48 +48,6 @@ def loss_of(model: torch.nn.Module) -> Tensor:
 
 
 @pytest.mark.parametrize("space", SPACES)
-@pytest.mark.parametrize("ratio", ["1", "1/2", "1/4"])
-@pytest.mark.parametrize("edge_norm", [False, True])
-@pytest.mark.parametrize("plain", [False, True])
-def test_equals_the_edge_by_edge_supernet(space: str, ratio: str, edge_norm: bool, plain: bool) -> None:
-    """Ratio 1 is plain DARTS, 1/4 is PC-DARTS's arithmetic: outputs, gradients and running statistics agree.
-
-    In float64: in float32 a value within rounding of a ReLU's kink may fall on either side, and its gradient with it.
-    """
-    config = settings(space, split_ratio=ratio, edge_norm=edge_norm)
-    torch.manual_seed(0)
-    oracle, ours = ReferenceSupernet(config, classes=5), supernet(config)
-    with torch.no_grad():
-        for parameter in oracle.architecture():
-            parameter.normal_()
-    oracle, ours = oracle.double(), ours.double()
-    copy_weights(oracle, ours)
-    for layer in ours.modules():
-        if hasattr(layer, "plain"):
-            layer.plain = plain
-    expected, found = loss_of(oracle), loss_of(ours)
-    assert torch.allclose(found, expected, rtol=1e-10, atol=1e-10)
-    expected.backward()
-    found.backward()
-
-    # The oracle's gradients, arranged as ours are: give them to a copy as weights and let copy_weights move them.
-    arranged_oracle, arranged = copy.deepcopy(oracle), copy.deepcopy(ours)
-    with torch.no_grad():
-        for parameter, source in zip(arranged_oracle.parameters(), oracle.parameters(), strict=True):
-            parameter.copy_(torch.zeros_like(source) if source.grad is None else source.grad)
-    copy_weights(arranged_oracle, arranged)
-    for (name, arranged_grad), parameter in zip(arranged.named_parameters(), ours.parameters(), strict=True):
-        target = arranged_grad.detach()
-        grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        scale = float(target.abs().max()) + 1e-8
-        assert float((grad - target).abs().max()) < 1e-8 * scale, name
-
-    # Running statistics moved alike: in evaluation mode the outputs still agree.
-    x = images().double()
-    assert torch.allclose(ours.eval()(x), oracle.eval()(x), rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("identity", ["cell", "edge"])
 def test_identity_of_scale_0_is_none(space: str, identity: str) -> None:
     model = supernet(settings(space, identity=identity, split_ratio="1/2"))
@@ -99,22 +59,8 @@ def test_identity_of_scale_0_is_none(space: str, identity: str) -> None:
     assert not torch.allclose(model(images()), plain(images()))
 
 
-@pytest.mark.parametrize("projection", ["conv", "pool-pad", "skip-cell"])
-@pytest.mark.parametrize("space", SPACES)
-def test_projections_of_the_cell_identity(projection: str, space: str) -> None:
-    model = supernet(settings(space, identity="cell", identity_proj=projection))
-    assert model(images()).shape == (4, 5)
-    cells = [cell.cell_identity for cell in model.cells if getattr(cell, "cell_identity", None) is not None]
-    assert cells
-    carries = [any(True for _ in cell.parameters()) for cell in cells]
-    # Only where shapes differ, and only for a convolution, does the identity have parameters.
-    assert carries == [projection == "conv" and not cell.matches for cell in cells]
-
-
 def test_identity_matches_in_five_of_eight_search_cells() -> None:
-    config = SupernetConfig(split_ratio=Fraction(1, 2), identity="cell")
-    with torch.device("meta"):
-        model = Supernet(config, 10, identity="cell")
+    model = Supernet(SupernetConfig(channels=4, identity="cell"), 10, identity="cell")
     assert sum(cell.cell_identity.matches for cell in model.cells) == 5
 
 
@@ -159,32 +105,14 @@ def test_concat_without_bypass_is_the_identity() -> None:
     assert concat_and_shuffle(x, None, Fraction(1, 2), shuffle=True) is x
 
 
-@pytest.mark.parametrize("space", SPACES)
-@pytest.mark.parametrize("pick", ["first", "last", "random"])
-@pytest.mark.parametrize("bypass", ["max", "avg", "factorized", "nosplit"])
-def test_every_pick_and_bypass_runs_and_differs_from_the_default(space: str, pick: str, bypass: str) -> None:
-    config = settings(space, split_ratio="1/2", split_pick=pick, bypass_reduce=bypass)
-    model = supernet(config)
-    if pick == "random":
-        with pytest.raises(RuntimeError, match="draw_channels"):
-            model(images())
-        model.draw_channels(torch.Generator().manual_seed(0))
-    default = supernet(settings(space, split_ratio="1/2"))
-    state = model.state_dict()
-    shared = all(state[k].shape == v.shape for k, v in default.state_dict().items() if k in state)
-    if shared:
-        default.load_state_dict({k: v for k, v in state.items() if k in default.state_dict()}, strict=False)
-    same = torch.allclose(model(images()), default(images()), atol=1e-6)
-    reduces = space == "darts"  # NAS-Bench-201 has no searched reduction cell, so no strided bypass
-    assert same == (pick == "first" and (bypass == "max" or not reduces))
-
-
-@pytest.mark.parametrize("shuffle", [True, False])
-def test_shuffle_is_a_switch(shuffle: bool) -> None:
-    model = supernet(settings("darts", split_ratio="1/2", shuffle=shuffle))
-    other = supernet(settings("darts", split_ratio="1/2", shuffle=not shuffle))
-    other.load_state_dict(model.state_dict())
-    assert not torch.allclose(model(images()), other(images()))
+def test_a_random_pick_needs_a_draw() -> None:
+    model = supernet(settings("nasbench201", split_ratio="1/2", split_pick="random"))
+    with pytest.raises(RuntimeError, match="draw_channels"):
+        model(images())
+    model.draw_channels(torch.Generator().manual_seed(0))
+    first = model(images())
+    model.draw_channels(torch.Generator().manual_seed(1))
+    assert not torch.allclose(model(images()), first)
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -236,10 +164,10 @@ def test_known_sizes_of_the_darts_supernet(ratio: str, params: float, macs: floa
 
 def test_memory_access_of_a_1x1_convolution_obeys_shufflenet_g1() -> None:
     """MAC = hw(c1 + c2) + c1 c2 >= 2 sqrt(hw B) + B / hw with B = hw c1 c2, with equality at c1 = c2."""
-    from cscdarts.models.cost import Conv
+    from cscdarts.spaces import ConvShape
 
     for inputs, outputs in ((16, 16), (8, 32), (4, 64)):
-        conv = Conv(inputs, outputs, 1, 1, 64, 64)
+        conv = ConvShape(inputs, outputs, 1, 1, 64, 64)
         access = conv.activations + conv.weights
         bound = 2 * (64 * conv.macs) ** 0.5 + conv.macs / 64
         assert access >= bound - 1e-9
@@ -248,10 +176,8 @@ def test_memory_access_of_a_1x1_convolution_obeys_shufflenet_g1() -> None:
 
 def test_memory_access_falls_with_the_ratio() -> None:
     access = [
-        supernet_cost(
-            SupernetConfig(split_ratio=Fraction(r), identity="none"), "none", 10, 3, 32, 16
-        ).memory_access_bytes
-        for r in ("1", "1/2", "1/4")
+        supernet_cost(settings("darts", split_ratio=ratio), "none", 10, 3, 32, 16).memory_access_bytes
+        for ratio in ("1", "1/2", "1/4")
     ]
     assert access[0] > access[1] > access[2]
 

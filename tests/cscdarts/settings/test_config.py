@@ -187,6 +187,13 @@ def test_bad_input_gets_a_sentence(assignment: str, words: list[str]) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_random_pick_cannot_be_kept_in_evaluation() -> None:
+    values = {"supernet.split_pick": "random", "evaluation.split_eval": True}
+    with pytest.raises(UserError, match="set split_pick=first or last"):
+        with_values(RunConfig(), values)
+    with_values(RunConfig(), {**values, "supernet.split_ratio": "1"})
+
+
 def test_a_ratio_that_leaves_fewer_than_two_channels_is_refused() -> None:
     with pytest.raises(UserError, match="fewer than 2 channels"):
         with_values(RunConfig(), {"supernet.channels": 4, "supernet.split_ratio": "1/4"})

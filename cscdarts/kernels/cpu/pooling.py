@@ -5,35 +5,17 @@ A_h (h/stride, h) has 1 / (pixels in the window) at the up to three pixels that 
 transposed matrices. On small images these are the quickest way, on larger ones a depthwise convolution with ones.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cscdarts.kernels.batch_norm import BatchNorm
-
 #: Images with no more rows and columns are averaged by products of matrices.
 _SMALL = 16
 
 
-@dataclass(frozen=True)
-class SharedMap:
-    """A map without weights that all edges share.
-
-    Attributes:
-        pool: `max`, `avg`, or None for the node's output itself.
-        norm: normalisation of (n, c, h, w) after the pooling, or None.
-        stride: of the pooling.
-    """
-
-    pool: str | None
-    norm: BatchNorm | None
-    stride: int
-
-
-def pool(x: Tensor, kind: str | None, stride: int) -> tuple[Tensor, Tensor]:
+def pool(x: Tensor, kind: str | None, stride: int) -> tuple[Tensor, Tensor | None]:
     """Pool x and say where each maximum came from.
 
     Args:
@@ -42,34 +24,38 @@ def pool(x: Tensor, kind: str | None, stride: int) -> tuple[Tensor, Tensor]:
 
     Returns:
         (n, c, h/stride, w/stride) and, for `max`, the indices in the image (int16 where they fit: torch's int64 would
-        take twice the memory of the map itself), else an empty tensor.
+        take twice the memory of the map itself), else None.
     """
-    none = x.new_empty(0)
     if kind is None:
-        return x, none
+        return x, None
     if kind == "max":
         pooled, indices = F.max_pool2d(x, 3, stride, 1, return_indices=True)
         return pooled, indices.to(torch.int16 if x.shape[2] * x.shape[3] < 2**15 else torch.int32)
-    if x.device.type != "cpu":
-        return F.avg_pool2d(x, 3, stride, 1, count_include_pad=False), none
     if max(x.shape[2:]) <= _SMALL:
-        return _products(x, *_averages(x, stride)), none
+        return _products(x, *_averages(x, stride)), None
     ones, shares = _window(x.shape[1], x.shape[2], x.shape[3], stride, x.dtype)
-    return F.conv2d(x, ones, None, stride, 1, 1, x.shape[1]).mul_(shares), none
+    return F.conv2d(x, ones, None, stride, 1, 1, x.shape[1]).mul_(shares), None
 
 
-def pool_gradient(grad: Tensor, x: Tensor, indices: Tensor, kind: str | None, stride: int) -> Tensor:
-    """Gradient of x through `pool`; grad: (n, c, h/stride, w/stride), is overwritten, x: (n, c, h, w) -> (n, c, h, w)."""
+def pool_gradient(grad: Tensor, x: Tensor, indices: Tensor | None, kind: str | None, stride: int) -> Tensor:
+    """Gradient (n, c, h, w) of x through `pool`, for the identity `grad` itself.
+
+    Args:
+        grad: (n, c, h/stride, w/stride), is overwritten.
+        x: (n, c, h, w), for its shape and layout.
+        indices: those that `pool` gave.
+    """
     if kind is None:
-        return grad.clone()
+        return grad
     size = [3, 3], [stride, stride], [1, 1]
     if kind == "max":
+        assert indices is not None
         return torch.ops.aten.max_pool2d_with_indices_backward(  # type: ignore[no-any-return]
             grad, x, *size, [1, 1], False, indices.long()
         )
-    if x.device.type == "cpu" and max(x.shape[2:]) <= _SMALL:
+    if max(x.shape[2:]) <= _SMALL:
         return _products(grad, *(matrix.t() for matrix in _averages(x, stride)))
-    if x.device.type == "cpu" and stride == 1:
+    if stride == 1:
         ones, shares = _window(x.shape[1], x.shape[2], x.shape[3], 1, x.dtype)
         return F.conv2d(grad.mul_(shares), ones, None, 1, 1, 1, x.shape[1])
     return torch.ops.aten.avg_pool2d_backward(grad, x, *size, False, False, None)  # type: ignore[no-any-return]

@@ -7,7 +7,7 @@ wide and dilated kernels fall back to code 10 to 20 times slower. The same sums 
 - the gradient of a wide kernel is that of its strips of three columns;
 - a dilation of 2 is an ordinary convolution on each of the four images of every second pixel.
 
-`benchmarks/speed.md` has the measurements. Other devices take torch's own way.
+`benchmarks/speed.md` has the measurements.
 """
 
 import torch
@@ -28,12 +28,10 @@ def input_gradient(
     Returns:
         (n, c, h, w).
     """
-    if grad.device.type != "cpu":
-        return _library(grad, grad.new_empty(x_shape), weight, stride, (padding, padding), dilation, True)
     channels = weight.shape[0]
     if stride == 1:
         return F.conv2d(grad, weight.flip(2, 3), None, 1, padding, dilation, channels)
-    if dilation == 1:
+    if dilation != 2:
         x = torch.empty(x_shape, dtype=grad.dtype, memory_format=torch.channels_last)
         return _library(grad, x, weight, stride, (padding, padding), dilation, True)
     # Taps two apart on every second pixel: only pixels of even row and column were read.
@@ -55,8 +53,6 @@ def weight_gradient(grad: Tensor, x: Tensor, kernel: int, stride: int, padding: 
         (c, 1, k, k).
     """
     weight = x.new_empty((x.shape[1], 1, kernel, kernel))
-    if grad.device.type != "cpu":
-        return _library(grad, x, weight, stride, (padding, padding), dilation, False)
     if dilation == 2 and stride == 1 and x.shape[2] % 2 == 0 and x.shape[3] % 2 == 0:
         return weight_gradient(_phases(grad), _phases(x), kernel, 1, padding // 2, 1)
     if dilation == 2 and stride == 2:

@@ -1,0 +1,107 @@
+"""Grid files that register operations of their own, and what tells other processes of them."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ablations.drive.driver import Driver
+from ablations.grid.load import load_grid
+from cscdarts.errors import UserError
+from cscdarts.records.run_folder import read_json
+from cscdarts.spaces import OPERATIONS
+
+
+@pytest.fixture
+def own_operation() -> Iterator[list[str]]:
+    """Names to forget after a test."""
+    names: list[str] = []
+    yield names
+    for name in names:
+        OPERATIONS.unregister(name)
+
+
+GRID = '''"""A user's grid with an operation of its own."""
+from cscdarts import Operation, apply_preset, protocol, register_operation, with_values
+
+
+def noise(channels, stride, affine):
+    import torch
+    from torch import nn
+
+    class Noise(nn.Module):
+        def forward(self, x):
+            return torch.randn_like(x[:, :, ::stride, ::stride])
+
+    return Noise()
+
+
+register_operation(Operation("noise", "noise", module=noise, has_weights=False))
+
+
+def grid(scale):
+    base = apply_preset(protocol("quickstart", "smoke"), "csc")
+    yield with_values(base, {"supernet.ops": "noise,nor_conv_1x1", "data.search_fraction": 0.08,
+                             "search.batch_size": 18, "search.epochs": 1, "runtime.device": "cpu"})
+'''
+
+
+@pytest.mark.slow
+def test_workers_know_what_a_grid_file_registers(
+    tmp_path: Path, own_operation: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker is another process: its task names the file, and it imports it before it reads the config."""
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join((str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")))
+    )
+    own_operation.append("noise")
+    (tmp_path / "mine.py").write_text(GRID)
+    grid = load_grid(str(tmp_path / "mine.py"), "smoke")
+    assert grid.plugins == (str(tmp_path / "mine.py"),)
+    driver = Driver(
+        grid,
+        tmp_path / "runs",
+    )
+    driver.take()
+    driver.run_here([point.hash for point in grid.points], 1, lambda states: None)
+    (state,) = driver.states()
+    assert state.status == "done", state
+    assert read_json(driver.path(grid.points[0]) / "result.json")["values"]["test_error_pct"] <= 100
+
+
+def test_grids_without_anything_of_their_own_carry_nothing() -> None:
+    assert load_grid("quickstart", "smoke").plugins == ()
+
+
+def test_other_commands_know_what_the_environment_names(tmp_path: Path) -> None:
+    """`CSCDARTS_PLUGINS` names a file (or a module); without it the name is unknown."""
+    (tmp_path / "mine.py").write_text(GRID)
+    code = (
+        "import json, sys, cscdarts\n"
+        "text = '|noise~0|+|none~0|none~1|+|none~0|none~1|noise~2|'\n"
+        "print(json.dumps(str(cscdarts.parse_genotype(text)) == text))\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    root = str(Path(__file__).parents[2])
+    for plugins, found in ((str(tmp_path / "mine.py"), True), ("mine", True), ("", False)):
+        environment = {**os.environ, "CSCDARTS_PLUGINS": plugins, "PYTHONPATH": os.pathsep.join((root, str(tmp_path)))}
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
+        )
+        assert (done.returncode == 0) == found, done.stderr
+        assert json.loads(done.stdout or "false") == found
+
+
+def test_a_plugin_that_does_not_run_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken.py").write_text("1 / 0")
+    for plugin, said in (("broken.py", "ZeroDivisionError"), ("missing.py", "existing Python file")):
+        monkeypatch.setenv("CSCDARTS_PLUGINS", str(tmp_path / plugin))
+        with pytest.raises(UserError, match=said):
+            OPERATIONS["nothing of this name"]
+    monkeypatch.setenv("CSCDARTS_PLUGINS", "no_such_module_here")
+    with pytest.raises(UserError, match="no_such_module_here"):
+        OPERATIONS["nothing of this name"]
