@@ -6,11 +6,16 @@ BIN := $(VENV)/bin
 SCALE ?= reduced
 PORT ?= 5000
 
-.PHONY: help quickstart test check mlflow slurm-up slurm-down clean
+#: Of the mutation run: modules (dotted names, all unless given) and the share of their mutants.
+MODULES ?=
+SHARE ?= 1
+
+.PHONY: help quickstart test check mutants mlflow slurm-up slurm-down clean
 
 help:
 	@echo "make quickstart   a real ablation grid on real scans, its tables and its page, in minutes"
 	@echo "make test         format, lint, types, layers, tests"
+	@echo "make mutants      the method made wrong line by line: do the tests notice? (hours; SHARE=0.1 for a sample)"
 	@echo "make mlflow       open the MLflow page on the recorded runs (PORT=$(PORT))"
 	@echo "make slurm-up     a SLURM cluster of simulated nodes on this Debian machine (root); make slurm-down stops it"
 	@echo "make clean        remove the environment and caches; runs and records stay"
@@ -27,6 +32,9 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+mutants: $(VENV)/.dev
+	$(BIN)/python -m tests.mutants --share $(SHARE) $(MODULES)
 
 mlflow: $(VENV)/.run
 	$(BIN)/cscdarts mlflow --port $(PORT)

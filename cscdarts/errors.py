@@ -14,7 +14,7 @@ class UserError(Exception):
 
     def __init__(self, field: str, value: object, allowed: str, fix: str, sentence: str | None = None) -> None:
         self.field, self.value, self.allowed, self.fix, self.sentence = field, value, allowed, fix, sentence
-        super().__init__(sentence or f"{field}: {value!r} is not possible; allowed: {allowed}. {fix}")
+        super().__init__(sentence or f"{field}: {value!r} is not valid; allowed: {allowed}. {fix}")
 
     def __reduce__(self) -> tuple[type["UserError"], tuple[str, object, str, str, str | None]]:
         """By all its arguments, so that it survives the way out of another process."""

@@ -90,10 +90,7 @@ class _Mutations(cst.CSTVisitor):
         return True
 
     def on_leave(self, original_node: cst.CSTNode) -> None:
-        has_position = isinstance(
-            original_node, cst.BaseExpression | cst.BaseSmallStatement | cst.BaseCompoundStatement
-        )
-        if has_position and self.lines and self.lines[-1] is self.get_metadata(PositionProvider, original_node, None):
+        if self.lines and self.lines[-1] is self.get_metadata(PositionProvider, original_node, None):
             self.lines.pop()
 
 
@@ -111,7 +108,7 @@ class Mutants:
     def __getitem__(self, number: int) -> Mutant | None:
         """The mutant, None where it does not compile or changes nothing."""
         node, changed, lines = self.found[number]
-        text = self.wrapper.module.deep_replace(node, changed).code
+        text = cst.ensure_type(self.wrapper.module.deep_replace(node, changed), cst.Module).code
         old, new = self.source.splitlines(), text.splitlines()
         try:
             compile(text, "mutant", "exec")
@@ -127,7 +124,7 @@ class Mutants:
         return Mutant(lines.start.line, lines.end.line, before, after, text)
 
 
-class _Handout(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):
+class _Handout(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):  # type: ignore[misc]  # as typeshed's own
     """Hands out a mutated source in place of one module's file."""
 
     def __init__(self, name: str, path: Path, source: str) -> None:

@@ -15,10 +15,11 @@ from benchmarks.tabular.space import POWERS, SIZE, index_of_code, official_archs
 from benchmarks.tabular.table import Table
 from cscdarts.data.randomness import numpy_generator
 from cscdarts.errors import UserError
-from cscdarts.records.run_folder import RunFolder, append_line, read_json, write_json
+from cscdarts.records.run_folder import RunFolder, append_line, write_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import build, with_values
 from cscdarts.spaces.space import NASBENCH201
+from tests.support.records import written
 
 NAN = float("nan")
 
@@ -368,7 +369,7 @@ def test_a_runs_check_is_written_and_its_numbers_follow_the_epochs(tmp_path: Pat
     write_index(Table(table().columns, {"kind": "invented", "name": "n", "source": "s"}), tmp_path / "t.parquet")
     folder = derived(tmp_path / "run", [9, 5], config(**{"search.strategy": "random-ws"}))
     found = check_run(folder, f"index:{tmp_path / 't.parquet'}", cells=2)
-    assert read_json(folder.file("check.json")) == found
+    assert written(folder.file("check.json")) == found
     lines = [line for line in folder.curves() if line["stage"] == "check"]
     assert [(line["epoch"], line["step"]) for line in lines] == [(0, 0), (1, 0)]
     assert lines[0]["values"] == {  # cell 9 has no validation accuracy: nothing stands in its place

@@ -1,6 +1,7 @@
 """Every statistic of the report against values worked out by hand on tiny arrays."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -171,8 +172,13 @@ def test_curve_band_by_hand() -> None:
 # --- the same against other ways of computing it, and the edges of each definition
 
 
+def bounds(interval: Interval | None) -> tuple[float, float]:
+    assert interval is not None
+    return interval.low, interval.high
+
+
 def test_finite_takes_whole_numbers_and_what_is_missing() -> None:
-    found = statistics.finite([[3, 1], [None, 2]])  # type: ignore[list-item]
+    found = statistics.finite([[3, 1], [None, 2]])  # type: ignore[arg-type]
     assert found.tolist() == [3.0, 1.0, 2.0]
     assert found.dtype == np.float64
     assert statistics.finite([1, 2]).dtype == np.float64
@@ -182,7 +188,7 @@ def test_finite_takes_whole_numbers_and_what_is_missing() -> None:
 def test_t_interval_equals_scipys(level: float) -> None:
     values = [1.0, 2.0, 6.0, 4.5]
     found = distributions.ttest_1samp(values, 0.0).confidence_interval(level)
-    assert statistics.t_interval(values, level) == Interval(pytest.approx(found.low), pytest.approx(found.high))
+    assert bounds(statistics.t_interval(values, level)) == pytest.approx((found.low, found.high))
 
 
 @pytest.mark.parametrize("level", [0.95, 0.8])
@@ -190,7 +196,7 @@ def test_t_interval_equals_scipys(level: float) -> None:
 def test_welch_interval_equals_scipys(a: list[float], b: list[float], level: float) -> None:
     """Also where both have the same variance, and with different numbers of values."""
     found = distributions.ttest_ind(b, a, equal_var=False).confidence_interval(level)
-    assert statistics.welch_interval(a, b, level) == Interval(pytest.approx(found.low), pytest.approx(found.high))
+    assert bounds(statistics.welch_interval(a, b, level)) == pytest.approx((found.low, found.high))
     assert statistics.welch_interval(a, b) == statistics.welch_interval(a, b, 0.95)
 
 
@@ -205,13 +211,14 @@ def test_welch_interval_of_one_constant_sample() -> None:
 def test_bootstrap_interval_is_two_quantiles_of_resampled_means() -> None:
     values = np.sqrt(np.arange(1.0, 12.0))
 
-    def quantiles(low: float, high: float, draws: int) -> Interval:
+    def quantiles(low: float, high: float, draws: int) -> Any:
         picks = np.random.default_rng(5).integers(0, 11, (draws, 11))
-        found = np.quantile([np.mean([values[k] for k in row]) for row in picks], [low, high])
-        return Interval(pytest.approx(found[0]), pytest.approx(found[1]))  # type: ignore[arg-type]
+        return pytest.approx(tuple(np.quantile([np.mean([values[k] for k in row]) for row in picks], [low, high])))
 
-    assert statistics.bootstrap_interval(values, np.random.default_rng(5)) == quantiles(0.025, 0.975, 2000)
-    assert statistics.bootstrap_interval(values, np.random.default_rng(5), 0.6, 300) == quantiles(0.2, 0.8, 300)
+    first = statistics.bootstrap_interval(values, np.random.default_rng(5))
+    assert bounds(first) == quantiles(0.025, 0.975, 2000)
+    second = statistics.bootstrap_interval(values, np.random.default_rng(5), 0.6, 300)
+    assert bounds(second) == quantiles(0.2, 0.8, 300)
     assert statistics.bootstrap_interval([1.0, 2.0], np.random.default_rng(5)) is not None
 
 
@@ -284,6 +291,13 @@ def test_variance_components_count_what_was_finite() -> None:
     assert (none.search_sd, none.retrain_sd, none.searches, none.retrainings) == (None, None, 0, 0)
     with pytest.raises(ValueError, match="zip"):
         statistics.variance_components([1.0, 2.0], [0])
+
+
+def test_variance_components_of_three_searches_by_hand() -> None:
+    # {0, 2}, {10, 12}, {20, 22}: MS_within 2, grand mean 11, MS_between 2 * (100 + 0 + 100) / 2 = 200, n0 2 -> var 99.
+    parts = statistics.variance_components([0.0, 2.0, 10.0, 12.0, 20.0, 22.0], ["a", "a", "b", "b", "c", "c"])
+    assert parts.search_sd == pytest.approx(math.sqrt(99.0))
+    assert parts.retrain_sd == pytest.approx(math.sqrt(2.0))
 
 
 def test_pareto_front_is_ordered_by_the_first_cost() -> None:

@@ -1,5 +1,7 @@
 """Verdicts: our mean against a published number, and when it must not be held against it at all."""
 
+from typing import Any
+
 import pytest
 
 from benchmarks.published.rows import PublishedRow, find_published
@@ -138,7 +140,7 @@ def test_a_changed_protocol_is_named_by_its_values() -> None:
     changed = ours("cifar10", 3.0, evaluation__epochs="300", evaluation__cutout="0")
     assert departures_from_protocol(changed, "cifar10") == ["epochs=300", "cutout=0"]
     assert why_not(changed, "cifar10") == "protocol changed (epochs=300, cutout=0)"
-    three = {"evaluation__epochs": "300", "evaluation__cutout": "0", "evaluation__cells": "8"}
+    three: dict[str, Any] = {"evaluation__epochs": "300", "evaluation__cutout": "0", "evaluation__cells": "8"}
     assert why_not(ours("cifar10", 3.0, **three), "cifar10") == "protocol changed (cells=8, epochs=300, cutout=0)"
     four = ours("cifar10", 3.0, **three, supernet__cells="5")
     assert why_not(four, "cifar10") == "protocol changed (cells=5, cells=8, epochs=300, …)"

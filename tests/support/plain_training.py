@@ -297,16 +297,14 @@ def search_epoch(
     supernet.train()
     weights, alphas = supernet.weights(), supernet.architecture()  # type: ignore[operator]
     decay = 1 - epoch / recipe.epochs if recipe.identity_decay == "linear" else 1.0
-    supernet.identity_scale = identity_scale * decay
+    supernet.identity_scale = identity_scale * decay  # type: ignore[assignment]
 
     def loss(images: Tensor, labels: Tensor) -> Tensor:
         return cross_entropy(supernet(images), labels)
 
     lr = learning_rate(recipe, epoch)
-    streams = {
-        name: batches(half, recipe.seed, name, epoch, recipe.batch_size, recipe.crop_padding, recipe.flip, cutout=0)
-        for name, half in halves.items()
-    }
+    sizes = (recipe.batch_size, recipe.crop_padding, recipe.flip, 0)  # no cutout in the search
+    streams = {name: batches(half, recipe.seed, name, epoch, *sizes) for name, half in halves.items()}
     for train, valid in zip(streams[recipe.weight_half], streams[recipe.alpha_half], strict=True):
         if epoch >= recipe.alpha_warmup:
             statistics = {name: buffer.clone() for name, buffer in supernet.named_buffers()}

@@ -232,6 +232,38 @@ def test_streamed_folder_depends_on_neither_workers_nor_start(tmp_path: Path) ->
     assert images.shape == (12, 3, 16, 16)
 
 
+@pytest.mark.parametrize("jitter", [False, True])
+def test_streamed_images_are_transformed_as_published(jitter: bool, tmp_path: Path) -> None:
+    """quark0/darts `cnn/train_imagenet.py`: resized crop, flip, jitter of .4 .4 .4 .2; tested on the middle of a larger image."""
+    from torchvision.transforms import v2
+
+    make_tree(tmp_path / "tree", size=40, tests="val")
+    data = open_data(
+        DataConfig(dataset="imagenet", image_size=32), "imagenet", tmp_path / "tree", CPU, 4, 7, color_jitter=jitter
+    )  # fmt: skip
+    files = sorted((tmp_path / "tree" / "train").rglob("*.png"))
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    x, y = next(data.train.batches(epoch=3))
+    order = torch.randperm(12, generator=plain_training.seeded(7, "train", "order", 3))[:4].tolist()
+    for image, label, row in zip(x, y, order, strict=True):
+        pixels = torch.from_numpy(np.array(Image.open(files[row]))).permute(2, 0, 1)
+        steps = [v2.RandomResizedCrop(32, antialias=True), v2.RandomHorizontalFlip(0.5)]
+        if jitter:
+            steps.append(v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.2))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(plain_training.seeded(7, "train", "augment", 3, row).initial_seed())
+            expected = v2.Compose(steps)(pixels)
+        assert torch.allclose(image, (expected.float() / 255 - mean) / std, atol=1e-6)
+        assert int(label) == row // 6
+
+    tests = sorted((tmp_path / "tree" / "val").rglob("*.png"))
+    first = next(data.test.in_order(5))[0][0]
+    pixels = torch.from_numpy(np.array(Image.open(tests[0]))).permute(2, 0, 1)
+    larger = v2.functional.resize(pixels, [37], antialias=True)  # 32 * 256 / 224 = 36.6
+    middle = v2.functional.center_crop(larger, [32, 32])
+    assert torch.allclose(first, (middle.float() / 255 - mean) / std, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from cscdarts.errors import UserError
-from cscdarts.records.run_folder import RunFolder, append_line, read_json, write_json
+from cscdarts.records.run_folder import RunFolder, append_line, write_json
 from cscdarts.settings.config import RunConfig, SupernetConfig
 from cscdarts.settings.overrides import build, with_values
 from cscdarts.spaces.genotype import CellGenotype, DartsGenotype, parse_genotype
 from cscdarts.spaces.space import DARTS, NASBENCH201
 from cscdarts.training.derivation import alpha_entropy, derive, genotype_of, genotype_of_line, skip_share_pct
+from tests.support.records import written
 
 OPS = NASBENCH201.ops
 TABULAR = SupernetConfig(space="nasbench201")
@@ -42,8 +43,8 @@ CELLS = ["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3"]
 def test_last_takes_the_last_epoch(tmp_path: Path) -> None:
     folder = searched(tmp_path, CELLS, [4.0, 1.0, 2.0, 3.0])
     assert derive(config(), folder) == CellGenotype(("nor_conv_3x3",) * 6)
-    written = read_json(folder.file("genotype.json"))
-    assert written == {"space": "nasbench201", "text": str(CellGenotype(("nor_conv_3x3",) * 6)), "epoch": 3}
+    found = written(folder.file("genotype.json"))
+    assert found == {"space": "nasbench201", "text": str(CellGenotype(("nor_conv_3x3",) * 6)), "epoch": 3}
 
 
 @pytest.mark.parametrize(
@@ -60,14 +61,14 @@ def test_best_takes_the_epoch_of_the_least_validation_error(
 ) -> None:
     folder = searched(tmp_path, CELLS, errors)
     assert derive(config(**{"search.derive": "best"}), folder) == CellGenotype((CELLS[epoch],) * 6)
-    assert read_json(folder.file("genotype.json"))["epoch"] == epoch
+    assert written(folder.file("genotype.json"))["epoch"] == epoch
 
 
 def test_what_is_derived_stays_derived(tmp_path: Path) -> None:
     folder = searched(tmp_path, CELLS, [1.0] * 4)
     write_json(folder.file("genotype.json"), {"text": str(CellGenotype(("avg_pool_3x3",) * 6))})
     assert derive(config(), folder) == CellGenotype(("avg_pool_3x3",) * 6)
-    assert "epoch" not in read_json(folder.file("genotype.json"))
+    assert "epoch" not in written(folder.file("genotype.json"))
 
 
 def test_a_search_that_names_its_cell_is_believed(tmp_path: Path) -> None:
@@ -76,7 +77,7 @@ def test_a_search_that_names_its_cell_is_believed(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     write_json(folder.file("search.json"), {"genotype": str(cell)})
     assert derive(config(), folder) == cell
-    assert read_json(folder.file("genotype.json"))["epoch"] == 3
+    assert written(folder.file("genotype.json"))["epoch"] == 3
 
 
 def test_a_search_under_way_has_no_cell(tmp_path: Path) -> None:

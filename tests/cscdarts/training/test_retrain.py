@@ -12,12 +12,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cscdarts.errors import UserError
-from cscdarts.records.run_folder import RunFolder, read_json, write_json
-from cscdarts.settings.config import RunConfig
+from cscdarts.models.network import Network
+from cscdarts.records.run_folder import RunFolder, write_json
+from cscdarts.settings.config import EvaluationConfig, RunConfig, SupernetConfig
 from cscdarts.settings.overrides import build, with_values
 from cscdarts.spaces.genotype import parse_genotype
 from cscdarts.training.retrain import RetrainRun, retrain
 from tests.support.plain_training import SGD, Pictures, Retraining, retrain_epoch
+from tests.support.records import written
 
 CLASSES = 20
 GENOTYPE = (
@@ -82,14 +84,13 @@ def retraining(config: RunConfig, folder: Path) -> RetrainRun:
     """A run in float64."""
     run = RetrainRun(config, RunFolder(folder), parse_genotype(GENOTYPE), lambda: False, lambda line: None)
     run.network.double()
-    run.data = dataclasses.replace(
-        run.data,
-        **{
-            part: dataclasses.replace(source, mean=source.mean.double(), std=source.std.double())  # type: ignore[type-var]
-            for part, source in (("train", run.data.train), ("test", run.data.test))
-        },
-    )
+    train, test = run.data.train, run.data.test
+    run.data = dataclasses.replace(run.data, train=in_float64(train), test=in_float64(test))
     return run
+
+
+def in_float64(source: Any) -> Any:
+    return dataclasses.replace(source, mean=source.mean.double(), std=source.std.double())
 
 
 def read_tree(root: Path, part: str) -> Pictures:
@@ -104,7 +105,7 @@ def read_tree(root: Path, part: str) -> Pictures:
 
     units = np.stack([image for _, image in pixels("train")]).reshape(-1, 3) / 255
     # Statistics are held in float32.
-    mean, std = (np.float32(values).tolist() for values in (units.mean(0), units.std(0)))
+    mean, std = (values.astype(np.float32).tolist() for values in (units.mean(0), units.std(0)))
     found = pixels(part)
     images = torch.from_numpy(np.stack([image for _, image in found])).permute(0, 3, 1, 2)
     return Pictures(images, torch.tensor([label for label, _ in found]), mean, std)
@@ -155,7 +156,7 @@ def test_two_epochs_equal_the_plainly_written_ones(tree: Path, trained: tuple[nn
 
 
 #: Every term of the recipe, and a value that it does not have.
-WRONG = {
+WRONG: dict[str, dict[str, Any]] = {
     "label smoothing dropped": {"label_smoothing": 0.0},
     "auxiliary loss doubled": {"auxiliary": 0.8},
     "no auxiliary loss": {"auxiliary": 0.0},
@@ -218,6 +219,24 @@ def test_other_recipes_equal_theirs(values: dict[str, Any], tree: Path, tmp_path
     assert line["values"]["retrain_train_error_pct"] == pytest.approx(error)
 
 
+@pytest.mark.parametrize(("cells", "after"), [(3, 2), (4, 2), (8, 5), (20, 13)])
+def test_the_auxiliary_head_sits_after_two_thirds_of_the_cells(cells: int, after: int) -> None:
+    """quark0/darts `cnn/model.py`: after cell 2 L // 3, counted from 0; only in training, and only where it has a weight."""
+    network = Network(
+        parse_genotype(GENOTYPE), EvaluationConfig(channels=2, cells=cells), SupernetConfig(identity="none"), "none", 5
+    )  # fmt: skip
+    seen: list[str] = []
+    for k, cell in enumerate(network.cells):
+        cell.register_forward_hook(lambda *_, k=k: seen.append(str(k)))
+    assert network.auxiliary is not None
+    network.auxiliary.register_forward_hook(lambda *_: seen.append("head"))
+    network(torch.randn(2, 3, 16, 16))
+    assert seen.index("head") == after + 1
+    seen.clear()
+    assert network.eval()(torch.randn(2, 3, 16, 16))[1] is None
+    assert "head" not in seen
+
+
 # --- the one look at the test set ----------------------------------------------------------------
 
 
@@ -256,7 +275,7 @@ def test_the_test_error_is_that_of_the_test_part_counted_by_hand(tmp_path: Path)
     run.network = ReadsTheGray(source.mean, source.std)  # type: ignore[assignment,attr-defined]
     write_json(folder.file("search.json"), {"values": {"search_time_s": 2.5, "peak_memory_mib": 7.0}})
     run.finish()
-    result = read_json(folder.file("result.json"))
+    result = written(folder.file("result.json"))
     assert result["values"]["test_error_pct"] == pytest.approx(100 * 11 / 20)
     assert result["values"]["test_top5_error_pct"] == pytest.approx(100 * 5 / 20)
     assert result["data"]["test_images"] == 20
@@ -272,7 +291,7 @@ def test_the_result_names_what_it_is_of(tmp_path: Path, tree: Path) -> None:
     folder = RunFolder(tmp_path)
     write_json(folder.file("genotype.json"), {"text": GENOTYPE})
     retrain(settings, folder)
-    result = read_json(folder.file("result.json"))
+    result = written(folder.file("result.json"))
     assert (result["hash"], result["seed"]) == (settings.hash, 3)
     assert result["genotype"] == str(parse_genotype(GENOTYPE))
     assert result["channels"] == 4
@@ -295,7 +314,7 @@ def test_ten_classes_have_no_top_5_error(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     write_json(folder.file("genotype.json"), {"text": GENOTYPE})
     retrain(config(tmp_path, **{"evaluation.epochs": 0}), folder)
-    assert "test_top5_error_pct" not in read_json(folder.file("result.json"))["values"]
+    assert "test_top5_error_pct" not in written(folder.file("result.json"))["values"]
 
 
 def test_without_a_derived_cell_nothing_is_retrained(tmp_path: Path, tree: Path) -> None:
