@@ -14,4 +14,4 @@ class ClusterError(Exception):
 
     def __init__(self, field: str, value: object, allowed: str, fix: str, sentence: str | None = None) -> None:
         self.field, self.value, self.allowed, self.fix = field, value, allowed, fix
-        super().__init__(sentence or f"{field}: {value!r} is not possible; allowed: {allowed}. {fix}")
+        super().__init__(sentence or f"{field}: {value!r} is not valid; allowed: {allowed}. {fix}")

@@ -52,7 +52,7 @@ def test_every_registered_command_exists_and_has_the_help_it_promises(name: str)
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["ablate", "run", "quickstrat"], "GRID: 'quickstrat' is not possible; allowed: "),
+        (["ablate", "run", "quickstrat"], "GRID: 'quickstrat' is not valid; allowed: "),
         (["ablate", "run", "quickstart", "--set", "search.epochs=-1"], "search.epochs"),
         (["ablate", "run", "quickstart", "--set", "nonsense=1"], "--set: 'nonsense'"),
         (["ablate", "run", "quickstart", "--on", "pbs"], "local or slurm:PROFILE"),
@@ -94,7 +94,7 @@ def test_a_runs_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file where the folder should be")
     done = cscdarts("ablate", "run", "quickstart", "--scale", "smoke", cwd=tmp_path)
     assert done.returncode == 2
-    assert "--runs: 'runs' is not possible; allowed: a folder that can be written" in done.stderr
+    assert "--runs: 'runs' is not valid; allowed: a folder that can be written" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 

@@ -110,14 +110,14 @@ def test_no_label_of_a_drawing_hides_another(name: str) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("draw", "PDARTS", "--out", "cell.gif"), "--out: 'cell.gif' is not possible; allowed: a file that ends in .svg, .pdf or .png."),
+        (("draw", "PDARTS", "--out", "cell.gif"), "--out: 'cell.gif' is not valid; allowed: a file that ends in .svg, .pdf or .png."),
         (("draw", "PDARTS", "--out", "cell"), "a file that ends in .svg, .pdf or .png"),
         (("draw", "PDARTS", "--out", "folder.svg"), "A folder has this name."),
-        (("draw", "nonsense", "--out", "cell.svg"), "genotype: 'nonsense' is not possible"),
+        (("draw", "nonsense", "--out", "cell.svg"), "genotype: 'nonsense' is not valid"),
         (("draw", "-1", "--out", "cell.svg"), "No such option"),
         (("check", "PDARTS"), "a cell of the darts space"),
         (("check", CELL), "a cell of the darts space"),
-        (("check", "15625"), "genotype: 15625 is not possible; allowed: an index from 0 to 15624."),
+        (("check", "15625"), "genotype: 15625 is not valid; allowed: an index from 0 to 15624."),
         (("cost", "--genotype", CELL.replace("normal_concat=range(2, 6)", "normal_concat=[]")), "genotype.normal_concat: []"),
         (("cost", "--genotype", CELL.replace("('sep_conv_3x3', 3)", "('sep_conv_3x3', 1.9)")), "genotype.normal[5]: 1.9"),
         (("cost", "--genotype", "runs/nowhere/log.txt"), "No such file; check the path."),

@@ -195,7 +195,7 @@ def test_the_unknown_says_how_to_register_it() -> None:
 
 
 def test_operations_of_another_space_are_not_taken() -> None:
-    with pytest.raises(UserError, match=r"supernet\.ops: 'sep_conv_3x3' is not possible"):
+    with pytest.raises(UserError, match=r"supernet\.ops: 'sep_conv_3x3' is not valid"):
         smoke(**{"supernet.ops": "skip_connect,sep_conv_3x3"})
 
 

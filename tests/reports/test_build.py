@@ -87,7 +87,7 @@ def test_each_run_has_a_page_with_its_evidence(quick_report: Report) -> None:
 def test_formats_limit_what_is_written(quick: SyntheticStore, tmp_path: Path) -> None:
     made = build_report(["quickstart"], tmp_path / "only", uri=quick.uri, formats=("csv",))
     assert {name.rsplit(".", 1)[-1] for name in made.written} == {"csv", "json"}
-    with pytest.raises(UserError, match="'docx' is not possible; allowed: csv, tex, html, md, pdf, png"):
+    with pytest.raises(UserError, match="'docx' is not valid; allowed: csv, tex, html, md, pdf, png"):
         build_report(["quickstart"], tmp_path / "x", uri=quick.uri, formats=("docx",))
     assert not (tmp_path / "x").exists()
 

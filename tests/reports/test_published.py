@@ -56,5 +56,5 @@ def test_every_number_has_a_source() -> None:
 
 
 def test_a_broken_row_names_the_line() -> None:
-    with pytest.raises(UserError, match="line 7, test_error_pct: 'x' is not possible"):
+    with pytest.raises(UserError, match="line 7, test_error_pct: 'x' is not valid"):
         published._row("cifar", 7, {"method": "m", "primary": "yes", "note": "", "source": "", "test_error_pct": "x"})

@@ -68,7 +68,7 @@ def test_scale_keeps_only_its_runs(store: SyntheticStore) -> None:
     found = load(["quickstart"], uri, "smoke")
     assert set(found.runs["scale"]) == {"smoke"}
     assert [manifest.scale for manifest in found.manifests] == ["smoke"]
-    with pytest.raises(UserError, match="'paper' is not possible; allowed: reduced or smoke"):
+    with pytest.raises(UserError, match="'paper' is not valid; allowed: reduced or smoke"):
         load(["quickstart"], uri, "paper")
 
 
@@ -90,7 +90,7 @@ def test_a_grid_file_stands_for_its_name(quick: SyntheticStore) -> None:
     [
         ([], "sqlite:///x.db", "at least one grid"),
         (["quickstart"], "sqlite:////nowhere/mlflow.db", "an MLflow store that exists"),
-        (["nosuch"], None, "'nosuch' is not possible; allowed: a grid recorded in"),
+        (["nosuch"], None, "'nosuch' is not valid; allowed: a grid recorded in"),
     ],
 )
 def test_bad_input_is_one_sentence(quick: SyntheticStore, grids: list[str], uri: str | None, sentence: str) -> None:

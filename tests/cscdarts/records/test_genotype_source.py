@@ -63,7 +63,7 @@ def test_a_cell_of_a_file_by_name_and_by_line(tmp_path: Path) -> None:
     assert read_genotype(f"{path}:PDARTS").genotype == KNOWN_GENOTYPES["PDARTS"]
     assert read_genotype(f"{path}:1").genotype == KNOWN_GENOTYPES["DARTS_V1"]
     assert read_genotype(f"{path}:PDARTS").notes == ("took the cell: PDARTS, line 5",)
-    with pytest.raises(UserError, match=r"genotypes\.py: 'NASNet' is not possible; allowed: DARTS_V1, "):
+    with pytest.raises(UserError, match=r"genotypes\.py: 'NASNet' is not valid; allowed: DARTS_V1, "):
         read_genotype(f"{path}:NASNet")
 
 
@@ -75,14 +75,14 @@ def test_a_file_whose_name_has_a_colon_is_itself(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"", "'nothing' is not possible"),
-        (b"train_acc 97\nvalid_acc 90\n", "'3 lines without a cell' is not possible"),
+        (b"", "'nothing' is not valid"),
+        (b"train_acc 97\nvalid_acc 90\n", "'3 lines without a cell' is not valid"),
         (
             b"\x80\x04\x95\x1f\x00\x00\x00\x00\x00\x00\x00\x8c\x08genotype",
-            "'a binary file' is not possible; allowed: text",
+            "'a binary file' is not valid; allowed: text",
         ),
-        (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "'a binary file' is not possible; allowed: text"),
-        (b"epoch 1\ngenotype = Genotype(normal=[('conv', 0)], ", "line 2: 'cut off' is not possible"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "'a binary file' is not valid; allowed: text"),
+        (b"epoch 1\ngenotype = Genotype(normal=[('conv', 0)], ", "line 2: 'cut off' is not valid"),
     ],
 )
 def test_files_without_a_cell_are_refused_by_name(tmp_path: Path, content: bytes, sentence: str) -> None:
@@ -104,7 +104,7 @@ def test_a_file_too_large_is_not_read_whole(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(genotype_source, "LARGEST_MIB", 1)
     path = tmp_path / "huge.log"
     path.write_bytes(b"epoch 1\n" * (2**17 + 1))
-    with pytest.raises(UserError, match="'more than 1 MiB' is not possible; allowed: up to 1 MiB"):
+    with pytest.raises(UserError, match="'more than 1 MiB' is not valid; allowed: up to 1 MiB"):
         read_genotype(str(path))
 
 

@@ -272,7 +272,7 @@ def test_the_last_cell_of_a_log_is_taken_and_named() -> None:
 def test_architecture_parameters_in_a_log_are_no_cell() -> None:
     alphas = "normal: [[0.12, 0.13], [0.2, 0.1]]\nreduce = [[0.1, 0.2]]\n{'normal': [[0.12, 0.13]], 'reduce': [[0.1, 0.2]]}\n"
     assert read_text(LOG + alphas).genotype == CELL
-    with pytest.raises(UserError, match="is not possible"):
+    with pytest.raises(UserError, match="is not valid"):
         read_text(alphas)
 
 
@@ -281,7 +281,7 @@ def test_a_cell_is_picked_by_name_or_line() -> None:
     assert read_text(text, "genotypes.py").notes == ("took the last of 2 cells: B, line 2",)
     assert read_text(text, "genotypes.py", "A").genotype == KNOWN_GENOTYPES["DARTS_V1"]
     assert read_text(text, "genotypes.py", "1").genotype == KNOWN_GENOTYPES["DARTS_V1"]
-    with pytest.raises(UserError, match=r"genotypes.py: 'D' is not possible; allowed: A, B\."):
+    with pytest.raises(UserError, match=r"genotypes.py: 'D' is not valid; allowed: A, B\."):
         read_text(text, "genotypes.py", "D")
     with pytest.raises(UserError, match="a line with a cell: 1, 2"):
         read_text(text, "genotypes.py", "9")
@@ -322,44 +322,44 @@ def changed(place: int, gene: object) -> str:
 
 
 REFUSED = {
-    "index 1.9": (changed(3, ("sep_conv_3x3", 1.9)), "genotype.normal[3]: 1.9 is not possible; allowed: a whole number, the input node."),
-    "index in quotes": (changed(3, ("skip_connect", "1")), "genotype.normal[3]: '1' is not possible; allowed: a whole number, the input node."),
-    "True": (changed(3, ("skip_connect", True)), "genotype.normal[3]: True is not possible; allowed: a whole number, the input node."),
-    "None": (changed(2, ("skip_connect", None)), "genotype.normal[2]: None is not possible; allowed: a whole number"),
-    "a later node": (changed(2, ("skip_connect", 3)), "genotype.normal[2]: 3 is not possible; allowed: an input from 0 to 2 for node 3. A node reads only earlier nodes."),
-    "a negative node": (changed(0, ("skip_connect", -1)), "genotype.normal[0]: -1 is not possible; allowed: an input from 0 to 1 for node 2."),
-    "an unknown operation": (changed(5, ("sep_conv_7x7", 0)), "genotype.normal[5]: 'sep_conv_7x7' is not possible; allowed: none, max_pool_3x3"),
+    "index 1.9": (changed(3, ("sep_conv_3x3", 1.9)), "genotype.normal[3]: 1.9 is not valid; allowed: a whole number, the input node."),
+    "index in quotes": (changed(3, ("skip_connect", "1")), "genotype.normal[3]: '1' is not valid; allowed: a whole number, the input node."),
+    "True": (changed(3, ("skip_connect", True)), "genotype.normal[3]: True is not valid; allowed: a whole number, the input node."),
+    "None": (changed(2, ("skip_connect", None)), "genotype.normal[2]: None is not valid; allowed: a whole number"),
+    "a later node": (changed(2, ("skip_connect", 3)), "genotype.normal[2]: 3 is not valid; allowed: an input from 0 to 2 for node 3. A node reads only earlier nodes."),
+    "a negative node": (changed(0, ("skip_connect", -1)), "genotype.normal[0]: -1 is not valid; allowed: an input from 0 to 1 for node 2."),
+    "an unknown operation": (changed(5, ("sep_conv_7x7", 0)), "genotype.normal[5]: 'sep_conv_7x7' is not valid; allowed: none, max_pool_3x3"),
     "a near miss": (changed(5, ("sep_conv_3x4", 0)), "Did you mean sep_conv_3x3?"),
-    "a number for an operation": (changed(1, (4, 0)), "genotype.normal[1]: [4, 0] is not possible; allowed: ('operation', input node), the operation by its name."),
-    "an entry that is no pair": (changed(1, "sep_conv_3x3"), "genotype.normal[1]: 'sep_conv_3x3' is not possible; allowed: ('operation', input node)."),
+    "a number for an operation": (changed(1, (4, 0)), "genotype.normal[1]: [4, 0] is not valid; allowed: ('operation', input node), the operation by its name."),
+    "an entry that is no pair": (changed(1, "sep_conv_3x3"), "genotype.normal[1]: 'sep_conv_3x3' is not valid; allowed: ('operation', input node)."),
     "one triple among pairs": (changed(4, ("skip_connect", 4, 0)), "genotype.normal[4]"),
-    "an odd number of pairs": (call(GENES[:7], list(CELL.reduce)), "genotype.normal: '7 pairs' is not possible; allowed: two for each node."),
-    "an empty cell": (call([], list(CELL.reduce)), "genotype.normal: [] is not possible"),
-    "no reduction cell": (call(list(CELL.normal), None), "genotype.reduce: None is not possible"),
-    "three inputs": (call([[("skip_connect", 0)] * 3], list(CELL.reduce), concat=[2]), "genotype.normal[0][2]: 'a third input of node 2' is not possible; allowed: two inputs for each node."),
-    "an empty concat": (TEXT.replace(CONCAT, "normal_concat=[]"), "genotype.normal_concat: [] is not possible; allowed: the nodes whose outputs are concatenated, some of 2 to 5"),
-    "a repeated node": (TEXT.replace(CONCAT, "normal_concat=[2, 3, 3]"), "genotype.normal_concat[2]: 3 is not possible; allowed: each node once."),
-    "an input node in the concat": (TEXT.replace(CONCAT, "normal_concat=[1, 2]"), "genotype.normal_concat[0]: 1 is not possible; allowed: an intermediate node, 2 to 5."),
-    "a number for the concat": (TEXT.replace(CONCAT, "normal_concat=4"), "genotype.normal_concat: 4 is not possible"),
-    "True in the concat": (TEXT.replace(CONCAT, "normal_concat=[2, True]"), "genotype.normal_concat[1]: True is not possible"),
+    "an odd number of pairs": (call(GENES[:7], list(CELL.reduce)), "genotype.normal: '7 pairs' is not valid; allowed: two for each node."),
+    "an empty cell": (call([], list(CELL.reduce)), "genotype.normal: [] is not valid"),
+    "no reduction cell": (call(list(CELL.normal), None), "genotype.reduce: None is not valid"),
+    "three inputs": (call([[("skip_connect", 0)] * 3], list(CELL.reduce), concat=[2]), "genotype.normal[0][2]: 'a third input of node 2' is not valid; allowed: two inputs for each node."),
+    "an empty concat": (TEXT.replace(CONCAT, "normal_concat=[]"), "genotype.normal_concat: [] is not valid; allowed: the nodes whose outputs are concatenated, some of 2 to 5"),
+    "a repeated node": (TEXT.replace(CONCAT, "normal_concat=[2, 3, 3]"), "genotype.normal_concat[2]: 3 is not valid; allowed: each node once."),
+    "an input node in the concat": (TEXT.replace(CONCAT, "normal_concat=[1, 2]"), "genotype.normal_concat[0]: 1 is not valid; allowed: an intermediate node, 2 to 5."),
+    "a number for the concat": (TEXT.replace(CONCAT, "normal_concat=4"), "genotype.normal_concat: 4 is not valid"),
+    "True in the concat": (TEXT.replace(CONCAT, "normal_concat=[2, True]"), "genotype.normal_concat[1]: True is not valid"),
     "a huge range": (TEXT.replace(CONCAT, "normal_concat=range(10**9)"), "the program that computes it"),
-    "a lost field": (TEXT.replace(f"{CONCAT}, ", ""), "genotype.normal_concat: 'missing' is not possible"),
-    "a further field": (call(list(CELL.normal), list(CELL.reduce), more=", stem='deep'"), "genotype.stem: 'deep' is not possible"),
-    "a bottleneck": (call(list(CELL.normal), list(CELL.reduce), more=", normal_bottleneck='conv_1x1'"), "genotype.normal_bottleneck: 'conv_1x1' is not possible; allowed: None or empty."),
+    "a lost field": (TEXT.replace(f"{CONCAT}, ", ""), "genotype.normal_concat: 'missing' is not valid"),
+    "a further field": (call(list(CELL.normal), list(CELL.reduce), more=", stem='deep'"), "genotype.stem: 'deep' is not valid"),
+    "a bottleneck": (call(list(CELL.normal), list(CELL.reduce), more=", normal_bottleneck='conv_1x1'"), "genotype.normal_bottleneck: 'conv_1x1' is not valid; allowed: None or empty."),
     "a recurrent cell": ("Genotype(recurrent=[('tanh', 0)], concat=range(1, 9))", "Recurrent cells are not built here."),
-    "cut off": (TEXT[:200], "genotype at line 1: 'cut off' is not possible"),
-    "cut off after a whole one": (f"{OTHER}\n{TEXT[:200]}", "genotype at line 2: 'cut off' is not possible; allowed: a whole genotype, all brackets closed. Whole cells stand at line 1 and before."),
+    "cut off": (TEXT[:200], "genotype at line 1: 'cut off' is not valid"),
+    "cut off after a whole one": (f"{OTHER}\n{TEXT[:200]}", "genotype at line 2: 'cut off' is not valid; allowed: a whole genotype, all brackets closed. Whole cells stand at line 1 and before."),
     "a call": ("Genotype(normal=__import__('os').system('touch pwned'), normal_concat=[2])", "the program that computes it"),
     "multiplied": ("Genotype(normal=[('none', 0)]*10**9, normal_concat=[2], reduce=[], reduce_concat=[2])", "the program that computes it"),
     "wrong in the last cell of several": (f"{OTHER}\n{changed(3, ('skip_connect', 1.9))}", "genotype at line 2: genotype.normal[3]: 1.9"),
     "two nodes": ("|none~0|+|none~0|none~1|", "This has 2; copy the whole string."),
-    "an operation of the other space": (NB201.replace("none~0", "sep_conv_3x3~0"), "genotype, node 3, place 0: 'sep_conv_3x3' is not possible; allowed: none, skip_connect"),
-    "an input too late": (NB201.replace("avg_pool_3x3~1", "avg_pool_3x3~2"), "genotype, node 2, place 1: 'avg_pool_3x3~2' is not possible; allowed: operation~input, inputs 0 to 1."),
-    "an input twice": (NB201.replace("avg_pool_3x3~1", "avg_pool_3x3~0"), "genotype, node 2, place 1: 'avg_pool_3x3~0' is not possible; allowed: each input once."),
+    "an operation of the other space": (NB201.replace("none~0", "sep_conv_3x3~0"), "genotype, node 3, place 0: 'sep_conv_3x3' is not valid; allowed: none, skip_connect"),
+    "an input too late": (NB201.replace("avg_pool_3x3~1", "avg_pool_3x3~2"), "genotype, node 2, place 1: 'avg_pool_3x3~2' is not valid; allowed: operation~input, inputs 0 to 1."),
+    "an input twice": (NB201.replace("avg_pool_3x3~1", "avg_pool_3x3~0"), "genotype, node 2, place 1: 'avg_pool_3x3~0' is not valid; allowed: each input once."),
     "an edge without operation": ("|none~0|+|none~0|+|none~0|none~1|none~2|", "no operation from node 1 to node 2"),
-    "a number too large": ("(3, 3, 5, 0, 3, 1)", "genotype[2]: 5 is not possible; allowed: 0 to 4."),
+    "a number too large": ("(3, 3, 5, 0, 3, 1)", "genotype[2]: 5 is not valid; allowed: 0 to 4."),
     "a word": ("PDART", "Did you mean PDARTS?"),
-    "nothing": ("", "genotype: '' is not possible"),
+    "nothing": ("", "genotype: '' is not valid"),
 }  # fmt: skip
 
 
