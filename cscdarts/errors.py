@@ -1,8 +1,10 @@
-"""The one error a user sees: a sentence that names the field, the value, what is allowed and the way out."""
+"""The errors a user sees: each is one sentence that names what is wrong and the way out."""
+
+from typing import Any
 
 
 class UserError(Exception):
-    """Bad input from outside; the command line prints it as one sentence and exits with code 2.
+    """An invalid value from outside; the command line prints the sentence and exits with code 2.
 
     Args:
         field: the setting, argument or file that is wrong.
@@ -13,12 +15,89 @@ class UserError(Exception):
     """
 
     def __init__(self, field: str, value: object, allowed: str, fix: str, sentence: str | None = None) -> None:
-        self.field, self.value, self.allowed, self.fix, self.sentence = field, value, allowed, fix, sentence
+        self.field, self.value, self.allowed, self.fix = field, value, allowed, fix
         super().__init__(sentence or f"{field}: {value!r} is not valid; allowed: {allowed}. {fix}")
 
-    def __reduce__(self) -> tuple[type["UserError"], tuple[str, object, str, str, str | None]]:
-        """By all its arguments, so that it survives the way out of another process."""
-        return type(self), (self.field, self.value, self.allowed, self.fix, self.sentence)
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By its sentence and attributes, so that it survives the way out of another process."""
+        return _restored, (type(self), str(self), self.__dict__)
+
+
+def _restored(kind: type[UserError], sentence: str, attributes: dict[str, Any]) -> UserError:
+    error = kind.__new__(kind)
+    Exception.__init__(error, sentence)
+    error.__dict__.update(attributes)
+    return error
+
+
+class MissingFile(UserError):
+    """A file, folder or part of one that is not there.
+
+    Args:
+        where: the file or folder.
+        fix: what to do now.
+        lacks: what the folder or file does not hold; "" where it is itself missing.
+    """
+
+    def __init__(self, where: object, fix: str, lacks: str = "") -> None:
+        sentence = f"{where} has no {lacks}. {fix}" if lacks else f"There is no {where}. {fix}"
+        super().__init__(str(where), lacks or "missing", lacks or "an existing path", fix, sentence)
+
+
+class BrokenFile(UserError):
+    """A file that is there and cannot be used.
+
+    Args:
+        path: the file.
+        reason: what is wrong with it.
+        wanted: what it should be.
+        fix: what to do now.
+    """
+
+    def __init__(self, path: object, reason: str, wanted: str, fix: str) -> None:
+        super().__init__(str(path), reason, wanted, fix, f"{path} is not {wanted}: {reason}. {fix}")
+
+
+class CannotWrite(UserError):
+    """A place that cannot be written.
+
+    Args:
+        field: the option that named it.
+        path: the place.
+        error: what the system said.
+    """
+
+    def __init__(self, field: str, path: object, error: OSError) -> None:
+        reason, fix = error.strerror or str(error), f"Choose another place with {field}."
+        super().__init__(
+            field, str(path), "a place that can be written", fix, f"{path} cannot be written: {reason}. {fix}"
+        )
+
+
+class HeldByAnother(UserError):
+    """Something that another process works on.
+
+    Args:
+        what: what is wanted.
+        owner: who has it, and since when.
+        fix: what to do now.
+    """
+
+    def __init__(self, what: str, owner: str, fix: str) -> None:
+        super().__init__(what, owner, "one process at a time", fix, f"{what} is held by {owner}. {fix}")
+
+
+class OutsideFailure(UserError):
+    """Something outside the program that failed: a download, a store, a user's own file.
+
+    Args:
+        what: what was tried.
+        reason: what it said.
+        fix: what to do now.
+    """
+
+    def __init__(self, what: str, reason: str, fix: str) -> None:
+        super().__init__(what, reason, "an answer", fix, f"{what} failed: {reason.rstrip('.')}. {fix}")
 
 
 class Stopped(Exception):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cscdarts.errors import UserError
+from cscdarts.errors import CannotWrite, UserError
 from reports.diff import SNAPSHOT, snapshot_json
 from reports.figures.curves import EPOCH_FIGURES, alpha_figures, epoch_figure
 from reports.figures.forest import cells_figure, forest_figure
@@ -273,9 +273,7 @@ def _new_folder(out: Path) -> Iterator[Path]:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     except OSError as error:
-        raise UserError(
-            "--out", str(out), "a folder that can be written", f"{error.strerror or error}; choose another."
-        ) from error
+        raise CannotWrite("--out", str(out), error) from error
     try:
         temporary.chmod(0o755)
         (temporary / mark).write_text("This folder was written by cscdarts report and is replaced by the next one.\n")

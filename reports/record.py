@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cscdarts.errors import UserError
+from cscdarts.errors import CannotWrite, UserError
 from cscdarts.records.run_folder import RunFolder, read_json, write_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.methods import PRESETS
@@ -36,9 +36,7 @@ def write_record(grid: str, out: Path, scale: str | None = None, uri: str | None
     try:
         write_json(out, record)
     except OSError as error:
-        raise UserError(
-            "--out", str(out), "a file that can be written", f"{error.strerror}; choose another."
-        ) from error
+        raise CannotWrite("--out", str(out), error) from error
     return record
 
 

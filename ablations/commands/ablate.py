@@ -20,7 +20,7 @@ from ablations.run.stages import missing_stages
 from ablations.run.state import RunState
 from benchmarks.sources import require_benchmark
 from cscdarts.data.limits import require_data
-from cscdarts.errors import UserError
+from cscdarts.errors import HeldByAnother, UserError
 from cscdarts.records.run_folder import RunFolder
 from cscdarts.settings.protocols import DEFAULT_SCALE, SCALES
 from slurm.job import CLAIM
@@ -314,7 +314,7 @@ def prune(
         return 0
     busy = [path for path in found if Lock(path / CLAIM).holder() is not None]
     if busy:
-        raise UserError("prune", str(busy[0]), "runs that nobody works on", "Wait, or cancel it first.")
+        raise HeldByAnother(str(busy[0]), "a process at work", "Wait, or cancel it first.")
     if not yes and not click.confirm(f"Delete these {len(found)} folders for good?", default=False):
         return 1
     driver.take()

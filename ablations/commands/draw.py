@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cscdarts.errors import UserError
+from cscdarts.errors import CannotWrite, UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +43,7 @@ def draw(genotype: str, out: str, title: str) -> None:
     try:
         write_atomic(path, content)
     except OSError as error:
-        raise UserError("--out", out, "a place that can be written", f"{error.strerror}.") from error
+        raise CannotWrite("--out", out, error) from error
     click.echo(out)
     for drawing in layout(cell):
         click.echo(drawing.words)

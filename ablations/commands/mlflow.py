@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from cscdarts.errors import UserError
+from cscdarts.errors import MissingFile, UserError
 from reports.read.tracking import DEFAULT_URI, VARIABLE, tracking_uri
 
 
@@ -20,7 +20,7 @@ def mlflow(port: int, host: str) -> int:
     if uri.startswith(("http://", "https://")):
         raise UserError(VARIABLE, uri, "a local store", "That server has a page of its own: open it.")
     if uri == DEFAULT_URI and not Path(DEFAULT_URI.removeprefix("sqlite:///")).exists():
-        raise UserError("mlflow.db", "missing", "a store in this folder", "Run a grid first, e.g. make quickstart.")
+        raise MissingFile("this folder", "Run a grid first, e.g. make quickstart.", "mlflow.db")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -9,7 +9,7 @@ import click
 
 from benchmarks.sources import require_benchmark
 from cscdarts.data.limits import require_data
-from cscdarts.errors import UserError
+from cscdarts.errors import CannotWrite
 from cscdarts.records.run_folder import read_json
 from cscdarts.settings.protocols import DEFAULT_SCALE, SCALES
 
@@ -57,9 +57,7 @@ def search(
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "heartbeat").touch()
     except OSError as error:
-        raise UserError(
-            "--out", str(folder), "a folder that can be written", f"{error.strerror}; choose another."
-        ) from error
+        raise CannotWrite("--out", str(folder), error) from error
     control = Control()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: control.request_stop("interrupted"))

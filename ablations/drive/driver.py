@@ -9,7 +9,7 @@ from typing import Any
 
 from ablations.grid.load import Grid, Point
 from ablations.run.state import RunState, Status, run_state
-from cscdarts.errors import UserError
+from cscdarts.errors import CannotWrite, UserError
 from cscdarts.records.environment import Code
 from cscdarts.records.run_folder import read_json, write_json
 from slurm.job import Task
@@ -70,9 +70,7 @@ class Driver:
             self.folder.mkdir(parents=True, exist_ok=True)
             got = self.lock.acquire(f"driver of {self.grid.name}")
         except OSError as error:
-            raise UserError(
-                "--runs", str(self.runs), "a folder that can be written", f"{error.strerror}; choose another."
-            ) from error
+            raise CannotWrite("--runs", str(self.runs), error) from error
         if not got:
             owner, age = self.lock.owner(), self.lock.age() or 0.0
             since = "" if owner is None else time.strftime("%H:%M:%S", time.localtime(owner.since))

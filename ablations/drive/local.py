@@ -9,7 +9,7 @@ from ablations.drive.backend import Factory, Options
 from ablations.drive.driver import Driver, untouched
 from ablations.run.stages import STAGES, missing_stages
 from ablations.run.state import RunState
-from cscdarts.errors import UserError
+from cscdarts.errors import OutsideFailure
 from cscdarts.records.environment import Code
 from cscdarts.records.run_folder import RunFolder, write_json
 from slurm.backends.local import LocalPool, usable_cores, visible_gpus
@@ -85,7 +85,7 @@ class LocalBackend:
         if not self._killed:
             if len(unbegun) == len(self._submitted):
                 why = "; ".join(self.pool.errors()) or "all ended"
-                raise UserError("workers", why, "workers that start", "See the jobs folder.")
+                raise OutsideFailure("Starting workers", why, "See the jobs folder.")
             self._tries.update(self._submitted)
         return [key for key in untouched(states) if self._tries[key] < MAX_TRIES]
 

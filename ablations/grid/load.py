@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from cscdarts.errors import UserError
+from cscdarts.errors import MissingFile, OutsideFailure, UserError
 from cscdarts.records.run_folder import read_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import parse_assignments, with_values
@@ -88,8 +88,8 @@ def load_grid(source: str, scale: str = DEFAULT_SCALE, assignments: Iterable[str
     module, path = _module(source)
     function = getattr(module, "grid", None)
     if not callable(function):
-        raise UserError(
-            str(path), "no function grid", "def grid(scale): yield RunConfig", "See ablations/grids/quickstart.py."
+        raise MissingFile(
+            str(path), "See ablations/grids/quickstart.py.", "function grid(scale) that yields RunConfigs"
         )
     configs = _configs(function, scale, path)
     if seeds:
@@ -98,7 +98,7 @@ def load_grid(source: str, scale: str = DEFAULT_SCALE, assignments: Iterable[str
         configs = [with_values(c, {"seed": seed}) for seed in seeds for c in settings]
     points = _points(configs, overrides, scale)
     if not points:
-        raise UserError(str(path), "no runs", "a grid with at least one run", "Let grid(scale) yield a RunConfig.")
+        raise MissingFile(str(path), "Let grid(scale) yield a RunConfig.", "run at this scale")
     if seeds:
         overrides["seeds"] = ",".join(map(str, seeds))
     return Grid(path.stem, scale, overrides, points, path, _plugins(points, path))
@@ -156,7 +156,7 @@ def _module(source: str) -> tuple[ModuleType, Path]:
         return module, GRIDS / f"{source}.py"
     path = Path(source)
     if path.suffix != ".py" or not path.is_file():
-        raise UserError("GRID", source, "the path of an existing Python file", "Check the path.")
+        raise MissingFile(source, "Name an existing Python file.")
     try:
         return load_file(path), path
     except UserError:
@@ -179,9 +179,7 @@ def _configs(function: Callable[..., Any], scale: str, path: Path) -> list[RunCo
 
 
 def _broken(path: Path, error: Exception) -> UserError:
-    return UserError(
-        str(path), f"{type(error).__name__}: {error}", "a file that runs", "See the traceback with --debug."
-    )
+    return OutsideFailure(str(path), f"{type(error).__name__}: {error}", "See the traceback with --debug.")
 
 
 def _points(configs: Sequence[RunConfig], overrides: Mapping[str, str], scale: str) -> tuple[Point, ...]:

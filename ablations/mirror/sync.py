@@ -20,7 +20,7 @@ from ablations.grid.load import Grid
 from ablations.mirror.bulk import BulkWriter
 from ablations.mirror.updates import CURSOR, STATUS, MetricPoint, RunUpdate, latest_ms, read_update
 from ablations.run.state import RunState
-from cscdarts.errors import UserError
+from cscdarts.errors import OutsideFailure, UserError
 from cscdarts.records.run_folder import read_json
 from reports.read.tracking import tracking_uri
 from slurm.lock import Lock
@@ -89,11 +89,10 @@ class GridMirror:
             self.lock.release()
             if isinstance(error, UserError) or not isinstance(error, Exception):
                 raise
-            raise UserError(
-                "MLFLOW_TRACKING_URI",
-                self.uri,
-                "an MLflow store that answers",
+            raise OutsideFailure(
+                f"Opening the MLflow store {self.uri}",
                 f"{type(error).__name__}: {error}"[:300],
+                "Check MLFLOW_TRACKING_URI.",
             ) from error
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from benchmarks.checks.cell import arch_of, dataset_entry, describe_cell, identi
 from benchmarks.sources import open_table
 from benchmarks.tabular.space import official_archs, read_cell
 from benchmarks.tabular.table import BenchmarkTable, Floats
-from cscdarts.errors import UserError
+from cscdarts.errors import MissingFile, UserError
 from cscdarts.records.genotype_source import existing_path
 from cscdarts.records.run_folder import RunFolder, read_json, write_json
 from cscdarts.settings.config import RunConfig
@@ -116,7 +116,7 @@ def describe_run(
         )
     genotype = read_json(folder.file("genotype.json"))
     if genotype is None:
-        raise UserError(str(folder.path), "no genotype.json", "a run whose cell is derived", "Finish its search first.")
+        raise MissingFile(str(folder.path), "Finish its search first.", "genotype.json")
     found = describe_cell(table, str(genotype["text"]), epochs, trial)
     nearest = _NEAREST.get(config.data.searched_dataset, "")
     primary = nearest if nearest in found["datasets"] else next(iter(found["datasets"]))

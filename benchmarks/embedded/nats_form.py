@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.embedded.table import FOLDER, card, embedded_table, results
 from benchmarks.tabular.space import SIZE, network_classes, official_archs
 from benchmarks.tabular.table import Floats
-from cscdarts.errors import UserError
+from cscdarts.errors import CannotWrite, UserError
 
 #: Name of the data set inside the official form; ask `get_more_info(index, "digits", hp="06", is_random=False)`.
 DATASET = "digits"
@@ -84,7 +84,7 @@ def write_official(
             pickle_save(record, str(out / f"{index:06d}.pickle"))
         return out
     except OSError as error:
-        raise UserError("--out", str(out), "a folder that can be written", str(error.strerror or error)) from None
+        raise CannotWrite("--out", str(out), error) from None
 
 
 def _counted(

@@ -48,7 +48,7 @@ def embedded_table(folder: Path = FOLDER) -> BenchmarkTable:
             "--benchmark",
             "embedded",
             "the data files of the package",
-            "Install it anew or run `cscdarts benchmark build`.",
+            "Install it again or run `cscdarts benchmark build`.",
         )
     made, values, classes = card(folder), results(folder), network_classes()
     epochs, seeds = made["protocol"]["epochs"], made["seeds"]

@@ -27,7 +27,7 @@ from benchmarks.tabular.isomorphism import classes, live_edges
 from cscdarts.data.datasets import load_arrays
 from cscdarts.data.randomness import permutation
 from cscdarts.data.source import search_halves
-from cscdarts.errors import UserError
+from cscdarts.errors import CannotWrite, UserError
 from cscdarts.records.run_folder import read_json, write_json
 from cscdarts.settings.config import DataConfig
 
@@ -195,7 +195,7 @@ def prepare(folder: Path, recipe: TrainingRecipe) -> None:
         if present is None:
             write_json(folder / "protocol.json", stamp)
     except OSError as error:
-        raise UserError("--work", str(folder), "a folder that can be written", str(error.strerror)) from error
+        raise CannotWrite("--work", str(folder), error) from error
     if present is not None and {k: present.get(k) for k in ("protocol", "data_sha256")} != {
         k: stamp[k] for k in ("protocol", "data_sha256")
     }:

@@ -59,7 +59,7 @@ class OfficialBenchmark(ABC):
         """Make the record of an architecture known to `api`."""
 
     def forget(self, index: int) -> None:
-        """Drop the official object of a record from memory; the next query makes it anew."""
+        """Drop the official object of a record from memory; the next query makes it again."""
         self.api.arch2infos_dict.pop(index, None)
 
     def index(self, arch: Arch) -> int:

@@ -18,7 +18,7 @@ from benchmarks.official.api import OfficialBenchmark
 from benchmarks.official.archives import checked_record, missing, wrong_content
 from benchmarks.tabular.files import checksum
 from benchmarks.tabular.space import require_official_order
-from cscdarts.errors import UserError
+from cscdarts.errors import BrokenFile
 
 
 class NasBench201(OfficialBenchmark):
@@ -105,4 +105,4 @@ def load_plain_pth(path: Path) -> Any:
         else:
             reason = "is broken or ends too early"
             fix = "Download it again from the project page."
-        raise UserError("--benchmark", f"{path} {reason}", wanted, fix) from None
+        raise BrokenFile(path, f"it {reason}", wanted, fix) from None

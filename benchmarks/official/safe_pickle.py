@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from cscdarts.errors import UserError
+from cscdarts.errors import BrokenFile, MissingFile
 
 #: Unpacked bytes above which a file is taken for a decompression bomb: one record is about 0.4 MB, the whole archive
 #: 6 GB.
@@ -67,7 +67,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 class _Bounded(io.RawIOBase):
-    """A readable stream that stops with an error after so many bytes."""
+    """A readable stream that stops with an error after a number of bytes."""
 
     def __init__(self, stream: bz2.BZ2File, limit: int) -> None:
         self._stream, self._left = stream, limit
@@ -99,12 +99,12 @@ def read_plain_pickle(path: Path, limit: int = RECORD_LIMIT) -> Any:
         with bz2.BZ2File(path, "rb") as stream, io.BufferedReader(_Bounded(stream, limit), 2**16) as bounded:
             return _PlainUnpickler(bounded).load()
     except FileNotFoundError:
-        raise UserError("--benchmark", str(path), "an existing file", "There is none at this path.") from None
+        raise MissingFile(str(path), "Check the path after --benchmark.") from None
     except RefusedGlobal as error:
         fix = "Nothing in it was run; do not open it with another program, and take the archive from the project page."
-        raise UserError("--benchmark", f"{path} asks for {error}", allowed, fix) from None
+        raise BrokenFile(path, f"it asks for {error}", allowed, fix) from None
     except EOFError:
-        raise UserError("--benchmark", f"{path} (ends too early)", allowed, again) from None
+        raise BrokenFile(path, "it ends too early", allowed, again) from None
     except Exception as error:  # a damaged pickle can raise nearly anything from the virtual machine
         reason = str(error).splitlines()[0][:80] if str(error) else type(error).__name__
-        raise UserError("--benchmark", f"{path} ({reason})", allowed, again) from None
+        raise BrokenFile(path, reason, allowed, again) from None

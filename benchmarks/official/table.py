@@ -105,7 +105,7 @@ def compare(
                 f"{name} of architecture {place}",
                 float(table.columns[name][place]),
                 f"the official {float(fresh.columns[name][place])}",
-                "The index does not belong to these files; make it anew.",
+                "The index does not belong to these files; make it again.",
             )
         compared += int(known.sum())
     return compared

@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.tabular.files import checksum
 from benchmarks.tabular.space import SIZE, official_archs
 from benchmarks.tabular.table import COLUMN, BenchmarkTable, Floats
-from cscdarts.errors import UserError
+from cscdarts.errors import BrokenFile, MissingFile, UserError
 
 #: Data set's prefix -> factors on (`cifar10_train_s_per_epoch`, `cifar10_test_s_per_epoch`) that give an epoch of
 #: training and one validation of its own: exact in the official records.
@@ -46,11 +46,11 @@ def read_csv(path: Path) -> BenchmarkTable:
             for line, row in enumerate(reader, start=2):
                 _read_row(row, columns, f"{path}, line {line}")
     except FileNotFoundError:
-        raise UserError("--csv", str(path), allowed, "There is no such file.") from None
+        raise MissingFile(str(path), f"Name {allowed} with --csv.") from None
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
-        raise UserError("--csv", f"{path} ({error})", allowed, "It is broken or ends too early.") from None
+        raise BrokenFile(path, str(error), allowed, "It is broken or ends too early.") from None
     if not any(np.isfinite(values).any() for values in columns.values()):
-        raise UserError("--csv", str(path), allowed, "It holds no row.")
+        raise MissingFile(str(path), f"Name {allowed} with --csv.", "row")
     values = {name: column for name, column in columns.items() if name not in _TIMES}
     return BenchmarkTable(
         values | _query_times(columns),

@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.tabular.space import SIZE, Ints, official_archs
 from benchmarks.tabular.table import COLUMN, BenchmarkTable, Floats
-from cscdarts.errors import UserError
+from cscdarts.errors import BrokenFile, CannotWrite, MissingFile, UserError
 
 #: Raise when the meaning of an index file changes.
 INDEX_SCHEMA = 1
@@ -46,8 +46,10 @@ def read_index(path: Path) -> BenchmarkTable:
     """
     allowed = "an index file that `cscdarts benchmark index` wrote"
     if not path.is_file():
-        raise UserError("--benchmark", f"index:{path}", allowed, "There is none; make it from the official files.")
-    broken = UserError("--benchmark", f"index:{path}", allowed, "It is broken or of another kind; make it anew.")
+        raise MissingFile(path, "Make it from the official files: cscdarts benchmark index.")
+    broken = BrokenFile(
+        path, "it is broken or of another kind", allowed, "Make it again with cscdarts benchmark index."
+    )
     try:
         values, stamp = read_columns(path, texts=("arch_str",))
         rows, names = values.pop("index").astype(np.int64), stamp.pop("arch_str")
@@ -55,7 +57,7 @@ def read_index(path: Path) -> BenchmarkTable:
     except (UserError, KeyError, TypeError, ValueError):
         raise broken from None
     if schema != INDEX_SCHEMA:
-        raise UserError("--benchmark", f"index:{path}", f"an index of schema {INDEX_SCHEMA}", "Make it anew.")
+        raise UserError("--benchmark", f"index:{path}", f"an index of schema {INDEX_SCHEMA}", "Make it again.")
     archs = official_archs()
     if (
         len(rows) == 0
@@ -65,7 +67,10 @@ def read_index(path: Path) -> BenchmarkTable:
         or names != [archs[i] for i in rows.tolist()]
     ):
         raise UserError(
-            "--benchmark", f"index:{path}", "an index of the NAS-Bench-201 space in official numbering", "Make it anew."
+            "--benchmark",
+            f"index:{path}",
+            "an index of the NAS-Bench-201 space in official numbering",
+            "Make it again.",
         )
     columns = {name: _spread(rows, column) for name, column in values.items() if COLUMN.fullmatch(name)}
     return BenchmarkTable(columns, provenance)
@@ -87,7 +92,7 @@ def write_columns(columns: Mapping[str, Any], stamp: Mapping[str, Any], path: Pa
         pq.write_table(content, temporary, compression="zstd", compression_level=19)
         temporary.replace(path)
     except OSError as error:
-        raise UserError("--out", str(path), "a file that can be written", str(error.strerror or error)) from None
+        raise CannotWrite("--out", str(path), error) from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -110,8 +115,8 @@ def read_columns(path: Path, texts: Collection[str] = ()) -> tuple[dict[str, Flo
         stamp |= {name: content[name].to_pylist() for name in texts}
         return {name: _numbers(content[name]) for name in content.column_names if name not in texts}, stamp
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError):
-        raise UserError(
-            "file", str(path), "a Parquet file that cscdarts wrote", "Make it or install it anew."
+        raise BrokenFile(
+            path, "it is broken", "a Parquet file that cscdarts wrote", "Make it or install it again."
         ) from None
 
 

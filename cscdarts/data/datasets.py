@@ -13,7 +13,7 @@ from torch import Tensor
 from cscdarts.data.contents import folder_notes, size_notes
 from cscdarts.data.folders import folder_split, image_tree
 from cscdarts.data.images import channels_first, decode, require_one_range, resized, squared
-from cscdarts.errors import UserError
+from cscdarts.errors import OutsideFailure, UserError
 from cscdarts.settings.config import DataConfig
 
 #: Above this many bytes of pixels a set is streamed from disk rather than held on the device.
@@ -97,11 +97,10 @@ def _torchvision(name: str, root: Path) -> Arrays:
     try:
         train, test = (kind(str(root), train=part, download=True) for part in (True, False))
     except (OSError, RuntimeError) as error:
-        raise UserError(
-            "--data-root",
-            str(root),
-            f"a folder that holds {label}, or a network to download it",
-            f"The download or reading failed: {str(error).splitlines()[0]}",
+        raise OutsideFailure(
+            f"Reading or downloading {label}",
+            str(error).splitlines()[0],
+            f"Put it under {root} (--data-root), or connect a network.",
         ) from error
 
     def tensors(part: object) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cscdarts.data.formats import is_image
-from cscdarts.errors import UserError
+from cscdarts.errors import MissingFile, UserError
 
 #: Folders that programs leave behind, beside all names that begin with a dot.
 _LEFT_BEHIND = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"})
@@ -43,7 +43,7 @@ def folder_split(root: Path) -> tuple[Path, Path]:
     """
     allowed = "a folder with train/CLASS/IMAGE and test/CLASS/IMAGE (or val/)"
     if not root.is_dir():
-        raise UserError("--data-root", str(root), allowed, "There is no such folder.")
+        raise MissingFile(str(root), f"Name {allowed} with --data-root.")
     train, tests = root / "train", test_folders(root)
     if not train.is_dir() or not tests:
         raise UserError("--data-root", str(root), allowed, "It holds no train/ or no test/ folder.")

@@ -35,7 +35,7 @@ from cscdarts.settings.config import DataConfig
 
 #: Training images decoded when a tree is opened, to tell what is in it.
 LOOKED_AT = 64
-#: Up to so many files, test files that equal training files are looked for.
+#: Up to this many files, test files that equal training files are looked for.
 COMPARED_FILES = 100_000
 
 

@@ -13,7 +13,7 @@ class DropPath:
     x <- x * mask / (1 - p), mask (n, 1, 1, 1) of Bernoulli(1 - p); the identity at p = 0.
 
     Attributes:
-        probability: p, set anew each epoch.
+        probability: p, set at each epoch's start.
         generator: draws on the device of the data; None takes the global one.
         rank, world: every process draws for the whole batch and keeps its share, so draws do not depend on their number.
     """

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from cscdarts.errors import UserError
+from cscdarts.errors import BrokenFile
 from cscdarts.records.run_folder import write_atomic
 
 _SEAL = b"cscdarts-seal-1:"
@@ -55,7 +55,7 @@ def load_checkpoint(path: Path, run_hash: str, device: torch.device, report: Cal
             problems.append(f"{candidate.name}: {error}")
             report(f"checkpoint {candidate.name} is not used: {error}")
     if problems:
-        raise UserError(
+        raise BrokenFile(
             str(path.parent), "; ".join(problems), "a checkpoint this run wrote", "Move the files away to start again."
         )
     return None
@@ -70,7 +70,7 @@ def read_state(path: Path, device: torch.device) -> Any:
     try:
         return _read(path, None, device)
     except (ValueError, FileNotFoundError) as error:
-        raise UserError(str(path), str(error), "a checkpoint of cscdarts", "Run the search first.") from error
+        raise BrokenFile(str(path), str(error), "a checkpoint of cscdarts", "Run the search first.") from error
 
 
 def _read(path: Path, run_hash: str | None, device: torch.device) -> Any:

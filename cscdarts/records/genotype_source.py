@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from cscdarts.errors import UserError
+from cscdarts.errors import MissingFile, UserError
 from cscdarts.records.run_folder import read_json
 from cscdarts.spaces.genotype import parse_genotype
 from cscdarts.spaces.reading.clean import decode
@@ -39,7 +39,7 @@ def read_genotype(source: str, by_index: Callable[[int], str] | None = None) -> 
     if picked is not None and (path := existing_path(picked["path"])) is not None and path.is_file():
         return _from_file(path, picked["pick"], by_index)
     if _PATH.fullmatch(source.strip()):
-        raise UserError("genotype", source, "a file or run folder that is there", "No such file; check the path.")
+        raise MissingFile(source, "Check the path.")
     return read_text(source, by_index=by_index)
 
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cscdarts.errors import UserError
+from cscdarts.errors import BrokenFile, MissingFile, UserError
 from cscdarts.settings.config import RunConfig
 
 
@@ -58,7 +58,7 @@ def read_json(path: Path) -> Any | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise UserError(str(path), "unreadable", "JSON as cscdarts wrote it", "Move the file away.") from error
+        raise BrokenFile(str(path), "it cannot be read", "JSON as cscdarts wrote it", "Move the file away.") from error
 
 
 def append_line(path: Path, value: Mapping[str, Any]) -> None:
@@ -114,7 +114,7 @@ class RunFolder:
 
         data = read_json(self.file("config.json"))
         if data is None:
-            raise UserError(str(self.path), "no config.json", "a run folder", "Give a folder under runs/.")
+            raise MissingFile(str(self.path), "Give a folder under runs/.", "config.json")
         return build(data)
 
     def has(self, stage: str) -> bool:

@@ -64,7 +64,7 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
 
 
 def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
-    """A copy of `config` with dotted paths replaced, validated and with dependent defaults resolved anew.
+    """A copy of `config` with dotted paths replaced, validated and with dependent defaults resolved again.
 
     Errors:
         UserError: a value is out of range or a combination is impossible.

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Generic, Protocol, TypeVar
 
-from cscdarts.errors import UserError
+from cscdarts.errors import MissingFile, OutsideFailure, UserError
 
 PLUGINS_VARIABLE = "CSCDARTS_PLUGINS"
 
@@ -140,8 +140,8 @@ def load_plugin(source: str) -> None:
         raise
     except Exception as error:
         _loaded.discard(source)
-        raise UserError(
-            "plugin", source, "a module or a Python file that can be imported", f"{type(error).__name__}: {error}."
+        raise OutsideFailure(
+            f"Importing {source}", f"{type(error).__name__}: {error}", "Correct the module, or its name."
         ) from error
 
 
@@ -152,7 +152,7 @@ def load_file(path: Path) -> ModuleType:
         UserError: there is no such file. What the file itself raises passes through.
     """
     if not path.is_file():
-        raise UserError("plugin", str(path), "the path of an existing Python file", "Check the path.")
+        raise MissingFile(str(path), "Check the path.")
     name = f"cscdarts_user_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cscdarts.errors import UserError
+from cscdarts.errors import MissingFile
 from cscdarts.records.run_folder import RunFolder, read_json, write_json
 from cscdarts.settings.config import RunConfig, SupernetConfig
 from cscdarts.spaces import SPACES, Genotype, parse_genotype, softmax
@@ -52,7 +52,7 @@ def derive(config: RunConfig, folder: RunFolder) -> Genotype:
         return parse_genotype(str(present["text"]), config.supernet.space)
     search = read_json(folder.file("search.json"))
     if search is None:
-        raise UserError(str(folder.path), "no search.json", "a folder whose search is done", "Run the search first.")
+        raise MissingFile(str(folder.path), "Run the search first.", "search.json")
     if "genotype" in search:
         epoch, genotype = config.search.epochs - 1, parse_genotype(str(search["genotype"]), config.supernet.space)
         error = search.get("candidate_error_pct")

@@ -16,7 +16,7 @@ from cscdarts.settings.config import EvaluationConfig, RunConfig, SearchConfig
 from cscdarts.training.distributed import join_world, resolve_device, same_for_all
 from cscdarts.training.memory import keep_freed_memory
 
-#: Several processes agree on stopping only every so many steps: agreement is a message.
+#: Several processes agree on stopping only every few steps: agreement is a message.
 _AGREE_EVERY = 20
 
 #: What a search does that can be timed; the rest of its time is data, records and checkpoints.

@@ -19,7 +19,7 @@ from cscdarts.data.limits import require_batch
 from cscdarts.data.open import open_data
 from cscdarts.data.randomness import derived_seed, generator
 from cscdarts.data.source import Batch
-from cscdarts.errors import UserError
+from cscdarts.errors import MissingFile
 from cscdarts.models.cost import fit_channels, network_cost
 from cscdarts.models.network import Network
 from cscdarts.records.run_folder import RunFolder, read_json, write_json
@@ -46,7 +46,7 @@ def retrain(
         return
     present = read_json(folder.file("genotype.json"))
     if present is None:
-        raise UserError(str(folder.path), "no genotype.json", "a folder with a derived cell", "Run the search first.")
+        raise MissingFile(str(folder.path), "Run the search first.", "genotype.json")
     run = RetrainRun(config, folder, parse_genotype(str(present["text"])), stop, report)
     run.resume()
     while run.epoch < config.evaluation.epochs:

@@ -11,7 +11,7 @@ from reports.read.comparison import ERROR, MACHINE_BOUND, adjusted_p, difference
 from reports.read.settings import FACTORS, Setting, Study, factor_label, number, pairs
 from reports.tables.table import DASH, Block, Column, Notes, ReportTable, Row, TableCell, metric_cell, text_cell
 
-#: At most so many seeds are spelled out in one cell.
+#: At most this many seeds are spelled out in one cell.
 SHOWN_SEEDS = 6
 _WIDE = frozenset({"html", "csv", "md"})
 _CSV = frozenset({"csv"})
