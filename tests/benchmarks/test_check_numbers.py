@@ -18,7 +18,7 @@ from cscdarts.errors import UserError
 from cscdarts.records.run_folder import RunFolder, append_line, write_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import build, with_values
-from cscdarts.spaces.space import NASBENCH201
+from cscdarts.spaces import NASBENCH201
 from tests.support.records import written
 
 NAN = float("nan")
@@ -130,11 +130,15 @@ def test_the_identity_as_an_edge_by_hand() -> None:
     assert identity_as_edge(alone, arch, None, None) is None
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"), [("7", 7), (" 7\n", 7), ("-1", -1), (official_archs()[7], official_archs()[7])]
-)
-def test_architectures_by_index_or_string(text: str, expected: str | int) -> None:
-    assert arch_of(text) == expected
+@pytest.mark.parametrize("text", ["7", " 7\n", official_archs()[7]])
+def test_architectures_by_index_or_string(text: str) -> None:
+    assert arch_of(text) == official_archs()[7]
+
+
+@pytest.mark.parametrize("text", ["-1", "15625"])
+def test_an_index_outside_the_space_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="an index from 0 to 15624"):
+        arch_of(text)
 
 
 def test_an_architecture_in_a_file(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from cscdarts.models.network import Network
 from cscdarts.records.run_folder import RunFolder, write_json
 from cscdarts.settings.config import EvaluationConfig, RunConfig, SupernetConfig
 from cscdarts.settings.overrides import build, with_values
-from cscdarts.spaces.genotype import parse_genotype
+from cscdarts.spaces import parse_genotype
 from cscdarts.training.retrain import RetrainRun, retrain
 from tests.support.plain_training import SGD, Pictures, Retraining, retrain_epoch
 from tests.support.records import written

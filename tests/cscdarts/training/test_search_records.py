@@ -17,7 +17,7 @@ from cscdarts.records.checkpoint import read_state
 from cscdarts.records.run_folder import RunFolder
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import build, with_values
-from cscdarts.spaces.genotype import parse_genotype, random_genotype
+from cscdarts.spaces import parse_genotype, random_genotype
 from cscdarts.training.build import build_supernet
 from cscdarts.training.derivation import genotype_of_line
 from cscdarts.training.one_shot import discrete_mixing, error_pct
