@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cscdarts.models.cost import Cost, network_cost, supernet_cost
     from cscdarts.models.network import Network
     from cscdarts.models.reference import ReferenceSupernet
+    from cscdarts.models.reference_network import ReferenceNetwork
     from cscdarts.models.supernet import Supernet
     from cscdarts.records.genotype_source import read_genotype
     from cscdarts.records.run_folder import RunFolder
@@ -34,6 +35,7 @@ _HOMES = {
     "Network": "cscdarts.models.network",
     "NumericalError": "cscdarts.errors",
     "Operation": "cscdarts.spaces.operations",
+    "ReferenceNetwork": "cscdarts.models.reference_network",
     "ReferenceSupernet": "cscdarts.models.reference",
     "RunConfig": "cscdarts.settings.config",
     "RunFolder": "cscdarts.records.run_folder",
@@ -61,6 +63,7 @@ __all__ = [
     "Network",
     "NumericalError",
     "Operation",
+    "ReferenceNetwork",
     "ReferenceSupernet",
     "RunConfig",
     "RunFolder",

@@ -1,7 +1,7 @@
 """The discrete network, edge by edge, on plain torch modules: what a genotype becomes when it is trained from scratch.
 
-Cells as in `cscdarts.models.reference`, with one operation on an edge and two differences: normalisations are affine, and
-pooled maps are not normalised. The channel split stays only with `split_eval`. The identity is that of the search:
+Cells as in `cscdarts.models.reference`, with one operation on an edge and two differences: normalisations are affine,
+and pooled maps are not normalised. The channel split stays only with `split_eval`. The identity is that of the search:
 
     edge: z <- z + lambda * I(x)        cell: y <- y + lambda * R(s1),  s1 the raw output of the cell before
 
@@ -154,7 +154,7 @@ class ReferenceNetwork(nn.Module):
 
     Args:
         genotype: the cell or cells.
-        evaluation: `channels` of the first cells, `cells` (`darts`: all, `nasbench201`: in each of three stages), options.
+        evaluation: `channels` of the first cells, `cells` (`darts`: all, `nasbench201`: of each stage), options.
         supernet: form of split and identity, which is off if its phases leave evaluation out or its scale is 0.
         classes, image_channels: of the data.
         large_images: `darts` only: ImageNet's stem and auxiliary head.

@@ -1,7 +1,7 @@
 """The steps of a search, plainly written: the weights' and, in first and second order, the architecture's.
 
-For `cscdarts.models.reference.ReferenceSupernet`. As in all public code a step computes the gradients of everything, and
-the second-order step takes a copy of the model (quark0/darts `cnn/train_search.py`, `cnn/architect.py`).
+For `cscdarts.models.reference.ReferenceSupernet`. As in all public code a step computes the gradients of everything,
+and the second-order step takes a copy of the model (quark0/darts `cnn/train_search.py`, `cnn/architect.py`).
 """
 
 import copy

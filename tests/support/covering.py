@@ -13,10 +13,10 @@ def covering(
     given: Sequence[Mapping[str, Any]] = (),
     allowed: Callable[[Case], bool] = lambda case: True,
 ) -> list[Case]:
-    """Cases that hold each pair of values of two switches at least once, greedily chosen: most new pairs, then least used.
+    """Cases that hold each pair of values of two switches at least once, chosen greedily.
 
     Args:
-        switches: the values of each switch.
+        switches: the values of each switch; the one that gives most new pairs is taken, then the least used.
         given: parts of cases that must all occur; the other switches are filled in.
         allowed: whether a full case may occur; pairs that no allowed case holds are left out.
     """

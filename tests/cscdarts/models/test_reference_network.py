@@ -1,4 +1,4 @@
-"""The discrete network computes what the plainly written reference computes: logits, all gradients, running statistics."""
+"""The discrete network computes what the plain reference computes: logits, all gradients, running statistics."""
 
 from itertools import combinations, product
 from typing import Any
