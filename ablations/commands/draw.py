@@ -38,7 +38,8 @@ def draw(genotype: str, out: str, title: str) -> None:
     from reports.figures.style import pdf, png, svg
 
     cell = given_genotype(genotype)
-    write: Callable[[Figure], str | bytes] = {".svg": svg, ".pdf": pdf, ".png": png}[path.suffix.lower()]
+    writers: dict[str, Callable[[Figure], str | bytes]] = {".svg": svg, ".pdf": pdf, ".png": png}
+    write = writers[path.suffix.lower()]
     content = write(figure(cell, title))
     try:
         write_atomic(path, content)

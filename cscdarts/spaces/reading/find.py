@@ -67,7 +67,7 @@ def finds(text: str) -> list[Find]:
             position += 1
         if position == len(taken) or match.start() < taken[position][1]:
             taken.append(("fields", match.start(), match.end(), _fields_end(text, match.start())))
-    return [_described(text, kind, start, end) for kind, start, _, end in sorted(taken, key=lambda place: place[1])]
+    return [_described(text, place[0], place[1], place[3]) for place in sorted(taken, key=lambda place: place[1])]
 
 
 def bare_fields(text: str) -> dict[str, Any]:
