@@ -1,6 +1,7 @@
 """The benchmarks by the name they have on the command line: `embedded`, `index:FILE`, `csv:FILE`, `nats:DIR`,
 `nasbench201:FILE`."""
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,12 @@ from benchmarks.official.archives import PROJECT_PAGES, missing
 from benchmarks.tabular.table import BenchmarkTable
 from cscdarts.errors import UserError
 
-FORMS = "embedded, index:FILE, csv:FILE, nats:DIR, nats:FILE or nasbench201:FILE"
+#: Form of `FORM:FILE` -> the function that reads such a file into a table. A further benchmark is a module and a line here.
+READERS = {
+    "index": "benchmarks.tabular.index:read_index",
+    "csv": "benchmarks.tabular.csv_table:read_csv",
+}
+FORMS = f"embedded, {', '.join(f'{form}:FILE' for form in READERS)}, nats:DIR, nats:FILE or nasbench201:FILE"
 
 
 def open_table(name: str, report: Callable[[str], None] = lambda line: None) -> BenchmarkTable:
@@ -31,14 +37,12 @@ def open_table(name: str, report: Callable[[str], None] = lambda line: None) -> 
         return embedded_table()
     if not separator or not place:
         raise UserError("--benchmark", name, FORMS, "Name one of these.")
-    if form == "index" and not place.endswith((".csv", ".csv.gz")):
-        from benchmarks.tabular.index import read_index
-
-        return read_index(Path(place))
-    if form in ("index", "csv"):
-        from benchmarks.tabular.csv_table import read_csv
-
-        return read_csv(Path(place))
+    if form == "index" and place.endswith((".csv", ".csv.gz")):
+        form = "csv"
+    if form in READERS:
+        module, _, function = READERS[form].partition(":")
+        table: BenchmarkTable = getattr(importlib.import_module(module), function)(Path(place))
+        return table
     from benchmarks.official.table import table_of
 
     return table_of(open_official(name), report)

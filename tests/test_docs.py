@@ -57,7 +57,8 @@ def test_files_that_a_page_names_are_there(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     links = [one for one in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text) if "://" not in one]
     assert [one for one in links if not (page.parent / one).exists()] == []
-    named = re.findall(r"`((?:cscdarts|slurm|benchmarks|ablations|reports|tests)/[\w/.-]+\.\w+)`", text)
+    told = re.sub(r"^New file `.*$", "", text, flags=re.MULTILINE)  # those a recipe lets its reader make
+    named = re.findall(r"`((?:cscdarts|slurm|benchmarks|ablations|reports|tests)/[\w/.-]+\.\w+)`", told)
     assert [one for one in named if not (ROOT / one).exists()] == []
 
 

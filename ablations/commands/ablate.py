@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from ablations.drive.backend import Cluster, Observer, Options, clusters_of, read_backend
+from ablations.drive.backend import Cluster, Observer, Options, backend_forms, clusters_of, read_backend
 from ablations.drive.driver import Driver, chosen_for_retry, untouched
 from ablations.drive.loop import exit_code, follow, run_grid, tell_end
 from ablations.drive.mirroring import mirroring
@@ -70,7 +70,7 @@ def _backend_options(function: Command) -> Command:
                 "backend",
                 default="local",
                 show_default=True,
-                metavar="local|slurm:PROFILE",
+                metavar="|".join(backend_forms()),
                 help="Where the runs go.",
             ),
             click.option(

@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from benchmarks.sources import FORMS
+
 
 @click.command()
 @click.argument("what", metavar="RUN|ARCH")
@@ -13,7 +15,7 @@ import click
     default="embedded",
     show_default=True,
     metavar="NAME",
-    help="embedded, index:FILE, csv:FILE, nats:DIR, nats:FILE or nasbench201:FILE.",
+    help=f"{FORMS}.",
 )
 @click.option("--epochs", type=click.IntRange(min=1), help="The benchmark's training length (default: its longest).")
 @click.option("--trial", type=click.IntRange(min=0), help="Seed of one trial (default: the mean over trials).")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from ablations.drive.backend import backend_forms
 from cscdarts.settings.protocols import DEFAULT_SCALE, SCALES
 
 
@@ -34,7 +35,7 @@ TARGETS = {
 @click.argument("table", type=click.Choice(tuple(TARGETS)), metavar="cifar10|cifar100|imagenet|nasbench201|ablations")
 @click.option("--scale", type=click.Choice(SCALES), default=DEFAULT_SCALE, show_default=True, help="Size of the runs.")
 @click.option(
-    "--on", "backend", default="local", show_default=True, metavar="local|slurm:PROFILE", help="Where they go."
+    "--on", "backend", default="local", show_default=True, metavar="|".join(backend_forms()), help="Where they go."
 )
 @click.option("--slurm", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the profile.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a setting of all runs.")

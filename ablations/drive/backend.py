@@ -1,6 +1,7 @@
 """Where a grid's runs go: the interface that the loop knows, and the table of the backends that have it.
 
-A further scheduler is a folder under `slurm/backends/`, an adapter beside this module, and a line in `BACKENDS`.
+A further scheduler is a module or folder under `slurm/backends/`, an adapter beside this module that inherits `Cluster`, and
+a line in `BACKENDS`; `docs/extending.md` shows one.
 """
 
 import importlib
@@ -121,11 +122,44 @@ class Backend(Observable, Protocol):
 class Cluster(Backend, Protocol):
     """A backend whose jobs outlive the driver, and so can be looked at and cancelled by other commands.
 
+    A class that inherits it need only say how jobs are submitted, listed and cancelled, and whether there can be any; the
+    other methods suit a scheduler that needs nothing more.
+
     Attributes:
         name: the scheduler's, for people.
     """
 
     name: str
+    outlives_driver = True
+    every_s = 3.0
+
+    def open(self) -> list[str]:
+        """See `Backend`; nothing is to be made sure of or put in order."""
+        return []
+
+    def freeze(self, code: Code) -> None:
+        """See `Backend`; jobs run the code as it is when they start."""
+
+    def states(self) -> list[RunState]:
+        """See `Observable`; the scheduler is asked only for runs that are not done."""
+        states = self.driver.states()
+        jobs = self.jobs(open_runs(states))
+        return self.driver.states(jobs) if jobs else states
+
+    def wait_s(self, states: Sequence[RunState]) -> float:
+        """See `Observable`; a job that has ended is believed at once."""
+        return in_hand_s(states)
+
+    def left_over(self, states: Sequence[RunState]) -> list[str]:
+        """See `Backend`; what a job gave up is a person's to submit again."""
+        return []
+
+    def scripts(self, states: Sequence[RunState]) -> list[str]:
+        """See `Backend`; jobs need none."""
+        return []
+
+    def close(self) -> None:
+        """See `Backend`; jobs go on."""
 
     def available(self) -> bool:
         """Whether its scheduler can be asked from this machine."""
@@ -160,6 +194,11 @@ class Factory(Protocol):
         ...
 
 
+def backend_forms() -> list[str]:
+    """What `--on` takes: `local`, and `NAME:PROFILE` for each cluster."""
+    return [LOCAL, *(f"{name}:PROFILE" for name in BACKENDS if name != LOCAL)]
+
+
 def read_backend(text: str, overrides: Sequence[str] = ()) -> Factory:
     """Read `NAME[:PROFILE]`, with `key=value` overrides of the profile.
 
@@ -168,12 +207,12 @@ def read_backend(text: str, overrides: Sequence[str] = ()) -> Factory:
         ClusterError: a profile that cannot be used.
     """
     name, _, profile = text.partition(":")
-    clusters = [f"{name}:PROFILE" for name in BACKENDS if name != LOCAL]
+    forms = backend_forms()
     if text == LOCAL and overrides:
-        allowed = f"only with --on {' or '.join(clusters)}"
+        allowed = f"only with --on {' or '.join(forms[1:])}"
         raise UserError("--slurm", overrides[0], allowed, "Add --on or drop --slurm.")
     if name not in BACKENDS or bool(profile) == (name == LOCAL):
-        raise UserError("--on", text, " or ".join([LOCAL, *clusters]), "For example: --on slurm:cpu")
+        raise UserError("--on", text, " or ".join(forms), "For example: --on slurm:cpu")
     factory: Factory = _adapter(name).configured(text, profile, overrides)
     return factory
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
-from ablations.drive.backend import Factory, Options, in_hand_s, open_runs
+from ablations.drive.backend import Cluster, Factory, Options, in_hand_s, open_runs
 from ablations.drive.driver import Driver, untouched
 from ablations.grid.load import Point
 from ablations.run.stages import GROUPS, STAGES, missing_stages
@@ -26,7 +26,7 @@ WHOLE = "all"
 LAG_S = 10.0
 
 
-class SlurmBackend:
+class SlurmBackend(Cluster):
     """See `ablations.drive.backend.Cluster`.
 
     Args:
@@ -38,8 +38,6 @@ class SlurmBackend:
     """
 
     name = "SLURM"
-    outlives_driver = True
-    every_s = 3.0
 
     def __init__(
         self,
@@ -107,12 +105,6 @@ class SlurmBackend:
                 arrays += len(self.queue.submit(runs, self.profile, self.label, groups, self.options.parallel, now))
         return f"{len(hashes)} runs submitted as {arrays} arrays" if hashes else "nothing to submit"
 
-    def states(self) -> list[RunState]:
-        """See `Backend`; the scheduler is asked only for runs that are not done."""
-        states = self.driver.states()
-        jobs = self.jobs(open_runs(states))
-        return self.driver.states(jobs) if jobs else states
-
     def jobs(self, hashes: Iterable[str] | None = None) -> list[SubmittedJob]:
         """See `Cluster`."""
         return self.queue.jobs(None if hashes is None else set(hashes))
@@ -124,13 +116,6 @@ class SlurmBackend:
     def wait_s(self, states: Sequence[RunState]) -> float:
         """See `Backend`."""
         return in_hand_s(states) or (0.0 if not open_runs(states) else LAG_S)
-
-    def left_over(self, states: Sequence[RunState]) -> list[str]:
-        """See `Backend`; what a job gave up is a person's to submit again."""
-        return []
-
-    def close(self) -> None:
-        """See `Backend`; jobs go on."""
 
     def scripts(self, states: Sequence[RunState]) -> list[str]:
         """See `Backend`: one script per array of the chain."""
