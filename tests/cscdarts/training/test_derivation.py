@@ -11,8 +11,7 @@ from cscdarts.errors import UserError
 from cscdarts.records.run_folder import RunFolder, append_line, write_json
 from cscdarts.settings.config import RunConfig, SupernetConfig
 from cscdarts.settings.overrides import build, with_values
-from cscdarts.spaces.genotype import CellGenotype, DartsGenotype, parse_genotype
-from cscdarts.spaces.space import DARTS, NASBENCH201
+from cscdarts.spaces import DARTS, NASBENCH201, CellGenotype, DartsGenotype, parse_genotype
 from cscdarts.training.derivation import alpha_entropy, derive, genotype_of, genotype_of_line, skip_share_pct
 from tests.support.records import written
 
