@@ -35,14 +35,14 @@ def slurm() -> None:
     for command in ("sbatch", "squeue", "sacct", "scontrol"):
         if shutil.which(command) is None:
             pytest.skip(f"no SLURM here: {command} is missing (make slurm-up)")
-    for command in (["sinfo", "-h"], ["sacct", "-n", "-X", "-o", "JobID"]):
+    for question in (["sinfo", "-h"], ["sacct", "-n", "-X", "-o", "JobID"]):
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+            done = subprocess.run(question, capture_output=True, text=True, timeout=30, check=False)
         except subprocess.TimeoutExpired:
-            pytest.skip(f"SLURM does not answer: {command[0]} took more than 30 s (make slurm-up)")
+            pytest.skip(f"SLURM does not answer: {question[0]} took more than 30 s (make slurm-up)")
         if done.returncode != 0:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[0]
-            pytest.skip(f"SLURM does not run: {command[0]}: {reason} (make slurm-up)")
+            pytest.skip(f"SLURM does not run: {question[0]}: {reason} (make slurm-up)")
 
 
 @pytest.fixture

@@ -12,16 +12,16 @@ from PIL import Image
 
 from ablations.drive.driver import Driver
 from ablations.grid.load import Grid, load_grid
-from ablations.mirror.sync import Mirror
+from ablations.mirror.sync import GridMirror
 from ablations.run.stages import STAGES, run_task
 from benchmarks.checks.run import check
+from cscdarts.records.environment import Code
 from cscdarts.records.run_folder import RunFolder, read_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.metrics import METRICS
 from reports.read.store import load
 from reports.record import write_record
 from slurm.control import Control
-from slurm.freeze import Code
 
 pytestmark = pytest.mark.slow
 
@@ -65,7 +65,7 @@ def worked(tmp_path_factory: pytest.TempPathFactory) -> Driver:
     grid = load_grid(str(source), "smoke", [f"runtime.data_root={place / 'images'}"])
     driver = Driver(grid, place / "runs")
     driver.folder.mkdir(parents=True)
-    driver.write_manifest(Code("a" * 40, ()))
+    driver.write_manifest(Code("a" * 40, False))
     for point in grid.points:
         arguments = {
             "config": point.config.model_dump(mode="json"),
@@ -125,7 +125,7 @@ def test_every_declared_metric_is_written_in_its_place(worked: Driver) -> None:
 @pytest.fixture(scope="module")
 def uri(worked: Driver) -> str:
     place = worked.runs.parent
-    mirror = Mirror(worked.grid, worked.folder, f"sqlite:///{place / 'mlflow.db'}")
+    mirror = GridMirror(worked.grid, worked.folder, f"sqlite:///{place / 'mlflow.db'}")
     mirror.open()
     mirror.sync(worked.states())
     mirror.close()

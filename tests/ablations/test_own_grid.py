@@ -1,5 +1,6 @@
 """Grid files that register operations of their own, and what tells other processes of them."""
 
+import io
 import json
 import os
 import subprocess
@@ -8,12 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from ablations.drive.backend import Options
 from ablations.drive.driver import Driver
+from ablations.drive.local import LocalBackend
+from ablations.drive.loop import run_grid
 from ablations.grid.load import load_grid
 from cscdarts.errors import UserError
-from cscdarts.records.run_folder import read_json
 from cscdarts.spaces import OPERATIONS
+from tests.support.records import written
 
 
 @pytest.fixture
@@ -62,15 +67,12 @@ def test_workers_know_what_a_grid_file_registers(
     (tmp_path / "mine.py").write_text(GRID)
     grid = load_grid(str(tmp_path / "mine.py"), "smoke")
     assert grid.plugins == (str(tmp_path / "mine.py"),)
-    driver = Driver(
-        grid,
-        tmp_path / "runs",
-    )
-    driver.take()
-    driver.run_here([point.hash for point in grid.points], 1, lambda states: None)
+    driver = Driver(grid, tmp_path / "runs")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    assert run_grid(LocalBackend(driver, Options(parallel=1)), Console(file=io.StringIO())) == 0
     (state,) = driver.states()
     assert state.status == "done", state
-    assert read_json(driver.path(grid.points[0]) / "result.json")["values"]["test_error_pct"] <= 100
+    assert written(driver.path(grid.points[0]) / "result.json")["values"]["test_error_pct"] <= 100
 
 
 def test_grids_without_anything_of_their_own_carry_nothing() -> None:

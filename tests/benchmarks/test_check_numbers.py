@@ -12,7 +12,7 @@ from benchmarks.checks.cell import LIMITS, arch_of, describe_cell, identity_as_e
 from benchmarks.checks.run import check, check_run, describe_run
 from benchmarks.tabular.index import write_index
 from benchmarks.tabular.space import POWERS, SIZE, index_of_code, official_archs, official_codes, read_cell
-from benchmarks.tabular.table import Table
+from benchmarks.tabular.table import BenchmarkTable
 from cscdarts.data.randomness import numpy_generator
 from cscdarts.errors import UserError
 from cscdarts.records.run_folder import RunFolder, append_line, write_json
@@ -31,9 +31,9 @@ def sparse(values: dict[int, float], rest: float = NAN) -> np.ndarray:
     return column
 
 
-def table(**more: np.ndarray) -> Table:
+def table(**more: np.ndarray) -> BenchmarkTable:
     """Five cells on two data sets; on CIFAR-10 two lengths, and two trials of the longer one."""
-    return Table(
+    return BenchmarkTable(
         {
             "digits_valid_acc_6": sparse({5: 90.0, 6: 80.0, 7: 70.0, 8: 60.0, 9: NAN}),
             "digits_test_acc_6": sparse({5: 88.0, 6: 89.0, 7: 71.0, 8: 88.0, 9: 50.0}),
@@ -103,7 +103,7 @@ DEAD = "|none~0|+|{}~0|none~1|+|nor_conv_1x1~0|none~1|none~2|"
 def test_equal_networks_are_counted_among_those_held() -> None:
     names = [DEAD.format(op) for op in ("none", "nor_conv_3x3", "avg_pool_3x3")]
     places = [official_archs().index(name) for name in names]
-    held = Table({"digits_valid_acc_6": sparse(dict.fromkeys(places[:2], 1.0)), "digits_test_acc_6": sparse(dict.fromkeys(places[:2], 1.0))}, {})  # fmt: skip
+    held = BenchmarkTable({"digits_valid_acc_6": sparse(dict.fromkeys(places[:2], 1.0)), "digits_test_acc_6": sparse(dict.fromkeys(places[:2], 1.0))}, {})  # fmt: skip
     assert describe_cell(held, places[0])["same_network"] == {"count": 1, "index": [places[1]]}
 
 
@@ -112,7 +112,7 @@ def test_the_identity_as_an_edge_by_hand() -> None:
     with_skip = official_archs().index(arch.replace("+|none~0", "+|skip_connect~0"))
     own = official_archs().index(arch)
     values = {own: 60.0, with_skip: 75.0}
-    held = Table({"digits_valid_acc_6": sparse(values), "digits_test_acc_6": sparse({own: 61.0, with_skip: 76.0}),
+    held = BenchmarkTable({"digits_valid_acc_6": sparse(values), "digits_test_acc_6": sparse({own: 61.0, with_skip: 76.0}),
                   "digits_valid_acc_3": sparse(values), "digits_test_acc_3": sparse({own: 31.0, with_skip: 36.0})}, {})  # fmt: skip
     assert identity_as_edge(held, arch, None, None) == {
         "arch": official_archs()[with_skip],
@@ -126,7 +126,7 @@ def test_the_identity_as_an_edge_by_hand() -> None:
     assert shorter["datasets"]["digits"]["test_acc"] == 36.0
     with pytest.raises(UserError, match="--trial"):
         identity_as_edge(held, arch, None, 777)
-    alone = Table({"digits_valid_acc_6": sparse({own: 1.0}), "digits_test_acc_6": sparse({own: 1.0})}, {})
+    alone = BenchmarkTable({"digits_valid_acc_6": sparse({own: 1.0}), "digits_test_acc_6": sparse({own: 1.0})}, {})
     assert identity_as_edge(alone, arch, None, None) is None
 
 
@@ -280,7 +280,7 @@ def test_baselines_of_a_whole_space_hold_both_searches(tmp_path: Path, monkeypat
     monkeypatch.setattr(checks, "REPEATS", 10)
     monkeypatch.setattr(checks, "QUERIES", 20)
     valid = np.random.default_rng(0).permutation(SIZE) / 200
-    whole = Table({"digits_valid_acc_6": valid, "digits_test_acc_6": valid - 1}, {})
+    whole = BenchmarkTable({"digits_valid_acc_6": valid, "digits_test_acc_6": valid - 1}, {})
     found = describe_run(derived(tmp_path / "run", [5], config()), whole, cells=0)["baselines"]
     assert list(found) == ["random_search", "regularised_evolution"]
     curve = regularised_evolution(valid, valid - 1, 20, 10, numpy_generator(0, "regularised evolution"))
@@ -288,16 +288,18 @@ def test_baselines_of_a_whole_space_hold_both_searches(tmp_path: Path, monkeypat
     best = int(np.argmax(valid))
     top = describe_run(derived(tmp_path / "best", [best], config()), whole, cells=0)["baselines"]["random_search"]
     assert (top["queries_to_match"], top["beaten_repeats_pct"]) == (None, 100.0)
-    half = Table({"digits_valid_acc_6": valid, "digits_test_acc_6": sparse({5: 1.0})}, {})
+    half = BenchmarkTable({"digits_valid_acc_6": valid, "digits_test_acc_6": sparse({5: 1.0})}, {})
     assert list(describe_run(derived(tmp_path / "half", [5], config()), half, cells=0)["baselines"]) == [
         "random_search"
     ]
 
 
 def test_without_both_accuracies_there_are_no_baselines(tmp_path: Path) -> None:
-    lone = Table({"digits_valid_acc_6": sparse({6: 1.0}), "digits_test_acc_6": sparse({5: 1.0})}, {})
+    lone = BenchmarkTable({"digits_valid_acc_6": sparse({6: 1.0}), "digits_test_acc_6": sparse({5: 1.0})}, {})
     assert describe_run(derived(tmp_path / "run", [5], config()), lone, cells=0)["baselines"] == {}
-    unmeasured = Table({"digits_valid_acc_6": sparse({6: 1.0, 5: 1.0}), "digits_test_acc_6": sparse({6: 1.0})}, {})
+    unmeasured = BenchmarkTable(
+        {"digits_valid_acc_6": sparse({6: 1.0, 5: 1.0}), "digits_test_acc_6": sparse({6: 1.0})}, {}
+    )
     found = describe_run(derived(tmp_path / "other", [5], config()), unmeasured, cells=0)["baselines"]["random_search"]
     assert (found["queries_to_match"], found["beaten_repeats_pct"]) == (None, None)
 
@@ -321,7 +323,7 @@ class Scores:
 
 def test_the_supernets_agreement_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     valid = sparse({k: k + 0.123456 for k in range(40)})
-    held = Table({"digits_valid_acc_6": valid, "digits_test_acc_6": valid}, {})
+    held = BenchmarkTable({"digits_valid_acc_6": valid, "digits_test_acc_6": valid}, {})
     scores = Scores(valid)
     monkeypatch.setattr("cscdarts.training.one_shot.one_shot_scores", scores)
     said: list[str] = []
@@ -370,7 +372,9 @@ def test_random_architectures_have_no_supernet_to_ask(tmp_path: Path, monkeypatc
 
 
 def test_a_runs_check_is_written_and_its_numbers_follow_the_epochs(tmp_path: Path) -> None:
-    write_index(Table(table().columns, {"kind": "invented", "name": "n", "source": "s"}), tmp_path / "t.parquet")
+    write_index(
+        BenchmarkTable(table().columns, {"kind": "invented", "name": "n", "source": "s"}), tmp_path / "t.parquet"
+    )
     folder = derived(tmp_path / "run", [9, 5], config(**{"search.strategy": "random-ws"}))
     found = check_run(folder, f"index:{tmp_path / 't.parquet'}", cells=2)
     assert written(folder.file("check.json")) == found

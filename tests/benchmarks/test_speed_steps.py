@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from benchmarks.speed.steps import (
 )
 from cscdarts.training import reference_steps
 
-TINY = {"channels": 8, "cells": 3, "batch": 4, "image_size": 8}
+TINY: dict[str, Any] = {"channels": 8, "cells": 3, "batch": 4, "image_size": 8}
 
 
 def double_pair(case: Case) -> Pair:

@@ -25,7 +25,6 @@ from cscdarts import (
 from cscdarts.models.cost import supernet_cost
 from cscdarts.models.network import Network
 from cscdarts.models.supernet import Supernet
-from cscdarts.records.run_folder import read_json
 from cscdarts.spaces import (
     NASBENCH201,
     OPERATIONS,
@@ -44,6 +43,7 @@ from cscdarts.training.retrain import retrain
 from cscdarts.training.search import search
 from reports.figures.genotype import cell_svg, draw, layout
 from tests.support.own_space import NOISE, OAK, tree_space
+from tests.support.records import written
 
 
 @pytest.fixture
@@ -91,8 +91,8 @@ def test_the_whole_way(values: dict[str, Any], tmp_path: Path, extended: None) -
     config = smoke(**values)
     folder = go(config, tmp_path)
     assert folder.config() == config
-    stored = read_json(folder.file("genotype.json"))
-    result = read_json(folder.file("result.json"))
+    stored = written(folder.file("genotype.json"))
+    result = written(folder.file("result.json"))
     genotype = parse_genotype(stored["text"], stored["space"])
     assert read_genotype(str(tmp_path)).genotype == genotype
     assert genotype.space == config.supernet.space

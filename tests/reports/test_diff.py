@@ -26,7 +26,7 @@ def _rows(table: ReportTable) -> dict[str, list[str]]:
 def two(tmp_path: Path, empty_store: Path) -> tuple[Path, Path]:
     """Two reports of one setting: the error moves within noise, the parameters move for sure, memory on other
     machines."""
-    made = []
+    made: list[Path] = []
     for name, shift, params, machine in (("a", 0.0, 1.0, "old"), ("b", 0.5, 1.5, "new")):
         folder = tmp_path / f"store-{name}"
         folder.mkdir()

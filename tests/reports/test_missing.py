@@ -160,8 +160,10 @@ def test_memory_and_time_of_two_machines_are_neither_averaged_nor_compared(
     assert (cell.text, cell.value) == ("–", None)
     assert "several machines" in _notes(report, cell)
     t4 = report.table("T4")
-    machine, ratio = (next(k for k, c in enumerate(t4.columns) if c.key == key) for key in ("hardware", "memory_ratio"))
-    found = {(row.cells[1].text, row.cells[machine].text): row.cells[ratio].text for row in t4.blocks[1].rows}
+    hardware, ratio = (
+        next(k for k, c in enumerate(t4.columns) if c.key == key) for key in ("hardware", "memory_ratio")
+    )
+    found = {(row.cells[1].text, row.cells[hardware].text): row.cells[ratio].text for row in t4.blocks[1].rows}
     assert found == {("1", "machine 0"): "1.00", ("1/2", "machine 0"): "0.50", ("1/2", "machine 1"): "–"}
     assert "Several machines" in _titles(report)
 

@@ -26,7 +26,7 @@ def covering(
         for i in range(len(switches[a]))
         for k in range(len(switches[b]))
     }
-    cases = []
+    cases: list[Case] = []
 
     def pairs(case: Mapping[str, int]) -> set[Pair]:
         known = [(name, case[name]) for name in switches if name in case]

@@ -2,18 +2,20 @@
 
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 from rich.console import Console
 
 from ablations import cli
 from ablations.commands import ablate as cmd_ablate
 from ablations.drive.driver import Driver, TaskFunctions
+from ablations.grid.load import Grid
 
 if __name__ == "__main__":
     # The command line itself, with another engine behind it.
-    def driver(grid: object, runs: Path) -> Driver:
-        return Driver(grid, runs, TaskFunctions("tests.support.engine:run_task"))  # type: ignore[arg-type]
+    def driver(grid: Grid, runs: Path) -> Driver:
+        return Driver(grid, runs, TaskFunctions("tests.support.engine:run_task"))
 
-    cmd_ablate.Driver = driver  # type: ignore[assignment,misc]
-    Console().print("driver begins")
-    cli.main(sys.argv[1:])
+    with patch.object(cmd_ablate, "Driver", driver):
+        Console().print("driver begins")
+        cli.main(sys.argv[1:])

@@ -54,11 +54,11 @@ def randomize(model: nn.Module, seed: int = 0) -> None:
         tensor.normal_(generator=draw)
         if tensor.dim() == 4:
             tensor.div_(tensor[0].numel() ** 0.5)
-    for name, tensor in model.named_buffers():
-        if tensor.is_floating_point():
-            tensor.normal_(generator=draw.manual_seed(len(tensor)))
+    for name, statistic in model.named_buffers():
+        if statistic.is_floating_point():
+            statistic.normal_(generator=draw.manual_seed(len(statistic)))
         if name.endswith("running_var"):
-            tensor.abs_().add_(0.5)
+            statistic.abs_().add_(0.5)
 
 
 def assert_close(found: Tensor, expected: Tensor, what: str) -> None:
@@ -92,6 +92,7 @@ def assert_equal_step(
         draw = torch.Generator().manual_seed(5)
         weights = [torch.randn(y.shape, generator=draw, dtype=y.dtype) for y in outputs]
         torch.autograd.backward(outputs, weights)
+        assert leaf.grad is not None
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
         steps.append(([y.detach() for y in outputs], leaf.grad, grads))
         kept.append([b.clone() for _, b in model.named_buffers()])
@@ -109,9 +110,9 @@ def assert_equal_step(
         copy_weights(reference, fast)  # type: ignore[arg-type]
         for (name, arranged), grad in zip(fast.named_parameters(), found_grads, strict=True):
             assert_close(grad, arranged, f"gradient of {name}")
-        for (name, arranged), moved in zip(fast.named_buffers(), kept[1], strict=True):
-            if arranged.is_floating_point():
-                assert_close(moved, arranged, name)
+        for (name, statistic), moved in zip(fast.named_buffers(), kept[1], strict=True):
+            if statistic.is_floating_point():
+                assert_close(moved, statistic, name)
         for parameter, value in zip(reference.parameters(), weights, strict=True):
             parameter.copy_(value)
     assert_equal_evaluation(reference, fast, x, **given)

@@ -88,7 +88,7 @@ class SyntheticStore:
         if listed:
             self.manifests.setdefault((grid, config.labels.scale), {})[name or config.hash] = list(methods)
         run = self.client.create_run(self.experiment(grid), start_time=START_MS + 1000 * config.seed)
-        identity = run.info.run_id
+        identity: str = run.info.run_id
         all_tags = {
             "cscdarts.kind": "run",
             "cscdarts.grid": grid,

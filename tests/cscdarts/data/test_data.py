@@ -330,7 +330,7 @@ def test_sets_of_torchvision_become_tensors(name: str, tmp_path: Path, monkeypat
 
     for reader in ("FashionMNIST", "CIFAR10", "CIFAR100"):
         monkeypatch.setattr(datasets, reader, Reader)
-    data = open_data(DataConfig(dataset=name, split_seed=2), name, tmp_path, CPU, 4, 0)
+    data = open_data(DataConfig.model_validate({"dataset": name, "split_seed": 2}), name, tmp_path, CPU, 4, 0)
     assert (data.classes, data.channels, data.size) == ((3, 1, 28) if name == "fashion-mnist" else (3, 3, 32))
     assert next(data.train.batches(0))[0].dtype == torch.float32
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from tests.support.pictures import (
     GRAY_ALPHA,
     RGB,
     RGB_ALPHA,
+    Tags,
     gray_rgb,
     pattern,
     png_bomb,
@@ -29,7 +31,7 @@ from tests.support.pictures import (
 )
 
 CPU = Place(torch.device("cpu"))
-FLOAT_RANGE = {340: (11, [-1.0]), 341: (11, [1.0])}
+FLOAT_RANGE: Tags = {340: (11, [-1.0]), 341: (11, [1.0])}
 
 #: Writes an image and returns the pixels (h, w, 3) that are to be read.
 Kind = Callable[[Path, int], np.ndarray]
@@ -104,7 +106,8 @@ def palette(path: Path, seed: int) -> np.ndarray:
     table = np.random.default_rng(1).integers(0, 256, (16, 3), dtype=np.uint8)
     image.putpalette(table.tobytes())
     image.save(path)
-    return table[pattern(seed) % 16]
+    found: np.ndarray = table[pattern(seed) % 16]
+    return found
 
 
 def palette_with_transparency(path: Path, seed: int) -> np.ndarray:
@@ -160,7 +163,7 @@ def pgm_10(path: Path, seed: int) -> np.ndarray:
     return gray_rgb(pattern(seed))
 
 
-def lossless(**options: object) -> Kind:
+def lossless(**options: Any) -> Kind:
     def save(path: Path, seed: int) -> np.ndarray:
         Image.fromarray(colours(seed)).save(path, **options)
         return colours(seed)

@@ -24,7 +24,7 @@ from tests.support.pictures import gray_rgb, pattern, rgb_tree, save_rgb, tree
 CPU = Place(torch.device("cpu"))
 
 
-def config(root: Path | None = None, dataset: str = "image-folder", **values: Any) -> RunConfig:
+def config(root: Path | None = None, dataset: str = "image-folder", /, **values: Any) -> RunConfig:
     where = {} if root is None else {"data.dataset": dataset, "data.image_size": 16, "runtime.data_root": str(root)}
     small = {"search.batch_size": 4, "evaluation.batch_size": 4, "data.search_fraction": 1.0, "runtime.workers": 0}
     base = protocol("quickstart", "smoke")
@@ -117,8 +117,13 @@ def test_counting_a_large_tree_stops_when_both_batches_fit(tmp_path: Path, monke
             (root / part / name).mkdir(parents=True)
             for number in range(400):
                 (root / part / name / f"{number}.png").touch()
-    asked = []
-    monkeypatch.setattr(folders, "is_image", lambda path: not asked.append(path))
+    asked: list[Path] = []
+
+    def is_image(path: Path) -> bool:
+        asked.append(path)
+        return True
+
+    monkeypatch.setattr(folders, "is_image", is_image)
     require_data(config(root, "imagenet"))
     assert len(asked) < 20
 

@@ -269,14 +269,15 @@ def test_the_architecture_step_computes_no_weight_gradient(monkeypatch: pytest.M
 
 
 def test_frozen_statistics_stay() -> None:
-    layer = nn.ModuleList([mixed_ops(DARTS, 2, 4, 1)])
+    mixed = mixed_ops(DARTS, 2, 4, 1)
+    layer = nn.ModuleList([mixed])
     running = [buffer for name, buffer in layer.named_buffers() if "running" in name]
     before = [buffer.clone() for buffer in running]
     weights = torch.full((2, 8), 0.125, dtype=torch.float64)
     with frozen_statistics(layer):
-        layer[0](map_of(2, 4, 4, 4), layer[0].mixing_weights(weights))
+        mixed(map_of(2, 4, 4, 4), mixed.mixing_weights(weights))
     assert all(torch.equal(a, b) for a, b in zip(before, running, strict=True))
-    layer[0](map_of(2, 4, 4, 4), layer[0].mixing_weights(weights))
+    mixed(map_of(2, 4, 4, 4), mixed.mixing_weights(weights))
     assert not any(torch.equal(a, b) for a, b in zip(before, running, strict=True))
 
 

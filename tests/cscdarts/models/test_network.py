@@ -10,6 +10,7 @@ from torch import nn
 from cscdarts.errors import UserError
 from cscdarts.models.cost import fit_channels, network_cost
 from cscdarts.models.drop_path import DropPath
+from cscdarts.models.identity import CellIdentity
 from cscdarts.models.network import AuxiliaryHead, Edge, Network
 from cscdarts.settings.config import EvaluationConfig, RunConfig, SupernetConfig
 from cscdarts.settings.overrides import with_values
@@ -69,7 +70,7 @@ def test_the_cell_identity_is_free_almost_everywhere(cells: int, size: int, chan
             KNOWN_GENOTYPES["DARTS_V2"], EvaluationConfig(channels=channels, cells=cells), SupernetConfig(), "cell",
             10, 3, size >= 96,
         )  # fmt: skip
-    assert sum(cell.end.carry.matches for cell in network.cells) == free
+    assert [one.matches for one in network.modules() if isinstance(one, CellIdentity)].count(True) == free
 
 
 @pytest.mark.parametrize("genotype", [KNOWN_GENOTYPES["DARTS_V2"], INDEX_11], ids=["darts", "nasbench201"])
@@ -106,7 +107,7 @@ def test_drop_path_keeps_or_drops_whole_images_and_scales() -> None:
     y = DropPath(0.25, torch.Generator().manual_seed(0))(x)
     values = y.flatten(1)
     assert torch.equal(values.amin(1), values.amax(1))
-    assert sorted(values.unique().tolist()) == [0.0, pytest.approx(1 / 0.75)]
+    assert sorted(set(values.flatten().tolist())) == [0.0, pytest.approx(1 / 0.75)]
     assert float((values[:, 0] > 0).float().mean()) == pytest.approx(0.75, abs=0.04)
 
 

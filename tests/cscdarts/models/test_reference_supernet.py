@@ -20,7 +20,7 @@ from tests.support.covering import covering
 from tests.support.equality import assert_close, assert_equal_step, images, in_double, randomize
 
 #: Few at a time, as a mixed operation is a sum; all of them have a test of their own.
-OPS = {
+OPS: dict[str, dict[str, Any]] = {
     "darts": {
         "pools": ("none", "max_pool_3x3", "avg_pool_3x3"),
         "convs": ("sep_conv_3x3", "dil_conv_5x5"),
@@ -137,7 +137,7 @@ def test_discrete_mixing(space: str, identity: str, seed: int) -> None:
     """One-hot mixing weights as a discrete cell gets them: edges that it does not keep still bypass and carry."""
     case = {**DEFAULT, "space": space, "identity": identity, "ops": "skip"}
     reference, fast = pair(case)
-    genotype = random_genotype(space, numpy_generator(seed, "t"))  # type: ignore[arg-type]
+    genotype = random_genotype(space, numpy_generator(seed, "t"))
     mixing = {kind: (rows.double(), None) for kind, (rows, _) in discrete_mixing(fast, genotype).items()}
     assert all(rows.sum() > 0 and set(rows.sum(1).tolist()) == {0.0, 1.0} for rows, _ in mixing.values())
     assert_equal_step(reference, fast, inputs(case), mixing=mixing)

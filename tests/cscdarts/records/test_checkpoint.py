@@ -1,6 +1,7 @@
 """Checkpoints: torn, foreign, old and malicious files are refused in a sentence, and the previous one is used."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,23 @@ def silent(line: str) -> None:
     pass
 
 
+def loaded(path: Path, report: Callable[[str], None] = silent) -> Any:
+    """The checkpoint of a run that has to have one."""
+    found = load_checkpoint(path, "h", CPU, report)
+    assert found is not None
+    return found
+
+
 def test_a_torn_checkpoint_is_named_and_the_previous_one_used(tmp_path: Path) -> None:
-    path, lines = tmp_path / "checkpoint.pt", []
+    path = tmp_path / "checkpoint.pt"
+    lines: list[str] = []
     for number in (1, 2):
         save_checkpoint(path, {"hash": "h", "number": number, "tensor": torch.ones(3)})
-    assert load_checkpoint(path, "h", CPU, lines.append)["number"] == 2
+    assert loaded(path, lines.append)["number"] == 2
     content = path.read_bytes()
     for torn in (content[: len(content) // 2], content[:100] + b"\x00" + content[101:], b""):
         path.write_bytes(torn)
-        assert load_checkpoint(path, "h", CPU, lines.append)["number"] == 1
+        assert loaded(path, lines.append)["number"] == 1
         assert "checkpoint.pt is not used" in lines[-1]
 
 
@@ -71,7 +80,7 @@ def test_a_crash_between_two_renames_loses_nothing(tmp_path: Path) -> None:
     for number in (1, 2):
         save_checkpoint(path, {"hash": "h", "number": number})
     path.rename(tmp_path / "checkpoint.fresh.pt")
-    assert load_checkpoint(path, "h", CPU, silent)["number"] == 2
+    assert loaded(path)["number"] == 2
     (tmp_path / "checkpoint.fresh.pt").unlink()
     assert previous_of(path).exists()
-    assert load_checkpoint(path, "h", CPU, silent)["number"] == 1
+    assert loaded(path)["number"] == 1

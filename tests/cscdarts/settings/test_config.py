@@ -154,7 +154,7 @@ def test_warmup_keeps_its_share_of_the_epochs() -> None:
 
 def test_config_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        RunConfig().seed = 3  # type: ignore[misc]
+        RunConfig().seed = 3
 
 
 @pytest.mark.parametrize(

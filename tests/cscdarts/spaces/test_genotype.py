@@ -17,7 +17,7 @@ def test_known_genotype_survives_its_text(name: str) -> None:
 @pytest.mark.parametrize("space", ["darts", "nasbench201"])
 @pytest.mark.parametrize("seed", range(10))
 def test_random_genotype_survives_its_text(space: str, seed: int) -> None:
-    genotype = random_genotype(space, np.random.default_rng(seed))  # type: ignore[arg-type]
+    genotype = random_genotype(space, np.random.default_rng(seed))
     assert parse_genotype(str(genotype)) == genotype
 
 

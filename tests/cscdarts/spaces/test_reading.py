@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,10 @@ def triples(genes: tuple[tuple[str, int], ...], target_first: bool) -> list[tupl
 
 def call(normal: object, reduce: object, name: str = "Genotype", concat: object = range(2, 6), more: str = "") -> str:
     return f"{name}(normal={normal}, normal_concat={concat}, reduce={reduce}, reduce_concat={concat}{more})"
+
+
+def weighted(genes: Iterable[tuple[str, int]]) -> list[tuple[str, int, float]]:
+    return [(op, source, 0.125) for op, source in genes]
 
 
 def fields(concat: object = (2, 3, 4, 5)) -> dict[str, object]:
@@ -157,7 +162,7 @@ FORMS = {
         "normal_0_concat=[2, 3, 4, 5], reduce_1_concat=[2, 3, 4, 5])"
     ),
     "aw_nas without a name": f"normal_0={triples(CELL.normal, False)}, reduce_1={triples(CELL.reduce, False)}",
-    "GDAS' weights": call(*([(op, source, 0.125) for op, source in genes] for genes in (CELL.normal, CELL.reduce))),
+    "GDAS' weights": call(weighted(CELL.normal), weighted(CELL.reduce)),
     "bottlenecks that are empty": call(list(CELL.normal), list(CELL.reduce), more=", normal_bottleneck='', reduce_bottleneck=''"),
     "uninas": call(list(CELL.normal), list(CELL.reduce), more=", primitives='DartsPrimitives', source='original/darts'"),
     "without names of fields": f"Genotype({list(CELL.normal)}, [2, 3, 4, 5], {list(CELL.reduce)}, [2, 3, 4, 5])",

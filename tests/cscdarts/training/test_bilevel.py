@@ -1,5 +1,8 @@
 """Laws of the architecture step: orders, finite differences, restored weights, untouched statistics."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -207,8 +210,8 @@ def test_gradients_outlive_the_memory_of_replayed_passes(monkeypatch: pytest.Mon
     plain = torch.autograd.grad
     memory: dict[tuple[int, ...], Tensor] = {}
 
-    def replay(loss: Tensor, parameters: list[torch.nn.Parameter], **options: object) -> tuple[Tensor, ...]:
-        found = plain(loss, parameters, **options)  # type: ignore[arg-type]
+    def replay(loss: Tensor, parameters: list[torch.nn.Parameter], **options: Any) -> tuple[Tensor, ...]:
+        found = plain(loss, parameters, **options)
         held = [memory.setdefault((i, *g.shape), torch.empty_like(g)) for i, g in enumerate(found)]
         return tuple(place.copy_(g) for place, g in zip(held, found, strict=True))
 
@@ -246,7 +249,8 @@ def test_largest_eigenvalue_of_the_hessian(smooth: None) -> None:
             logits = torch.func.functional_call(supernet, {"alphas.cell": values}, (valid[0],))
             return F.cross_entropy(logits, valid[1])
 
-        hessian = torch.autograd.functional.hessian(loss, alpha.detach().clone())
+        hessian_of: Callable[..., Tensor] = torch.autograd.functional.hessian
+        hessian = hessian_of(loss, alpha.detach().clone())
         values = torch.linalg.eigvalsh(hessian.reshape(alpha.numel(), alpha.numel()))
     largest = values[values.abs().argmax()]
     assert found == pytest.approx(float(largest), rel=1e-3)

@@ -29,6 +29,7 @@ from cscdarts.training.derivation import derive
 from cscdarts.training.one_shot import one_shot_scores
 from cscdarts.training.retrain import retrain
 from cscdarts.training.search import SearchRun, search
+from tests.support.records import written
 
 TIMES = {"search_epoch_time_s", "retrain_epoch_time_s", "search_time_s", "retrain_time_s", "peak_memory_mib"}
 CPU = torch.device("cpu")
@@ -46,7 +47,7 @@ def silent(line: str) -> None:
     pass
 
 
-def tiny(preset: str = "csc", space: str = "nasbench201", **values: Any) -> RunConfig:
+def tiny(preset: str = "csc", space: str = "nasbench201", /, **values: Any) -> RunConfig:
     """Two epochs of three steps on a tenth of the digits."""
     base = protocol("quickstart", "smoke")
     sizes = {
@@ -85,7 +86,7 @@ def fingerprint(folder: RunFolder) -> dict[str, Any]:
         "curves": [(line["stage"], line["epoch"], line["step"], timeless(line["values"])) for line in folder.curves()],
         "alphas": folder.alphas(),
         "genotype": read_json(folder.file("genotype.json")),
-        "result": timeless(read_json(folder.file("result.json"))["values"]),
+        "result": timeless(written(folder.file("result.json"))["values"]),
         "network": {key: value.numpy().tobytes() for key, value in state["network"].items()},
         "supernet": {key: value.numpy().tobytes() for key, value in searched["supernet"].items()},
     }
@@ -102,7 +103,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_every_preset_goes_the_whole_way(preset: str, space: str, tmp_path: Path) -> None:
     values = {"search.random_candidates": 3} if preset == "random-ws" else {}
     folder = go(tiny(preset, space, **{"evaluation.epochs": 1, "search.epochs": 1, **values}), tmp_path)
-    result = read_json(folder.file("result.json"))
+    result = written(folder.file("result.json"))
     assert set(result["values"]) <= set(METRICS)
     assert 0 <= result["values"]["test_error_pct"] <= 100
     assert result["data"]["label"] == "digits"
@@ -315,7 +316,7 @@ def test_a_tree_of_images_goes_the_whole_way(dataset: str, tmp_path: Path) -> No
         "runtime.data_root": str(tmp_path / "tree"),
         "runtime.workers": 0,
     }
-    result = read_json(go(tiny(**values), tmp_path / "run").file("result.json"))
+    result = written(go(tiny(**values), tmp_path / "run").file("result.json"))
     assert result["data"]["test_images"] == 24
     assert "tree" in result["data"]["label"]
     assert 0 <= result["values"]["test_error_pct"] <= 100
