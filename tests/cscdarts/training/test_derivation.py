@@ -82,7 +82,7 @@ def test_a_search_that_names_its_cell_is_believed(tmp_path: Path) -> None:
 def test_a_search_under_way_has_no_cell(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         derive(config(), RunFolder(tmp_path))
-    for words in (str(tmp_path), "no search.json", "a folder whose search is done", "Run the search first."):
+    for words in (str(tmp_path), "has no search.json", "Run the search first."):
         assert words in str(caught.value)
     assert not (tmp_path / "genotype.json").exists()
 
