@@ -22,7 +22,8 @@ def call(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str
 def test_help_imports_nothing_heavy() -> None:
     script = (
         "import sys; from ablations.cli import _run; _run(['--help'], False); "
-        "heavy = {'torch', 'pandas', 'mlflow', 'numpy', 'sklearn', 'submitit'} & set(sys.modules); assert not heavy, heavy"
+        "heavy = {'torch', 'pandas', 'mlflow', 'numpy', 'sklearn', 'submitit'} & set(sys.modules); "
+        "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

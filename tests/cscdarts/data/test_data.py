@@ -234,7 +234,8 @@ def test_streamed_folder_depends_on_neither_workers_nor_start(tmp_path: Path) ->
 
 @pytest.mark.parametrize("jitter", [False, True])
 def test_streamed_images_are_transformed_as_published(jitter: bool, tmp_path: Path) -> None:
-    """quark0/darts `cnn/train_imagenet.py`: resized crop, flip, jitter of .4 .4 .4 .2; tested on the middle of a larger image."""
+    """quark0/darts `cnn/train_imagenet.py`: resized crop, flip, jitter of .4 .4 .4 .2; tested on the middle of a larger
+    image."""
     from torchvision.transforms import v2
 
     make_tree(tmp_path / "tree", size=40, tests="val")

@@ -215,7 +215,8 @@ def test_the_command_refuses_before_anything_is_written(tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize("images", [12, 13, 15])
 def test_the_train_error_counts_the_images_seen(images: int, tmp_path: Path) -> None:
-    """An incomplete last batch is left out, so each step sees a whole batch and a wrong answer weighs 1 / (steps x batch)."""
+    """An incomplete last batch is left out, so each step sees a whole batch and a wrong answer weighs
+    1 / (steps x batch)."""
     from cscdarts.training.retrain import RetrainRun
 
     root = rgb_tree(tmp_path / "tree", train=8)
