@@ -123,7 +123,10 @@ def test_config_prints_every_setting_and_the_hash(capsys: pytest.CaptureFixture[
         (("config", "--set", "identty=cell"), "identity"),
         (("search", "--scale", "huge"), "smoke"),
         (("search", "--out", "/proc/nowhere"), "--out"),
-        (("search", "--set", "data.dataset=image-folder", "--data-root", "/nowhere"), "no such folder"),
+        (
+            ("search", "--set", "data.dataset=image-folder", "--data-root", "/nowhere"),
+            "There is no /nowhere. Name a folder",
+        ),
         (("search", "--device", "quantum"), "runtime.device"),
         (("search", "--set", "data.image_size=10"), "multiple of 4"),
         (("mlflow", "--port", "70000"), "port"),

@@ -136,11 +136,14 @@ def test_the_identity_as_an_edge_by_hand() -> None:
     assert identity_as_edge(alone, arch, None, None) is None
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"), [("7", 7), (" 7\n", 7), ("-1", -1), (official_archs()[7], official_archs()[7])]
-)
-def test_architectures_by_index_or_string(text: str, expected: str | int) -> None:
-    assert arch_of(text) == expected
+@pytest.mark.parametrize("text", ["7", " 7\n", official_archs()[7]])
+def test_architectures_by_index_or_string(text: str) -> None:
+    assert arch_of(text) == official_archs()[7]
+
+
+def test_an_index_that_no_architecture_has_is_refused() -> None:
+    with pytest.raises(UserError, match="-1 is not valid; allowed: an index from 0 to 15624"):
+        arch_of("-1")
 
 
 def test_an_architecture_in_a_file(tmp_path: Path) -> None:
@@ -413,7 +416,7 @@ def test_check_takes_a_run_folder_or_a_cell(tmp_path: Path) -> None:
     ("values", "text", "words"),
     [
         ({"supernet.space": "darts"}, "x", "a run in the darts space.*a run in the nasbench201 space.*no other cells"),
-        ({}, None, r"no genotype\.json.*a run whose cell is derived.*Finish its search first"),
+        ({}, None, r"run has no genotype\.json\. Finish its search first"),
     ],
 )
 def test_runs_that_cannot_be_checked(values: dict[str, Any], text: str | None, words: str, tmp_path: Path) -> None:

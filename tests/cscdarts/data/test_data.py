@@ -268,7 +268,7 @@ def test_streamed_images_are_transformed_as_published(jitter: bool, tmp_path: Pa
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        ("missing", "no such folder"),
+        ("missing", r"There is no .*tree\. Name a folder with train/CLASS/IMAGE"),
         ("no test", "no train/ or no test/"),
         ("one class", "two class folders"),
         ("empty class", "at least one image"),
