@@ -1,4 +1,5 @@
-"""The console command `cscdarts`: a table of commands that are imported when called, and one place where errors become sentences."""
+"""The console command `cscdarts`: a table of commands that are imported when called, and one place where errors become
+sentences."""
 
 import importlib
 import sys
@@ -97,7 +98,8 @@ def _run(words: list[str], debug: bool) -> int:
         if debug:
             raise
         click.echo(
-            f"cscdarts: unexpected {type(error).__name__}: {_one_line(str(error))} (run with --debug for the traceback)",
+            f"cscdarts: unexpected {type(error).__name__}: {_one_line(str(error))} "
+            "(run with --debug for the traceback)",
             err=True,
         )
         return 1

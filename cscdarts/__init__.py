@@ -1,7 +1,7 @@
 """CSC-DARTS engine: channel-split supernets, bilevel search, derivation, retraining and cost accounting.
 
-The names below are the public interface. They are imported on first use, so that reading a configuration, a genotype or a
-metric imports no torch.
+The names below are the public interface. They are imported on first use, so that reading a configuration, a genotype or
+a metric imports no torch.
 """
 
 from importlib import import_module

@@ -1,7 +1,8 @@
-"""What reaches a running job from outside: signals before a limit, a request to stop, the end of its driver; and its stalls.
+"""What reaches a running job from outside: signals before a limit, a request to stop, the end of its driver; and its
+stalls.
 
-Work calls `control.should_stop()` at every step. A thread sends heartbeats, keeps the claim fresh and receives signals even
-while the main thread sits in C code: signals reach it through a wake-up pipe, not through a Python handler.
+Work calls `control.should_stop()` at every step. A thread sends heartbeats, keeps the claim fresh and receives signals
+even while the main thread sits in C code: signals reach it through a wake-up pipe, not through a Python handler.
 """
 
 import contextlib
@@ -80,7 +81,8 @@ class Control:
     def watching(self, beat: Callable[[], bool], hung: Callable[[str, bool], None]) -> Iterator[None]:
         """While the block runs call `beat` every `beat_s` seconds, and `hung(sentence, stalled)` if the steps cease.
 
-        `stalled` is true after `stall_s` without a step, false where a step merely outlasts `grace_s` after a request to stop.
+        `stalled` is true after `stall_s` without a step, false where a step merely outlasts `grace_s` after a request
+        to stop.
 
         `beat` returns False when the claim was lost to another process: then the work is asked to stop.
         """
@@ -106,8 +108,8 @@ class Control:
     def listening(self, ignore_after: bool = False) -> Iterator[None]:
         """Receive stop signals and send heartbeats, for the length of the block. Main thread only.
 
-        `ignore_after` leaves SIGUSR2 ignored: work that is done must not be ended, as failed, by a signal that comes while
-        the interpreter shuts down.
+        `ignore_after` leaves SIGUSR2 ignored: work that is done must not be ended, as failed, by a signal that comes
+        while the interpreter shuts down.
         """
         read, write = os.pipe()
         os.set_blocking(write, False)

@@ -1,7 +1,7 @@
 """What a running job asks of the scheduler that started it; each scheduler's backend answers with a class of its own.
 
-A job carries the import path of that class. It is never guessed from the environment: a worker of this machine's pool that
-happens to run inside a scheduler's job would find that job's variables there and take its number for its own.
+A job carries the import path of that class. It is never guessed from the environment: a worker of this machine's pool
+that happens to run inside a scheduler's job would find that job's variables there and take its number for its own.
 """
 
 from dataclasses import dataclass

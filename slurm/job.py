@@ -21,7 +21,8 @@ from slurm.lock import Lock
 CLAIM = "claim"
 #: Left in a task's folder when its job goes back to the queue; holds how many starts in a row ended without a step.
 REQUEUED = "requeued"
-#: A task that is started this often in a row without one step hangs. Starts with steps never count: long runs have no cap.
+#: A task that is started this often in a row without one step hangs. Starts with steps never count: long runs have no
+#: cap.
 MAX_STARTS_WITHOUT_STEP = 5
 #: Exit code of a scheduler's job that was stopped before its end (EX_TEMPFAIL of sysexits.h).
 STOPPED_CODE = 75
@@ -38,8 +39,9 @@ class Task:
     Attributes:
         key: names the task in messages.
         folder: where its claim and its output live.
-        function: `module:attribute` of `function(folder, arguments, control) -> Outcome`; it skips what is done, records
-            its own failures, and raises `Stopping` once it has saved its state after `control.should_stop()` was true.
+        function: `module:attribute` of `function(folder, arguments, control) -> Outcome`; it skips what is done,
+            records its own failures, and raises `Stopping` once it has saved its state after `control.should_stop()`
+            was true.
         hung: `module:attribute` of `hung(folder, sentence)`, which records a hang.
         arguments: JSON-like arguments.
     """
@@ -114,8 +116,8 @@ class Job:
             raise RuntimeError(f"{task.key} is held by {claim.owner()}")
 
         def hung(sentence: str, stalled: bool) -> None:
-            # The main thread is stuck, so this thread ends the process. Work that was merely too slow to answer a signal
-            # (it was starting, or in a long step) goes back to the queue and on from its last checkpoint.
+            # The main thread is stuck, so this thread ends the process. Work that was merely too slow to answer a
+            # signal (it was starting, or in a long step) goes back to the queue and on from its last checkpoint.
             if not stalled and _to_requeue(control) and rank.leads and _may_start_again(folder, control):
                 claim.release()
                 host.requeue()

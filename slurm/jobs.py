@@ -42,7 +42,8 @@ class SubmittedJob:
         stderr: where its standard error goes.
         reason: why it waits, as the scheduler says it; "" where there is nothing to say.
         word: the scheduler's own word for its state, for people.
-        explain: why it ended badly, or None. Asked only where no file of the run tells, as it may read the job's output.
+        explain: why it ended badly, or None. Asked only where no file of the run tells, as it may read the job's
+            output.
     """
 
     key: str

@@ -45,7 +45,8 @@ class Owner:
     what: str
 
     def dead_here(self) -> bool:
-        """Whether the owner ran on this host and its process is gone; False for another host's, which cannot be asked."""
+        """Whether the owner ran on this host and its process is gone; False for another host's, which cannot be
+        asked."""
         if self.host != socket.gethostname():
             return False
         try:

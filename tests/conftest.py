@@ -19,9 +19,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The real NAS-Bench-201 results and published numbers, which are not part of the project; skips where they are not at hand.
+    """The real NAS-Bench-201 results and published numbers, which are not part of the project; skips where they are not
+    at hand.
 
-    Only comparisons with real results take it (`tests/benchmarks/test_real_tables.py`); all else works on files that the tests write.
+    Only comparisons with real results take it (`tests/benchmarks/test_real_tables.py`); all else works on files that
+    the tests write.
     """
     path = Path(os.environ.get("CSCDARTS_SHARED") or Path(__file__).parents[2] / "shared")
     if not path.is_dir():

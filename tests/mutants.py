@@ -1,19 +1,21 @@
 """The mutation run (`make mutants`): does a test fail when a line of the method is made wrong?
 
-mutmut's operators make the mutants: another operator, number, string, constant or branch; an argument dropped or replaced by
-None; a lambda or an assigned value replaced by None. What runs them is ours, because mutmut leaves decorated functions alone (context
-managers, properties), copies functions behind trampolines that autograd and pickling see, and picks tests by function:
+mutmut's operators make the mutants: another operator, number, string, constant or branch; an argument dropped or
+replaced by None; a lambda or an assigned value replaced by None. What runs them is ours, because mutmut leaves
+decorated functions alone (context managers, properties), copies functions behind trampolines that autograd and pickling
+see, and picks tests by function:
 
-* one process a module imports torch, all packages its tests need and those modules of the project that do not import it; each mutant
-  is a fork of that process, in which an import hook hands out the mutated source and pytest runs;
-* per module, one run of its tests under coverage notes which test (or fixture) passes through which line and how long it
-  takes; a mutant meets the tests that pass through its lines, the fastest first, until one fails or `--budget` seconds of
-  tests have passed (what then still lives is a survivor);
+* one process a module imports torch, all packages its tests need and those modules of the project that do not import
+  it; each mutant is a fork of that process, in which an import hook hands out the mutated source and pytest runs;
+* per module, one run of its tests under coverage notes which test (or fixture) passes through which line and how long
+  it takes; a mutant meets the tests that pass through its lines, the fastest first, until one fails or `--budget`
+  seconds of tests have passed (what then still lives is a survivor);
 * a fork that takes more than five times as long as its tests should, plus 20 s, hangs: that mutant counts as caught.
 
-Which modules, and which tests speak for each, stands in `pyproject.toml` under `[tool.mutants]`. The record `tests/mutants.json`
-keeps, per module, how many mutants were caught and each survivor with its reason; reasons are written by hand into it and found
-again by the changed text. The exit code is 1 where fewer than 95 % are caught or a survivor has no reason.
+Which modules, and which tests speak for each, stands in `pyproject.toml` under `[tool.mutants]`. The record
+`tests/mutants.json` keeps, per module, how many mutants were caught and each survivor with its reason; reasons are
+written by hand into it and found again by the changed text. The exit code is 1 where fewer than 95 % are caught or a
+survivor has no reason.
 """
 
 import contextlib
@@ -95,7 +97,8 @@ class _Mutations(cst.CSTVisitor):
 
 
 class Mutants:
-    """All mutants of a module's source; each source is built when it is asked for, as that takes a tenth of a second."""
+    """All mutants of a module's source; each source is built when it is asked for, as that takes a tenth of a
+    second."""
 
     def __init__(self, source: str) -> None:
         self.source, self.wrapper, visitor = source, MetadataWrapper(cst.parse_module(source)), _Mutations()
@@ -150,7 +153,8 @@ class _Handout(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):  # typ
 
 
 class _Trace:
-    """A pytest plugin: which test or fixture passes through which line of a file, how long each test takes, what fails."""
+    """A pytest plugin: which test or fixture passes through which line of a file, how long each test takes, what
+    fails."""
 
     def __init__(self, path: Path) -> None:
         import coverage

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("cscdarts", "slurm", "benchmarks", "ablations", "reports")
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
+WIDTH = 120
 BEGIN, END = "<!-- modules -->", "<!-- end of modules -->"
 
 
@@ -30,13 +32,21 @@ def module_list() -> str:
             if path.parent != folder:
                 folder = path.parent
                 lines += ["", f"**{folder.relative_to(ROOT).as_posix()}/**", ""]
-            lines.append(f"* `{path.name}`: {first_sentence(path)}")
+            line = f"* `{path.name}`: {first_sentence(path)}"
+            lines.append(
+                textwrap.fill(line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+            )
     return "\n".join(lines).strip()
 
 
 def _pages() -> Iterator[Path]:
     yield from (ROOT / "docs").rglob("*.md")
     yield from (ROOT / name for name in ("README.md", "CONTRIBUTING.md"))
+
+
+def _prose() -> Iterator[Path]:
+    yield from _pages()
+    yield from (ROOT / name for name in ("CHANGELOG.md", "slurm/scale.md", "benchmarks/speed.md"))
 
 
 def test_the_list_of_modules_is_true() -> None:
@@ -60,6 +70,14 @@ def test_files_that_a_page_names_are_there(page: Path) -> None:
     told = re.sub(r"^New file `.*$", "", text, flags=re.MULTILINE)  # those a recipe lets its reader make
     named = re.findall(r"`((?:cscdarts|slurm|benchmarks|ablations|reports|tests)/[\w/.-]+\.\w+)`", told)
     assert [one for one in named if not (ROOT / one).exists()] == []
+
+
+@pytest.mark.parametrize("page", sorted(_prose()), ids=lambda page: page.name)
+def test_lines_are_short(page: Path) -> None:
+    """Rows of tables excepted, and what holds a link that cannot be broken."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    long = [line for line in lines if len(line) > WIDTH and not line.startswith("|") and "](" not in line]
+    assert long == []
 
 
 if __name__ == "__main__":

@@ -84,6 +84,5 @@ if __name__ == "__main__":  # python -m tests.test_structure: the figures that t
         own = {name: level for name, level in by_level.items() if name.split(".")[0] == package}
         inner = {name: {one for one in graph[name] if one.split(".")[0] == package} for name in own}
         rooms = {name.rsplit(".", 1)[0] for name in own if "." in name}
-        print(
-            f"{package}: {len(own)} modules in {len(rooms)} folders, {1 + max(levels(inner).values())} levels of imports"
-        )
+        height = 1 + max(levels(inner).values())
+        print(f"{package}: {len(own)} modules in {len(rooms)} folders, {height} levels of imports")

@@ -163,7 +163,8 @@ def run(
 @click.option("--timeout", is_flag=True, help="Those that ran out of time or hung.")
 def retry(
     source: str, scale: str | None, assignments: Sequence[str], data_root: Path | None, runs: Path, backend: str,
-    overrides: Sequence[str], parallel: int | None, wait: bool, allow_dirty: bool, snapshot: bool, failed: bool, lost: bool, timeout: bool,
+    overrides: Sequence[str], parallel: int | None, wait: bool, allow_dirty: bool, snapshot: bool, failed: bool,
+    lost: bool, timeout: bool,
 ) -> int:  # fmt: skip
     """Run again what failed, and nothing else; each goes on from its last checkpoint."""
     make = read_backend(backend, overrides)

@@ -76,15 +76,16 @@ def bench(
     if "data" in wanted:
         found["data"] = speed.data_pipeline(batch, rounds, device, count)
         click.echo(
-            f"data: {found['data']['images_per_s']:.0f} augmented images/s, {found['data']['batch_s'] * 1e3:.2f} ms a batch"
+            f"data: {found['data']['images_per_s']:.0f} augmented images/s, "
+            f"{found['data']['batch_s'] * 1e3:.2f} ms per batch"
         )
     if "search" in wanted:
         from benchmarks.speed.search import search_share
 
         found["search"] = search_share(count, device)
         click.echo(
-            "search (NAS-Bench-201 space, digits at 32 pixels, 2 epochs): {share_pct:.1f} % of {wall_s:.1f} s in steps and "
-            "validation, {share_of_steps_pct:.1f} % of the training loop in steps".format(**found["search"])
+            "search (NAS-Bench-201 space, digits at 32 pixels, 2 epochs): {share_pct:.1f} % of {wall_s:.1f} s in steps "
+            "and validation, {share_of_steps_pct:.1f} % of the training loop in steps".format(**found["search"])
         )
     if "retraining" in wanted:
         found["retraining"] = speed.retraining(batch, rounds, count)
@@ -111,30 +112,34 @@ def _print_case(found: dict[str, Any]) -> None:
     case, saved = found["case"], found["saved"]
     bars = BARS.get((case["space"], case["split_ratio"]), {})
     click.echo(
-        f"{case['space']}, ratio {case['split_ratio']}, C={case['channels']}, {case['cells']} cells, batch {case['batch']}, "
-        f"{case['threads']} threads, {case['device']}; outputs differ by {found['difference']:.1e}"
+        f"{case['space']}, ratio {case['split_ratio']}, C={case['channels']}, {case['cells']} cells, "
+        f"batch {case['batch']}, {case['threads']} threads, {case['device']}; "
+        f"outputs differ by {found['difference']:.1e}"
     )
     click.echo(f"    {'':14s} {'plain':>9s} {'ours':>9s} {'ratio':>7s} {'bar':>7s}  processor")
     for step, t in found["steps"].items():
         bar = f"{bars[step]:.1f}x" if step in bars else ""
         click.echo(
-            f"    {step:14s} {t['plain_s']:8.3f}s {t['ours_s']:8.3f}s {t['speedup']:6.2f}x {bar:>7s}  {t['speedup_cpu']:.2f}x"
+            f"    {step:14s} {t['plain_s']:8.3f}s {t['ours_s']:8.3f}s {t['speedup']:6.2f}x {bar:>7s}  "
+            f"{t['speedup_cpu']:.2f}x"
         )
     for which in ("weight", "alpha"):
         bar = f"{bars[f'saved {which}']:.2f}" if bars else ""
         click.echo(
-            f"    {'saved ' + which:14s} {saved['plain_mb']:7.0f}MB {saved[which + '_mb']:7.0f}MB {saved['saved ' + which]:7.3f} {bar:>7s}"
+            f"    {'saved ' + which:14s} {saved['plain_mb']:7.0f}MB {saved[which + '_mb']:7.0f}MB "
+            f"{saved['saved ' + which]:7.3f} {bar:>7s}"
         )
     if "second_order_peak" in found:
         peak = found["second_order_peak"]
         click.echo(
-            f"    {'peak, 2nd':14s} {peak['plain_mib']:6.0f}MiB {peak['ours_mib']:6.0f}MiB {peak['peak']:7.3f} {PEAK_BAR:7.2f}"
+            f"    {'peak, 2nd':14s} {peak['plain_mib']:6.0f}MiB {peak['ours_mib']:6.0f}MiB {peak['peak']:7.3f} "
+            f"{PEAK_BAR:7.2f}"
         )
 
 
 def _growth_line(point: dict[str, Any]) -> str:
     step, saved = point["steps"]["weight"], point["saved"]
     return (
-        f"{point['case']['space']} {point['grown']}={point['value']}: plain {step['plain_s']:.3f} s, ours {step['ours_s']:.3f} s "
-        f"({step['speedup']:.2f}x), saved {saved['saved weight']:.3f}"
+        f"{point['case']['space']} {point['grown']}={point['value']}: plain {step['plain_s']:.3f} s, "
+        f"ours {step['ours_s']:.3f} s ({step['speedup']:.2f}x), saved {saved['saved weight']:.3f}"
     )

@@ -31,8 +31,9 @@ def check(what: str, benchmark: str, epochs: int | None, trial: int | None, cell
 
     ARCH is a cell of the nasbench201 space: its string or six operations as repositories print them, an official index,
     FILE, FILE:NAME or FILE:LINE (a log, notebook, JSON or YAML; the last cell in it), or - for standard input; no
-    benchmark holds a cell of another space. RUN is a run folder of the nasbench201 space. Rank, percentile and regret are
-    by test accuracy over all cells that the benchmark holds: rank 1 and percentile 100 are the best. Nothing is written.
+    benchmark holds a cell of another space. RUN is a run folder of the nasbench201 space. Rank, percentile and regret
+    are by test accuracy over all cells that the benchmark holds: rank 1 and percentile 100 are the best. Nothing is
+    written.
     """
     from benchmarks.checks.run import check as look_up
     from cscdarts.errors import UserError
@@ -61,7 +62,8 @@ def _text(found: dict[str, Any]) -> str:
     ]
     lines += [
         f"{name:16}{entry['epochs']:>7}{_shown(entry['valid_acc']):>9}{_shown(entry['test_acc']):>9}"
-        f"{entry['rank'] if entry['rank'] is not None else '–':>8}{_shown(entry['percentile']):>12}{_shown(entry['regret']):>9}"
+        f"{entry['rank'] if entry['rank'] is not None else '–':>8}{_shown(entry['percentile']):>12}"
+        f"{_shown(entry['regret']):>9}"
         for name, entry in found["datasets"].items()
     ]
     if found.get("identity_as_edge") is not None:
@@ -76,8 +78,9 @@ def _text(found: dict[str, Any]) -> str:
     for name, baseline in found.get("baselines", {}).items():
         matched = baseline["queries_to_match"]
         lines.append(
-            f"{name.replace('_', ' ')} ({baseline['repeats']} repeats): mean test {baseline['test_acc_mean'][-1]:.2f} % after "
-            f"{baseline['queries'][-1]} queries; reaches this cell after {'–' if matched is None else matched}"
+            f"{name.replace('_', ' ')} ({baseline['repeats']} repeats): "
+            f"mean test {baseline['test_acc_mean'][-1]:.2f} % after {baseline['queries'][-1]} queries; "
+            f"reaches this cell after {'–' if matched is None else matched}"
         )
     return "\n".join([*lines, "", found["limits"]])
 

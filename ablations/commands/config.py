@@ -62,8 +62,8 @@ def _explain(as_json: bool) -> None:
         click.echo(json.dumps([asdict(row) for row in rows], indent=1))
         return
     click.echo(
-        "CSC-DARTS is published in a closed paper of which only the abstract is public. Each choice it leaves open is a\n"
-        "switch: change it with --set KEY=VALUE, or ablate it in a grid.\n"
+        "CSC-DARTS is published in a closed paper of which only the abstract is public. Each choice it leaves open "
+        "is a\nswitch: change it with --set KEY=VALUE, or ablate it in a grid.\n"
     )
     for row in rows:
         click.echo(f"{row.number:2d}. {row.key} = {row.default}   [{row.level}]")

@@ -43,9 +43,9 @@ def cost(
 ) -> None:
     """Count what a network costs. MACs are multiply-accumulates of one image, in millions.
 
-    A genotype is a known name, its text as repositories print it, FILE, FILE:NAME or FILE:LINE (a log, notebook, JSON or YAML;
-    the last cell in it), a run folder, an index of NAS-Bench-201, or - for standard input. Cells of a space of your own are read
-    in their own text form.
+    A genotype is a known name, its text as repositories print it, FILE, FILE:NAME or FILE:LINE (a log, notebook, JSON
+    or YAML; the last cell in it), a run folder, an index of NAS-Bench-201, or - for standard input. Cells of a space of
+    your own are read in their own text form.
     """
     from ablations.run.given import given_genotype
     from cscdarts.settings.config import RunConfig

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 def draw(genotype: str, out: str, title: str) -> None:
     """Draw the cells of GENOTYPE. The same genotype and title give the same bytes.
 
-    GENOTYPE is a known name (cscdarts cost --known lists them), its text as repositories print it, FILE, FILE:NAME or FILE:LINE
-    (a log, notebook, JSON or YAML; the last cell in it), a run folder, an index of NAS-Bench-201, or - for standard input. Cells
-    of the darts and of the nasbench201 space are drawn.
+    GENOTYPE is a known name (cscdarts cost --known lists them), its text as repositories print it, FILE, FILE:NAME or
+    FILE:LINE (a log, notebook, JSON or YAML; the last cell in it), a run folder, an index of NAS-Bench-201, or - for
+    standard input. Cells of the darts and of the nasbench201 space are drawn.
     """
     path = Path(out)
     if path.suffix.lower() not in (".svg", ".pdf", ".png"):

@@ -59,7 +59,8 @@ class Observable(Protocol):
         ...
 
     def wait_s(self, states: Sequence[RunState]) -> float:
-        """How long to look on although nothing changes, seconds: inf while runs are in hand, 0 once no more can come."""
+        """How long to look on although nothing changes, seconds: inf while runs are in hand, 0 once no more can
+        come."""
         ...
 
 

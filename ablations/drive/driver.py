@@ -114,7 +114,8 @@ def untouched(states: Sequence[RunState]) -> list[str]:
 
 
 def chosen_for_retry(states: Iterable[RunState], failed: bool, lost: bool, timeout: bool) -> list[str]:
-    """Hashes that `retry` takes up: `failed` all failures, `timeout` only those by time, `lost` the lost and the cancelled."""
+    """Hashes that `retry` takes up: `failed` all failures, `timeout` only those by time, `lost` the lost and the
+    cancelled."""
     return [
         state.hash
         for state in states

@@ -111,7 +111,8 @@ class LocalBackend:
 
 
 def share_of_machine(parallel: int | None, runs: int) -> tuple[int, int | None]:
-    """How many workers and how many threads each: a GPU per worker where there are GPUs, otherwise a core per worker."""
+    """How many workers and how many threads each: a GPU per worker where there are GPUs, otherwise a core per
+    worker."""
     gpus, cores = len(visible_gpus()), usable_cores()
     workers = max(1, min(parallel or gpus or cores, runs))
     return workers, max(1, cores // workers) if gpus else 1

@@ -78,7 +78,8 @@ class SlurmBackend(Cluster):
         return [f"{repaired} half-submitted arrays of an earlier driver were put in order"] if repaired else []
 
     def freeze(self, code: Code) -> None:
-        """See `Backend`: refuses a tree that its commit does not tell, keeps the difference, makes a snapshot if asked."""
+        """See `Backend`: refuses a tree that its commit does not tell, keeps the difference, makes a snapshot if
+        asked."""
         require_clean(code, self.options.allow_dirty)
         store_difference(code, self.driver.folder / "code")
         if self.options.snapshot:

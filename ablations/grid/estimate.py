@@ -1,4 +1,5 @@
-"""What a grid will cost, from what runs have cost: seconds of finished runs, scaled by epochs. Nothing measured, nothing said."""
+"""What a grid will cost, from what runs have cost: seconds of finished runs, scaled by epochs. Nothing measured,
+nothing said."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -46,8 +47,8 @@ def measured(runs: Path) -> list[Measured]:
 def estimate(points: Sequence[Point], past: Iterable[Measured]) -> Estimate:
     """Sum the expected seconds of `points`.
 
-    A run costs seconds per epoch x epochs, search and retraining apart; the rate is the mean over finished runs that agree
-    in everything that sets the work of an epoch, or, where none does, in all but ratio, identity and seed.
+    A run costs seconds per epoch x epochs, search and retraining apart; the rate is the mean over finished runs that
+    agree in everything that sets the work of an epoch, or, where none does, in all but ratio, identity and seed.
     """
     past = list(past)
     searches: dict[tuple[object, ...], list[float]] = {}
@@ -74,7 +75,10 @@ def sentence(grid: Grid, estimated: Estimate) -> str:
     if estimated.total == 0:
         return "nothing to run"
     if estimated.known == 0:
-        return f"node-hours unknown: no finished run of this kind under runs/ yet (try one: --scale smoke does not count for {grid.scale})"
+        return (
+            "node-hours unknown: no finished run of this kind under runs/ yet "
+            f"(try one: --scale smoke does not count for {grid.scale})"
+        )
     hours = estimated.seconds / 3600
     part = "" if estimated.known == estimated.total else f", {estimated.total - estimated.known} runs unknown"
     return f"about {hours:.2f} node-hours by measured cost{part}"

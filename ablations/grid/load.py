@@ -1,6 +1,7 @@
 """A grid: a Python file whose function `grid(scale)` yields run configurations with ordinary loops. No torch.
 
-Two points with the same hash are one run known under several methods: the method at ratio 1 without identity *is* DARTS.
+Two points with the same hash are one run known under several methods: the method at ratio 1 without identity *is*
+DARTS.
 """
 
 import importlib

@@ -1,7 +1,7 @@
 """Many new runs at once into MLflow's SQLite store: one transaction where the client would need seven commits per run.
 
-The rows are those that `MlflowClient` would write, by MLflow's own table definitions and session; a test compares the two
-stores. Other stores (a tracking server) and runs that the store knows already go through the client.
+The rows are those that `MlflowClient` would write, by MLflow's own table definitions and session; a test compares the
+two stores. Other stores (a tracking server) and runs that the store knows already go through the client.
 """
 
 import contextlib
@@ -17,8 +17,8 @@ from ablations.mirror.updates import ARTIFACTS, CURSOR, STATUS, RunUpdate
 #: What is written, table by table, rows in the order of their primary keys.
 _COLUMNS = {
     "SqlRun": (
-        "run_uuid", "name", "source_type", "source_name", "entry_point_name", "user_id", "status", "start_time", "end_time",
-        "deleted_time", "source_version", "lifecycle_stage", "artifact_uri", "experiment_id",
+        "run_uuid", "name", "source_type", "source_name", "entry_point_name", "user_id", "status", "start_time",
+        "end_time", "deleted_time", "source_version", "lifecycle_stage", "artifact_uri", "experiment_id",
     ),
     "SqlTag": ("key", "run_uuid", "value"),
     "SqlParam": ("key", "run_uuid", "value"),
@@ -61,8 +61,8 @@ class BulkWriter:
     def write(self, experiment: str, parent: str, runs: Sequence[RunUpdate]) -> dict[str, tuple[str, dict[str, Any]]]:
         """Make the runs with all they have; returns hash -> (run id, cursor) of those that were made.
 
-        A run's id follows from its start and its hash, so what a mirror copied before it died is copied over, not copied
-        again. A run that lies deleted in the store keeps that id, and is left to the client.
+        A run's id follows from its start and its hash, so what a mirror copied before it died is copied over, not
+        copied again. A run that lies deleted in the store keeps that id, and is left to the client.
         """
         from sqlalchemy import insert, select
 
@@ -84,7 +84,8 @@ class BulkWriter:
             self._rows(rows, one, run_id, f"{place[1]}/{run_id}/artifacts", experiment, parent)
         with self._store.ManagedSessionMaker(read_only=False) as session:
             connection = session.connection()
-            # SQLite's own 2 MB do not hold the indices of a large store, and rows out of order would fetch them over and over.
+            # SQLite's own 2 MB do not hold the indices of a large store, and rows out of order would fetch them over
+            # and over.
             connection.exec_driver_sql("PRAGMA cache_size = -262144")
             for name, columns in _COLUMNS.items():
                 if rows[name]:
@@ -96,8 +97,8 @@ class BulkWriter:
 
     def _rows(self, rows: Rows, one: RunUpdate, run_id: str, place: str, experiment: str, parent: str) -> None:
         rows["SqlRun"].append((
-            run_id, one.name, "UNKNOWN", "", "", "unknown", STATUS[one.status], one.started_ms, one.ended_ms, None, "", "active",
-            place, int(experiment),
+            run_id, one.name, "UNKNOWN", "", "", "unknown", STATUS[one.status], one.started_ms, one.ended_ms, None, "",
+            "active", place, int(experiment),
         ))  # fmt: skip
         tags = {**one.tags, "mlflow.parentRunId": parent, "mlflow.runName": one.name, CURSOR: one.note}
         rows["SqlTag"] += [(key, run_id, value) for key, value in tags.items()]
@@ -113,7 +114,8 @@ class BulkWriter:
 
 
 def _run_id(one: RunUpdate, parent: str) -> str:
-    """An id that begins with the start in milliseconds, as UUIDs of version 7 do: the store's indices grow at their ends."""
+    """An id that begins with the start in milliseconds, as UUIDs of version 7 do: the store's indices grow at their
+    ends."""
     return f"{one.started_ms:012x}" + uuid.uuid5(uuid.NAMESPACE_OID, f"{parent}/{one.key}").hex[:20]
 
 

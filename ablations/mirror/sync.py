@@ -1,8 +1,9 @@
 """The one writer into MLflow: run folders in, a parent run for the grid and a nested run per hash that has begun out.
 
-Jobs never touch the tracker. The mirror can start late, stop and start again, and the store ends the same: what was written
-is noted on the run itself (tag `cscdarts.mirror`), metric lines are written with the job's own times, and files are compared
-by size and time. Every raw line of `metrics.jsonl` is written; where a resumed run repeats an epoch the latest time counts.
+Jobs never touch the tracker. The mirror can start late, stop and start again, and the store ends the same: what was
+written is noted on the run itself (tag `cscdarts.mirror`), metric lines are written with the job's own times, and files
+are compared by size and time. Every raw line of `metrics.jsonl` is written; where a resumed run repeats an epoch the
+latest time counts.
 """
 
 import contextlib
@@ -40,7 +41,8 @@ def batched(items: Iterable[RunUpdate], size: int) -> Iterator[tuple[RunUpdate, 
 
 @contextlib.contextmanager
 def _interrupts_deferred() -> Iterator[None]:
-    """Hold Ctrl-C back until the block ends: cut short, it would leave modules half-imported or a database half-made."""
+    """Hold Ctrl-C back until the block ends: cut short, it would leave modules half-imported or a database
+    half-made."""
     before = signal.getsignal(signal.SIGINT)
     if not callable(before) or threading.current_thread() is not threading.main_thread():
         yield

@@ -65,7 +65,8 @@ class RunUpdate:
 def read_update(
     grid: Grid, point: Point, path: Path, state: RunState, run_id: str, cursor: Mapping[str, Any]
 ) -> RunUpdate | None:
-    """Compare a run folder with the note of what was written; None if nothing is new, at the cost of a few file stats."""
+    """Compare a run folder with the note of what was written; None if nothing is new, at the cost of a few file
+    stats."""
     folder = RunFolder(path)
     ended = state.status in ("done", "failed")
     status = state.status if state.status in STATUS else "pending"
@@ -75,7 +76,8 @@ def read_update(
         return None
     params: list[tuple[str, str]] = []
     if not cursor:  # a new run, or one whose mirror died before its first note: then all is written in any case
-        # As hashed: a field at its neutral value is absent, so runs from before it came stay in one setting with later ones.
+        # As hashed: a field at its neutral value is absent, so runs from before it came stay in one setting with later
+        # ones.
         params = list(flatten(json.loads(point.config.canonical())))
     metrics, read = _lines(folder.file("metrics.jsonl"), int(cursor.get("bytes", 0)))
     before = cursor.get("files", {})

@@ -1,4 +1,5 @@
-"""One run: search, derive, check, retrain. Each stage skips itself when its output is there; torch is imported here only.
+"""One run: search, derive, check, retrain. Each stage skips itself when its output is there; torch is imported here
+only.
 
 What stops a run is recorded beside it in `failure.json`, with its kind, so that a status needs no log reading.
 """
@@ -36,7 +37,8 @@ Stage = Callable[[RunConfig, RunFolder, Control, Callable[[str], None]], None]
 
 
 def stages_of(config: RunConfig) -> tuple[str, ...]:
-    """The stages that a config has: only cells that a benchmark holds can be looked up, and retraining can be left out."""
+    """The stages that a config has: only cells that a benchmark holds can be looked up, and retraining can be left
+    out."""
     left_out = {
         "check": not SPACES[config.supernet.space].holds(config.supernet.ops or ()),
         "retrain": not config.runtime.retrain,
@@ -98,9 +100,9 @@ def run_stages(
 
     Args:
         path: the run folder.
-        arguments: `config` (the full config as plain data), `stages` (names), `since` (seconds since the epoch: a failure
-            newer than this was recorded by this submission and is not tried again), `threads` (or None), `plugins` (files
-            or modules that register what the config names; see `cscdarts.spaces.registry`).
+        arguments: `config` (the full config as plain data), `stages` (names), `since` (seconds since the epoch: a
+            failure newer than this was recorded by this submission and is not tried again), `threads` (or None),
+            `plugins` (files or modules that register what the config names; see `cscdarts.spaces.registry`).
         control: asked at every step whether to stop.
         engine: stage -> function.
         prepare: called once before the first stage, with the number of threads and the scheduler's id of the job.
@@ -245,7 +247,8 @@ def _prepare(config: RunConfig, folder: RunFolder, threads: int | None, job: str
 
 
 def record_environment(folder: RunFolder, now: Mapping[str, Any], job: str = "") -> None:
-    """Write `environment.json`: the present start, the time of the first one, and each start's host, hardware and job."""
+    """Write `environment.json`: the present start, the time of the first one, and each start's host, hardware and
+    job."""
     earlier = read_json(folder.file("environment.json")) or {}
     start = {key: now.get(key) for key in ("hostname", "cpu", "gpu", "commit", "started_at")}
     value = {

@@ -187,6 +187,9 @@ def data_card(made: Mapping[str, Any]) -> str:
         for cell in found["best"]
     )
     by_convolutions = "\n".join(f"| {k} | {v:.1f} |" for k, v in found["test_by_convolutions_pct"].items())
+    complete = "Complete."
+    if incomplete:
+        complete = f"Seeds {', '.join(map(str, incomplete))} of the protocol are not complete and left out."
     return f"""# The embedded benchmark: every NAS-Bench-201 cell on digits
 
 Written by `cscdarts benchmark build`; do not edit. Numbers here are ours, on 8x8 digits. They say nothing about \
@@ -197,7 +200,7 @@ no part of NAS-Bench-201 or NATS-Bench.
 
 All {made["architectures"]:,} cells of the space, {len(made["seeds"])} trial{"s" if len(made["seeds"]) > 1 else ""} \
 each (seeds {", ".join(map(str, made["seeds"]))}). \
-{"Complete." if not incomplete else f"Seeds {', '.join(map(str, incomplete))} of the protocol are not complete and left out."}
+{complete}
 
 The strings spell {made["classes"]:,} different networks; each was trained once a seed and its numbers stand for all \
 its spellings

@@ -29,8 +29,8 @@ class Contents:
         train, test: images of each class.
         size: side of the images in pixels, as the network sees them.
         skipped: entries of the folder that were passed over, by what they are.
-        repeated: test images whose pixels (or files, where images are streamed) stand in the training part too; None where
-            that was not looked for.
+        repeated: test images whose pixels (or files, where images are streamed) stand in the training part too; None
+            where that was not looked for.
         notes: what else is worth saying, one sentence each without a full stop.
     """
 
@@ -150,8 +150,9 @@ def require_spread(sums: tuple[Tensor, Tensor], count: int, where: str) -> None:
             "--data-root",
             where,
             "images that differ",
-            f"Its images are (nearly) all equal: {spread:.2f} of 255 gray levels from their mean, which is {float(first.mean()):.0f}; "
-            "look how they are stored, or set data.background where they are drawn in the alpha channel.",
+            f"Its images are (nearly) all equal: {spread:.2f} of 255 gray levels from their mean, "
+            f"which is {float(first.mean()):.0f}; look how they are stored, "
+            "or set data.background where they are drawn in the alpha channel.",
         )
 
 

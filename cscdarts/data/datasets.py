@@ -1,4 +1,5 @@
-"""Whole data sets as uint8 tensors: digits (shipped with scikit-learn), torchvision's, and any class-per-folder tree."""
+"""Whole data sets as uint8 tensors: digits (shipped with scikit-learn), torchvision's, and any class-per-folder
+tree."""
 
 import hashlib
 from collections import Counter
@@ -162,8 +163,8 @@ class _Reading:
         """All images as (n, 3, size, size) uint8.
 
         Errors:
-            UserError: see `images.decode`; images of several sizes without `data.image_size`; files that declare different
-                ranges, so that one gray would not be the same gray.
+            UserError: see `images.decode`; images of several sizes without `data.image_size`; files that declare
+                different ranges, so that one gray would not be the same gray.
         """
         out = torch.empty((len(files), 3, self.size, self.size), dtype=torch.uint8)
         for row, path in enumerate(files):

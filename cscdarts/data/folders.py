@@ -1,8 +1,8 @@
 """Class-per-folder image trees: which files are images, which class they are of, and what was passed over. No torch.
 
-What begins with a dot or is known as another program's own (`.ipynb_checkpoints`, `.DS_Store`, `__MACOSX`) is no part of a data
-set. A file is an image if Pillow decodes the format that its ending stands for, or, where the ending stands for none, if
-its first bytes are those of such a format. All else is passed over and counted, so that a run can say so.
+What begins with a dot or is known as another program's own (`.ipynb_checkpoints`, `.DS_Store`, `__MACOSX`) is no part
+of a data set. A file is an image if Pillow decodes the format that its ending stands for, or, where the ending stands
+for none, if its first bytes are those of such a format. All else is passed over and counted, so that a run can say so.
 """
 
 import os
@@ -26,7 +26,8 @@ class Tree:
     Attributes:
         files: sorted by class, then by path; labels: the class number of each.
         classes: names of the class folders, sorted.
-        skipped: how many entries were passed over, by ending (`.txt`) or by what they are (`hidden name`, `named pipe`).
+        skipped: how many entries were passed over, by ending (`.txt`) or by what they are (`hidden name`,
+            `named pipe`).
     """
 
     files: tuple[Path, ...]
@@ -74,8 +75,8 @@ def image_tree(tree: Path, classes: tuple[str, ...] | None = None) -> Tree:
         classes: the classes that the tree must have.
 
     Errors:
-        UserError: fewer than two classes, a class without images, other classes than expected, or a folder that cannot be
-            read.
+        UserError: fewer than two classes, a class without images, other classes than expected, or a folder that cannot
+            be read.
     """
     found = class_names(tree)
     if classes is not None and found != classes:

@@ -15,7 +15,8 @@ _NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"})
 
 
 def is_image(path: Path) -> bool:
-    """Whether a regular file is an image: its ending stands for a format that Pillow decodes, or its first bytes are of one.
+    """Whether a regular file is an image: its ending stands for a format that Pillow decodes, or its first bytes are of
+    one.
 
     A file with such an ending that is broken counts as an image, so that it is refused by name and not passed over.
     """
@@ -36,8 +37,8 @@ def is_image(path: Path) -> bool:
 def opened(path: Path) -> "Iterator[PILImage.Image]":
     """Pillow's image of a file, not decoded yet.
 
-    Formats without a signature, which take almost any file for an image, are tried only where the ending says so. Pillow's
-    warnings are passed over, except that of an image with too many pixels, which is raised.
+    Formats without a signature, which take almost any file for an image, are tried only where the ending says so.
+    Pillow's warnings are passed over, except that of an image with too many pixels, which is raised.
     """
     from PIL import Image
 

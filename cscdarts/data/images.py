@@ -4,7 +4,7 @@
 |---|---|
 | 1 to 8 bits a channel; palette; CMYK, YCbCr, HSV | RGB as Pillow converts it |
 | 9 to 16 bits a channel | the upper 8 bits, as Pillow reads 16-bit colour |
-| 32-bit integers, signed integers, floats | scaled from the range that the file declares; refused where it declares none |
+| 32-bit integers, signed integers, floats | scaled from the range that the file declares; without one refused |
 | alpha, or a transparent colour | composited on `data.background` |
 
 The EXIF orientation is applied. Of a file that holds several pictures the first is read.
@@ -89,12 +89,13 @@ def decode(path: Path, background: str) -> Picture:
     except PermissionError as error:
         raise refuse("a readable image", "There is no permission to read it; grant it or remove the file.") from error
     except Exception as error:
-        # Decoders of broken files raise whatever their parsing ends in: OSError, SyntaxError, struct.error, IndexError, ...
+        # Decoders of broken files raise whatever their parsing ends in: OSError, SyntaxError, struct.error and more.
         raise refuse("a readable image", f"The file is broken ({_reason(error)}); repair or remove it.") from error
 
 
 def squared(pixels: np.ndarray, config: DataConfig) -> np.ndarray:
-    """Cut the middle out of an oblong image (`crop`) or widen it by the background (`pad`); `squeeze` leaves it to the resizing.
+    """Cut the middle out of an oblong image (`crop`) or widen it by the background (`pad`); `squeeze` leaves it to the
+    resizing.
 
     Args:
         pixels: (h, w, 3) uint8.

@@ -1,4 +1,5 @@
-"""What can be told of a run's data before a pixel is read: batches against image counts, what augmentation erases. No torch.
+"""What can be told of a run's data before a pixel is read: batches against image counts, what augmentation erases. No
+torch.
 
 The same limits hold when the data are opened; `require_data` asks earlier, so that nothing is begun that cannot go on.
 """
@@ -33,8 +34,8 @@ DEFAULT_AUGMENTATION = {
     "imagenet": (0.0, True),
 }
 
-#: Mean share of an image that augmentation may erase; above the second it is said. CIFAR-10's cutout of 16 and crop padding
-#: of 4 on 32 pixels erase 0.30.
+#: Mean share of an image that augmentation may erase; above the second it is said. CIFAR-10's cutout of 16 and crop
+#: padding of 4 on 32 pixels erase 0.30.
 ERASED_LIMIT, ERASED_WORTH_SAYING = 0.5, 0.4
 
 
@@ -130,8 +131,8 @@ def require_data(config: RunConfig) -> None:
     """Refuse data that a run cannot learn from before it begins; what a download will bring is taken as published.
 
     Errors:
-        UserError: a folder that is no image tree (see `folders.folder_split` and `class_names`), a batch larger than the data,
-            a class that one half of the search would lack, or augmentation that erases most of each image.
+        UserError: a folder that is no image tree (see `folders.folder_split` and `class_names`), a batch larger than
+            the data, a class that one half of the search would lack, or augmentation that erases most of each image.
     """
     data, search, evaluation = config.data, config.search, config.evaluation
     retrained = data.dataset
@@ -158,7 +159,8 @@ def _counts(name: str, root: Path, batch_size: int, fraction: float) -> dict[str
     train, test = folder_split(root)
     classes = class_names(train)
     class_names(test)
-    # So many images fill both halves whatever rounding takes from each class; of the classes after them two are looked for.
+    # So many images fill both halves whatever rounding takes from each class; of the classes after them two are looked
+    # for.
     enough = (2 * batch_size + 1 + len(classes)) / fraction
     counts: dict[str, int] = {}
     for label in classes:

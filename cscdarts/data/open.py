@@ -29,8 +29,8 @@ def open_data(
         workers: processes that decode streamed images.
 
     Errors:
-        UserError: see `datasets.load_arrays`; images that are all (nearly) equal, labels that are, a class without training
-            images, or augmentation that erases most of each image.
+        UserError: see `datasets.load_arrays`; images that are all (nearly) equal, labels that are, a class without
+            training images, or augmentation that erases most of each image.
     """
     if name == "imagenet":
         data = open_streamed(config, root, place, batch_size, seed, workers=workers, color_jitter=color_jitter)

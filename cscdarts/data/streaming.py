@@ -1,7 +1,8 @@
 """Sets too large for the device: images stream from disk through a DataLoader and torchvision's v2 transforms.
 
-Files are decoded as for sets held whole (`images.read_image`). Then the field's protocol for ImageNet cuts squares, at random
-in training and from the middle in testing, so `data.square=squeeze` squeezes nothing here; `crop` and `pad` come before it.
+Files are decoded as for sets held whole (`images.read_image`). Then the field's protocol for ImageNet cuts squares, at
+random in training and from the middle in testing, so `data.square=squeeze` squeezes nothing here; `crop` and `pad` come
+before it.
 """
 
 import hashlib

@@ -44,13 +44,14 @@ class BatchNorm(nn.Module):
             return _synchronised(self, x, weight)
         mean, var = self.running_mean, self.running_var
         if self.training and not self.track:
-            # Copies take the change: with None autograd would keep other tensors than in a tracked pass, and a pass that
-            # is computed again (see `recompute`) must keep the same.
+            # Copies take the change: with None autograd would keep other tensors than in a tracked pass, and a pass
+            # that is computed again (see `recompute`) must keep the same.
             mean, var = mean.clone(), var.clone()
         return F.batch_norm(x, mean, var, weight, self.bias, self.training, self.momentum, self.eps)
 
     def track_batch(self, mean: Tensor, var: Tensor, count: int) -> None:
-        """Move the running statistics, if they are tracked, towards a batch's mean and biased variance of `count` values."""
+        """Move the running statistics, if they are tracked, towards a batch's mean and biased variance of `count`
+        values."""
         if self.track:
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(var * (count / max(1, count - 1)), self.momentum)

@@ -1,9 +1,10 @@
-"""The mixed operations of one node as a single differentiable function that saves little and computes again what is cheap.
+"""The mixed operations of one node as a single differentiable function that saves little and computes again what is
+cheap.
 
 The mixing weights scale the normalisation, so their gradient falls out of its backward pass and the weighted operations
 are never stored. What a step does not need is not computed: no gradients of weights while the architecture learns, none
-of the architecture while the weights learn. Each kind of operation has a kernel of its own (`kernel.py`); here their maps
-are added and their gradients collected.
+of the architecture while the weights learn. Each kind of operation has a kernel of its own (`kernel.py`); here their
+maps are added and their gradients collected.
 
 The function is differentiable once. `MixedOps` has a plain path with the same parameters for second derivatives.
 """
@@ -28,8 +29,8 @@ from cscdarts.kernels.packing import pack, unpack
 def may_fuse(x: Tensor, training: bool, norms: Iterable[BatchNorm]) -> bool:
     """Whether `mix` may compute what plain autograd would.
 
-    It takes the batch's own statistics or, where nothing is differentiated, the running ones; one precision, one process,
-    one differentiation.
+    It takes the batch's own statistics or, where nothing is differentiated, the running ones; one precision, one
+    process, one differentiation.
     """
     return (
         (training or not torch.is_grad_enabled())
@@ -172,8 +173,8 @@ def _backward_convolutions(
     """Walk back through the operations with convolutions and the ReLU before them.
 
     Returns:
-        the gradients of x so far (n, c, h, w) or None, of the mixing weights channel by channel (e*c,) per operation, and
-        of the convolutions' weights.
+        the gradients of x so far (n, c, h, w) or None, of the mixing weights channel by channel (e*c,) per operation,
+        and of the convolutions' weights.
     """
     grad = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
     inputs, needed = NodeInput(saved.source, len(parts), saved.rectified), iter(needs_weights)

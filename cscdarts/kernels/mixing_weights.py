@@ -10,7 +10,8 @@ class EdgeWeights:
     """Mixing weights of the edges that leave one node, in one pass.
 
     Args:
-        per_op: (k, e), one row per operation in the order of computation, multiplied by the factors of edge normalisation.
+        per_op: (k, e), one row per operation in the order of computation, multiplied by the factors of edge
+            normalisation.
         factors: (e,), those factors, or None for 1.
     """
 
@@ -26,7 +27,8 @@ class EdgeWeights:
     def per_channel(self, channels: int) -> Tensor:
         """(k, e*c): each edge's weight repeated for its channels, without gradient."""
         if channels not in self._per_channel:
-            # Of one edge a reshape would be a view of stride 0, which torch's batch norm reads wrongly on channels_last maps.
+            # Of one edge a reshape would be a view of stride 0, which torch's batch norm reads wrongly on channels_last
+            # maps.
             spread = self.per_op.detach().unsqueeze(2).expand(-1, -1, channels)
             self._per_channel[channels] = spread.contiguous().view(self.per_op.shape[0], -1)
         return self._per_channel[channels]

@@ -1,13 +1,14 @@
-"""Cost accounting: parameters, multiply-accumulates and memory access, counted from shapes without running anything real.
+"""Cost accounting: parameters, multiply-accumulates and memory access, counted from shapes without running anything
+real.
 
-MACs are multiply-accumulates of convolutions and linear layers, for one image; we print MACs and say so (published "FLOPs"
-use several conventions). Memory access follows ShuffleNetV2 (arXiv 1807.11164, G1): a convolution reads its input and its
-weights and writes its output,
+MACs are multiply-accumulates of convolutions and linear layers, for one image; we print MACs and say so (published
+"FLOPs" use several conventions). Memory access follows ShuffleNetV2 (arXiv 1807.11164, G1): a convolution reads its
+input and its weights and writes its output,
 
     access = h_in*w_in*c_in + h_out*w_out*c_out + k*k*c_in*c_out/groups        [elements]
 
-Per edge of a supernet every operation counts as if it ran alone, which is what the equation speaks of; that ours reads a
-node's map once for all edges is measured as time and saved bytes, not here.
+Per edge of a supernet every operation counts as if it ran alone, which is what the equation speaks of; that ours reads
+a node's map once for all edges is measured as time and saved bytes, not here.
 """
 
 from collections import defaultdict

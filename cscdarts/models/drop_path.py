@@ -15,7 +15,8 @@ class DropPath:
     Attributes:
         probability: p, set at each epoch's start.
         generator: draws on the device of the data; None takes the global one.
-        rank, world: every process draws for the whole batch and keeps its share, so draws do not depend on their number.
+        rank, world: every process draws for the whole batch and keeps its share, so draws do not depend on their
+            number.
     """
 
     probability: float = 0.0

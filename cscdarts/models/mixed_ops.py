@@ -1,8 +1,8 @@
 """The mixed operations of all edges that leave one node, computed together.
 
-Every edge (i, j) applies m_ij(x) = sum_o w_ij,o * o_ij(x) (Liu et al. 2019, equation 2) and all edges out of node i read
-the same x. So what does not depend on the edge (ReLU, pooling and its normalisation, identity) is computed once, the
-convolutions of one kind are batched over the outgoing edges, mixing weights are folded into the normalisation, and
+Every edge (i, j) applies m_ij(x) = sum_o w_ij,o * o_ij(x) (Liu et al. 2019, equation 2) and all edges out of node i
+read the same x. So what does not depend on the edge (ReLU, pooling and its normalisation, identity) is computed once,
+the convolutions of one kind are batched over the outgoing edges, mixing weights are folded into the normalisation, and
 `none` costs nothing. Values are those of edge-by-edge modules; `tests/` holds such a supernet as oracle.
 """
 
@@ -120,7 +120,8 @@ class MixedOps(nn.Module):
         return kind
 
     def _rank(self, op: str) -> int:
-        """Convolutions first, 1x1 the last of them, which is added in place to what others gave; unnormalised maps last."""
+        """Convolutions first, 1x1 the last of them, which is added in place to what others gave; unnormalised maps
+        last."""
         kind = self._kind(op)
         if kind is None or isinstance(kind, BatchNorm):
             return 3 if kind is None else 2

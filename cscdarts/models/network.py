@@ -1,7 +1,8 @@
 """Discrete networks: what a genotype becomes when it is trained from scratch.
 
-`darts`: quark0/darts `cnn/model.py` (NetworkCIFAR, NetworkImageNet). `nasbench201`: AutoDL-Projects `TinyNetwork`. To them
-CSC-DARTS adds the identity connection it also searched with; the split stays in the supernet unless `split_eval` is set.
+`darts`: quark0/darts `cnn/model.py` (NetworkCIFAR, NetworkImageNet). `nasbench201`: AutoDL-Projects `TinyNetwork`. To
+them CSC-DARTS adds the identity connection it also searched with; the split stays in the supernet unless `split_eval`
+is set.
 """
 
 import torch

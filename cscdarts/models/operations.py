@@ -1,7 +1,7 @@
 """The layers of networks: what each part of an operation's record becomes on one edge, and the fixed layers of a plan.
 
-As in quark0/darts `cnn/operations.py` and D-X-Y/AutoDL-Projects `xautodl/models/cell_operations.py`. All modules take and
-give (n, c, h, w).
+As in quark0/darts `cnn/operations.py` and D-X-Y/AutoDL-Projects `xautodl/models/cell_operations.py`. All modules take
+and give (n, c, h, w).
 """
 
 from typing import Literal
@@ -15,7 +15,8 @@ from cscdarts.spaces import CellPlan, Conv, NetworkPlan, Operation, Pool
 
 
 def conv_layers(part: Conv, inputs: int, outputs: int, stride: int, affine: bool = True) -> list[nn.Module]:
-    """The layers of one convolutional part; a depthwise one has as many outputs as inputs before its 1x1 convolution."""
+    """The layers of one convolutional part; a depthwise one has as many outputs as inputs before its 1x1
+    convolution."""
     if not part.depthwise:
         conv = nn.Conv2d(inputs, outputs, part.kernel, stride, part.padding, part.dilation, bias=False)
         return [nn.ReLU(), conv, BatchNorm(outputs, affine)]
@@ -135,8 +136,8 @@ def stems(plan: NetworkPlan, image_channels: int) -> tuple[nn.Module | None, nn.
     """The layers that make the first cell's inputs.
 
     Returns:
-        None and the stem, whose map is both inputs; or with the large stem (quark0/darts `cnn/model.py:NetworkImageNet`)
-        one that reduces h and w by 4 and one that halves its map again.
+        None and the stem, whose map is both inputs; or with the large stem (quark0/darts
+        `cnn/model.py:NetworkImageNet`) one that reduces h and w by 4 and one that halves its map again.
     """
     c = plan.stem
     if not plan.large_stem:

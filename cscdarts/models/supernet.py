@@ -1,7 +1,8 @@
 """The supernet of a space with channel-split and identity connections.
 
-One cell class serves all spaces; which inputs it preprocesses, and which nodes are its output, the space says. Architecture parameters: `alphas[kind]` of shape (edges, operations), rows in the order
-of `Space.edges`; with edge normalisation also `betas[kind]` of shape (edges,).
+One cell class serves all spaces; which inputs it preprocesses, and which nodes are its output, the space says.
+Architecture parameters: `alphas[kind]` of shape (edges, operations), rows in the order of `Space.edges`; with edge
+normalisation also `betas[kind]` of shape (edges,).
 """
 
 from collections.abc import Sequence

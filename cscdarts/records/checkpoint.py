@@ -1,7 +1,7 @@
 """Checkpoints: everything that moves, sealed with a hash, written by rename, read without executing anything.
 
-A file is torch's own archive followed by a SHA-256 seal, so that a torn or foreign file is known before it is used; then the
-previous one is taken.
+A file is torch's own archive followed by a SHA-256 seal, so that a torn or foreign file is known before it is used;
+then the previous one is taken.
 """
 
 import hashlib

@@ -66,8 +66,8 @@ class Code:
 
     Attributes:
         commit: full hash; "" where it is unknown.
-        dirty: whether the files differ from the commit, untracked ones that git does not ignore included; None where the
-            commit is unknown.
+        dirty: whether the files differ from the commit, untracked ones that git does not ignore included; None where
+            the commit is unknown.
         changed: the files that differ, as far as they are known.
         root: the tree that holds the package, in its checkout; None without one.
         problem: why git does not tell the state of a checkout that is there; "" otherwise.
@@ -88,8 +88,8 @@ class Code:
 def read_code(package: Path = PACKAGE) -> Code:
     """The state of the checkout that `package` lies in.
 
-    A commit is taken for the package's own only if git tracks the package: one that is installed somewhere inside another
-    project's repository has no commit.
+    A commit is taken for the package's own only if git tracks the package: one that is installed somewhere inside
+    another project's repository has no commit.
 
     Args:
         package: the folder of an importable package; what lies beside it belongs to the tree.
@@ -113,9 +113,11 @@ def read_code(package: Path = PACKAGE) -> Code:
 
 
 def running_code() -> Code:
-    """The code that this process runs: `CSCDARTS_COMMIT` where it is set (see `Code.frozen`), else the checkout's state.
+    """The code that this process runs: `CSCDARTS_COMMIT` where it is set (see `Code.frozen`), else the checkout's
+    state.
 
-    A job that runs from a snapshot has no checkout, and a worker keeps the code that it loaded, whatever is committed since.
+    A job that runs from a snapshot has no checkout, and a worker keeps the code that it loaded, whatever is committed
+    since.
     """
     frozen = os.environ.get(COMMIT_VARIABLE)
     if frozen:

@@ -1,4 +1,5 @@
-"""A genotype from wherever a user has it: a known name, its text, a file, standard input, a run folder of ours or of others."""
+"""A genotype from wherever a user has it: a known name, its text, a file, standard input, a run folder of ours or of
+others."""
 
 import re
 import sys
@@ -22,9 +23,10 @@ def read_genotype(source: str, by_index: Callable[[int], str] | None = None) -> 
     """Read a genotype.
 
     Args:
-        source: a known name; the text itself; `FILE`, `FILE:NAME` or `FILE:LINE`; `-` for standard input; a run folder of ours
-            (its derived cell) or of a repository that writes `log.txt` (the last cell in it).
-        by_index: architecture string of an index in the official order of NAS-Bench-201; without it indices are refused.
+        source: a known name; the text itself; `FILE`, `FILE:NAME` or `FILE:LINE`; `-` for standard input; a run folder
+            of ours (its derived cell) or of a repository that writes `log.txt` (the last cell in it).
+        by_index: architecture string of an index in the official order of NAS-Bench-201; without it indices are
+            refused.
 
     Errors:
         UserError: there is no such file, no cell in it, or a cell that cannot be built; says where and what is allowed.

@@ -139,7 +139,8 @@ class RunFolder:
         )
 
     def curves(self) -> list[dict[str, Any]]:
-        """Metric lines, one for each (stage, epoch): where a resumed run wrote an epoch again, values merge, the last wins."""
+        """Metric lines, one for each (stage, epoch): where a resumed run wrote an epoch again, values merge, the last
+        wins."""
         merged: dict[tuple[str, int], dict[str, Any]] = {}
         for line in read_lines(self.file("metrics.jsonl")):
             if {"stage", "epoch", "values"} <= line.keys():
@@ -149,6 +150,7 @@ class RunFolder:
         return list(merged.values())
 
     def alphas(self) -> list[dict[str, Any]]:
-        """Architecture parameters by epoch, the last line of an epoch wins: `{"epoch": 3, "alpha": {"normal": [[...]]}}`."""
+        """Architecture parameters by epoch, the last line of an epoch wins:
+        `{"epoch": 3, "alpha": {"normal": [[...]]}}`."""
         lines = {int(line["epoch"]): line for line in read_lines(self.file("alphas.jsonl")) if "epoch" in line}
         return [lines[epoch] for epoch in sorted(lines)]

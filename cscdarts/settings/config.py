@@ -51,8 +51,8 @@ def split_channels(channels: int, ratio: Fraction) -> int:
 class Neutral:
     """Marks a field that was added after results were stored: at this value a run is what it was before the field came.
 
-    `square: Annotated[Literal["squeeze", "crop"], Neutral("squeeze")] = "squeeze"`. The canonical JSON leaves the field out
-    while it has this value, so that stored hashes stay; any other value is hashed. Changing the default later still
+    `square: Annotated[Literal["squeeze", "crop"], Neutral("squeeze")] = "squeeze"`. The canonical JSON leaves the field
+    out while it has this value, so that stored hashes stay; any other value is hashed. Changing the default later still
     changes the hash of what takes the default, for the neutral value stays as it is.
     """
 
@@ -82,7 +82,8 @@ def _known_space(name: str) -> str:
 
 
 class DataConfig(Frozen):
-    """What is learned from. The folder that holds it is a runtime matter; its content is fingerprinted in the record."""
+    """What is learned from. The folder that holds it is a runtime matter; its content is fingerprinted in the
+    record."""
 
     dataset: Literal["digits", "fashion-mnist", "cifar10", "cifar100", "image-folder", "imagenet"] = "digits"
     search_dataset: Literal["same", "digits", "fashion-mnist", "cifar10", "cifar100", "image-folder", "imagenet"] = (
@@ -322,7 +323,8 @@ class RunConfig(Frozen):
         return self
 
     def canonical(self) -> str:
-        """The one JSON text of everything that can change a number: sorted keys, no spaces, without fields at their neutral value."""
+        """The one JSON text of everything that can change a number: sorted keys, no spaces, without fields at their
+        neutral value."""
         values = _without_neutral(self, self.model_dump(mode="json", exclude={"runtime", "labels"}))
         return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 

@@ -1,4 +1,5 @@
-"""Named methods as settings of the one engine: each preset says which file and paper it follows and where it departs. No torch."""
+"""Named methods as settings of the one engine: each preset says which file and paper it follows and where it departs.
+No torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -86,8 +87,9 @@ _ALL = (
         "PC-DARTS",
         "Xu et al., ICLR 2020, arXiv 1907.05737",
         "yuhuixu1993/PC-DARTS model_search.py",
-        "K = 4 by default (`split_ratio=1/K`); batch size and learning rates follow the protocol at hand unless the "
-        "`pcdarts` profile (256, 0.1, 6e-4) is set. The bypass is pooled once a node, not once an edge: the same values.",
+        "K = 4 by default (`split_ratio=1/K`); batch size and learning rates follow the protocol at hand unless "
+        "the `pcdarts` profile (256, 0.1, 6e-4) is set. The bypass is pooled once per node, not once per edge: "
+        "the same values.",
         {
             **{key: value for key, value in _PLAIN.items() if key != "search.alpha_warmup"},
             "supernet.split_ratio": "1/4",

@@ -1,7 +1,7 @@
 """The twenty choices the closed paper leaves open: what is known of each, our default, and the switch. No torch.
 
-`known` = a public source of the paper says it, `inferred` = deduced from the papers it builds on, `unknown` = nothing public.
-`cscdarts config --explain` prints this table; the allowed values come from the config model itself.
+`known` = a public source of the paper says it, `inferred` = deduced from the papers it builds on, `unknown` = nothing
+public. `cscdarts config --explain` prints this table; the allowed values come from the config model itself.
 """
 
 from dataclasses import dataclass
@@ -43,25 +43,29 @@ _ROWS: tuple[tuple[int, str, str, Level, str], ...] = (
     (2, "supernet.split_pick", "which channels are operated on", "inferred", "PC-DARTS: the first ones, fixed"),
     (3, "supernet.shuffle", "channel shuffle after the concatenation", "inferred",
      "abstract silent; PC-DARTS and ShuffleNetV2 both shuffle"),
-    (4, "supernet.edge_norm", "edge normalisation (softmax over a node's inputs)", "unknown", "abstract silent; PC-DARTS has it"),
+    (4, "supernet.edge_norm", "edge normalisation (softmax over a node's inputs)", "unknown",
+     "abstract silent; PC-DARTS has it"),
     (5, "supernet.bypass_reduce", "the bypass on edges of stride 2", "inferred",
      "abstract silent; PC-DARTS max-pools, ShuffleNetV2 does not split there"),
     (6, "supernet.identity", "place of the identity connection", "inferred",
      "'identity connection' against a depth gap between stages: the cell; DARTS- puts one on each edge"),
-    (7, "supernet.identity_scale", "its scale, and whether it decays (`identity_decay`, linear as in DARTS-)", "inferred",
-     "'in both the search and evaluation phases' leaves no room for a decay"),
+    (7, "supernet.identity_scale", "its scale, and whether it decays (`identity_decay`, linear as in DARTS-)",
+     "inferred", "'in both the search and evaluation phases' leaves no room for a decay"),
     (8, "supernet.identity_proj", "the identity where shapes differ", "unknown",
      "no source; parameters only in cell 0 and the two reduction cells"),
-    (9, "evaluation.identity_drop_path", "drop-path on the identity", "inferred", "DARTS exempts Identity from drop-path"),
+    (9, "evaluation.identity_drop_path", "drop-path on the identity", "inferred",
+     "DARTS exempts Identity from drop-path"),
     (10, "supernet.identity_phases", "phases in which the identity is active", "known",
      "abstract: 'in both the search and evaluation phases'"),
     (11, "evaluation.split_eval", "split kept in the evaluation network", "inferred",
      "abstract: feature maps 'of the supernet'; PC-DARTS evaluates with full channels"),
-    (12, "search.order", "order of the gradient approximation", "known", "abstract: 'second-order gradient approximation'"),
+    (12, "search.order", "order of the gradient approximation", "known",
+     "abstract: 'second-order gradient approximation'"),
     (13, "search.xi", "step length of the unrolled weights", "inferred", "DARTS: the present learning rate"),
     (14, "search.alpha_warmup", "epochs before the first architecture step", "unknown",
      "DARTS 0, PC-DARTS 15 of 50; the default keeps 15/50 of the epochs"),
-    (15, "profile", "batch size and learning rates", "unknown", "no source; the DARTS family's (64, 0.025, 3e-4) or PC-DARTS's"),
+    (15, "profile", "batch size and learning rates", "unknown",
+     "no source; the DARTS family's (64, 0.025, 3e-4) or PC-DARTS's"),
     (16, "supernet.ops", "candidate operations, and which epoch is derived (`search.derive`)", "inferred",
      "DARTS: 8 operations, two strongest edges a node, last epoch"),
     (17, "evaluation.drop_path", "drop-path probability in evaluation", "inferred", "DARTS 0.2, PC-DARTS 0.3"),

@@ -115,7 +115,8 @@ def validation_sentence(error: ValidationError, root: str) -> UserError:
 
 
 def _typed(value: Any) -> Any:
-    """Turn command-line text into the types that validation expects; numbers and lists stay text for pydantic to read."""
+    """Turn command-line text into the types that validation expects; numbers and lists stay text for pydantic to
+    read."""
     if not isinstance(value, str):
         return value
     lowered = value.lower()

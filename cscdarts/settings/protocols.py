@@ -1,8 +1,8 @@
 """Search and evaluation recipes as data: which data, which sizes, how long, at three scales. No torch.
 
-`paper` is the published protocol of the family (DARTS, PC-DARTS, NAS-Bench-201; sources beside the values), `reduced` fits
-one GPU for about an hour or CPUs for a night, `smoke` takes seconds and proves only that the road is open. A recipe
-names no method: `cscdarts.settings.methods` does.
+`paper` is the published protocol of the family (DARTS, PC-DARTS, NAS-Bench-201; sources beside the values), `reduced`
+fits one GPU for about an hour or CPUs for a night, `smoke` takes seconds and proves only that the road is open. A
+recipe names no method: `cscdarts.settings.methods` does.
 """
 
 from collections.abc import Mapping

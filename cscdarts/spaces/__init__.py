@@ -1,7 +1,7 @@
 """Search spaces and candidate operations, found by name. No torch.
 
-A space is one `Space` object, an operation one `Operation` record. Those of the package are registered here; a user's are
-registered the same way, from a grid file or from a module named in `CSCDARTS_PLUGINS` (see `registry`).
+A space is one `Space` object, an operation one `Operation` record. Those of the package are registered here; a user's
+are registered the same way, from a grid file or from a module named in `CSCDARTS_PLUGINS` (see `registry`).
 """
 
 from cscdarts.spaces.darts import DARTS, DartsGenotype

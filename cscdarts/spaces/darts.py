@@ -1,4 +1,5 @@
-"""The DARTS space (Liu et al. 2019, arXiv 1806.09055): 8 operations, 2 input and 4 intermediate nodes, two kinds of cell.
+"""The DARTS space (Liu et al. 2019, arXiv 1806.09055): 8 operations, 2 input and 4 intermediate nodes, two kinds of
+cell.
 
 A genotype prints as quark0/darts does, `Genotype(normal=[('sep_conv_3x3', 1), ...], normal_concat=range(2, 6), ...)`.
 """

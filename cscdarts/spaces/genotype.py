@@ -11,7 +11,8 @@ __all__ = ["Genotype", "parse_added", "parse_genotype", "random_genotype"]
 
 
 def parse_genotype(text: str, space: str | None = None) -> Genotype:
-    """Read a genotype from the text that `str` makes of it, as records hold it; `cscdarts.spaces.reading` reads other forms.
+    """Read a genotype from the text that `str` makes of it, as records hold it; `cscdarts.spaces.reading` reads other
+    forms.
 
     Args:
         space: its space where that is known; else the first one that takes the text.

@@ -1,8 +1,8 @@
 """Published cells by name, each with the public file it was taken from. No torch.
 
-Only cells whose operations our network builds: NASNet, AmoebaNet and PNASNet use 7x7 convolutions, SETN a 3x1 one. FairDARTS
-keeps fewer than two operations for some nodes; the second is `none` here, nodes that nothing enters are left out and later ones
-move up, which is the network that FairDARTS' code builds.
+Only cells whose operations our network builds: NASNet, AmoebaNet and PNASNet use 7x7 convolutions, SETN a 3x1 one.
+FairDARTS keeps fewer than two operations for some nodes; the second is `none` here, nodes that nothing enters are left
+out and later ones move up, which is the network that FairDARTS' code builds.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,8 @@ class KnownCell:
     Attributes:
         genotype: the cell.
         source: repository, file, and the cell's name there.
-        params_m: millions of parameters that the source prints for 36 channels, 20 cells, 10 classes; None where it prints none.
+        params_m: millions of parameters that the source prints for 36 channels, 20 cells, 10 classes; None where it
+            prints none.
         remark: what the number or the cell needs to be understood.
     """
 

@@ -1,8 +1,8 @@
 """Candidate operations as records: what each is made of, and what a user's own gives instead. No torch.
 
-An operation is said in parts where it can be: a row of convolutions, or one pooling, skip or zero. Its modules, its batched
-form in the supernet, and its cost then follow from the parts (`cscdarts.models.operations`). What parts cannot say is given
-as functions that make modules; they may import torch when they are called.
+An operation is said in parts where it can be: a row of convolutions, or one pooling, skip or zero. Its modules, its
+batched form in the supernet, and its cost then follow from the parts (`cscdarts.models.operations`). What parts cannot
+say is given as functions that make modules; they may import torch when they are called.
 """
 
 from collections.abc import Callable, Sequence
@@ -81,10 +81,12 @@ class ConvShape:
         return self.outputs * (self.inputs // self.groups) * self.kernel**2
 
 
-#: (channels, stride, affine) -> a module that maps (n, c, h, w) to (n, c, h/stride, w/stride). `affine` says whether its
-#: normalisations have weight and bias; they are `cscdarts.kernels.batch_norm.BatchNorm`, which the search can hold still.
+#: (channels, stride, affine) -> a module that maps (n, c, h, w) to (n, c, h/stride, w/stride). `affine` says whether
+#: its normalisations have weight and bias; they are `cscdarts.kernels.batch_norm.BatchNorm`, which the search can hold
+#: still.
 ModuleFactory = Callable[[int, int, bool], Any]
-#: (edges e, channels, stride) -> a module that maps (n, c, h, w) to the outputs of all edges, (n, e*c, h/stride, w/stride).
+#: (edges e, channels, stride) -> a module that maps (n, c, h, w) to the outputs of all edges,
+#: (n, e*c, h/stride, w/stride).
 BatchedFactory = Callable[[int, int, int], Any]
 #: (channels, height, width, stride) -> the convolutions of one edge.
 ShapesFactory = Callable[[int, int, int, int], Sequence[ConvShape]]
@@ -102,7 +104,8 @@ class Operation:
         module: makes its module, for the discrete network, and for the supernet where `batched` is not given.
         batched: makes one module for all edges that leave a node in the supernet; None for one module per edge.
         shapes: its convolutions, for the cost; None to read them off the parts, or off a pass through `module`.
-        has_weights: of an operation given by `module`, whether it learns. A cell of operations that do not has collapsed.
+        has_weights: of an operation given by `module`, whether it learns. A cell of operations that do not has
+            collapsed.
 
     Errors:
         UserError: neither or both of `parts` and `module` are given, or parts that do not go together.

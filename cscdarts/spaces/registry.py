@@ -1,9 +1,10 @@
-"""Records looked up by name, those of the package and those of users, and the user's modules that register them. No torch.
+"""Records looked up by name, those of the package and those of users, and the user's modules that register them. No
+torch.
 
-A configuration, a genotype and a stored run hold names only. So a process that meets a name it does not know imports the
-modules named in `CSCDARTS_PLUGINS` (module names or paths of Python files, separated as in `PATH`) and looks again. Runs of
-a user's grid file need nothing: their tasks carry the file's path, and each worker or job imports it before it begins.
-Only these two name code: nothing that a run folder or a store holds is ever imported.
+A configuration, a genotype and a stored run hold names only. So a process that meets a name it does not know imports
+the modules named in `CSCDARTS_PLUGINS` (module names or paths of Python files, separated as in `PATH`) and looks again.
+Runs of a user's grid file need nothing: their tasks carry the file's path, and each worker or job imports it before it
+begins. Only these two name code: nothing that a run folder or a store holds is ever imported.
 """
 
 import importlib

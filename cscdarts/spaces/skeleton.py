@@ -1,14 +1,15 @@
 """The macro structure: what stands between the images and the classifier, as data from which all networks are built.
 
-The supernet, the discrete network and the reference read the same `NetworkPlan`; none of them counts cells or channels itself.
-No torch.
+The supernet, the discrete network and the reference read the same `NetworkPlan`; none of them counts cells or channels
+itself. No torch.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-#: From this side in pixels on images get the stem that halves three times (quark0/darts `cnn/model.py:NetworkImageNet`).
+#: From this side in pixels on images get the stem that halves three times (quark0/darts
+#: `cnn/model.py:NetworkImageNet`).
 _LARGE_FROM = 96
 
 
@@ -77,9 +78,9 @@ class MacroSkeleton:
     """How a space's cells are stacked.
 
     Attributes:
-        reduction: `cell`: the first cell of each stage but the first is a searched one of stride 2 with twice the channels,
-            and a network's number of cells counts them all. `block`: a fixed residual block between the stages halves the
-            maps and doubles the channels, and the number of cells counts those of one stage.
+        reduction: `cell`: the first cell of each stage but the first is a searched one of stride 2 with twice the
+            channels, and a network's number of cells counts them all. `block`: a fixed residual block between the
+            stages halves the maps and doubles the channels, and the number of cells counts those of one stage.
         stages: how many sizes of map there are.
         stem_factor: channels of the stem for each channel of the first cell.
         large_stem: whether large images get a stem that halves three times; it has the channels of the first cell.

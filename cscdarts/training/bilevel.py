@@ -2,17 +2,20 @@
 
     min_alpha L_val(w*(alpha), alpha),   w* = argmin_w L_train(w, alpha)
 
-One step of the weights, w' = w - xi * d with d the step SGD would take (weight decay and momentum included), stands for w*:
+One step of the weights, w' = w - xi * d with d the step SGD would take (weight decay and momentum included), stands for
+w*:
 
-    g = grad_alpha L_val(w', alpha) - xi * H v,   v = grad_w' L_val(w', alpha),   H v = d/dalpha (grad_w L_train(w, alpha) . v)
+    g   = grad_alpha L_val(w', alpha) - xi * H v
+    v   = grad_w' L_val(w', alpha)
+    H v = d/dalpha (grad_w L_train(w, alpha) . v)
 
 `order=1` sets xi = 0; `order=2` takes H v as the two-sided difference
 
     H v ~ [grad_alpha L_train(w + e v, alpha) - grad_alpha L_train(w - e v, alpha)] / (2 e),   e = eps / ||v||
 
-and `second-exact` differentiates twice. Departures from quark0/darts `cnn/architect.py`: no copy of the model (weights are
-perturbed in place and restored bit for bit), passes of the architecture step leave the batch-norm statistics alone, and
-with Nesterov momentum m, d contains the gradient 1 + m times, so H v is subtracted xi * (1 + m) times.
+and `second-exact` differentiates twice. Departures from quark0/darts `cnn/architect.py`: no copy of the model (weights
+are perturbed in place and restored bit for bit), passes of the architecture step leave the batch-norm statistics alone,
+and with Nesterov momentum m, d contains the gradient 1 + m times, so H v is subtracted xi * (1 + m) times.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +36,8 @@ Gradients = Callable[[Batch, Sequence[nn.Parameter]], list[Tensor]]
 
 @contextmanager
 def only_gradients_of(parameters: Sequence[nn.Parameter], chosen: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Of a model's parameters let only the chosen ones require gradients, so that a pass keeps nothing for the others."""
+    """Of a model's parameters let only the chosen ones require gradients, so that a pass keeps nothing for the
+    others."""
     wanted = {id(parameter) for parameter in chosen}
     before = [parameter.requires_grad for parameter in parameters]
     for parameter in parameters:

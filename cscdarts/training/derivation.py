@@ -41,8 +41,8 @@ def derive(config: RunConfig, folder: RunFolder) -> Genotype:
     """Write `genotype.json` from the search's output, or read it where it is.
 
     `derive=last` takes the last epoch, `best` the epoch with the lowest supernet validation error (the earliest of
-    equals). Beside the cell stands `derived_valid_error_pct`, its one-shot error on the validation half under the weights
-    of the epoch it comes from, as the search measured it; nothing where no supernet was trained.
+    equals). Beside the cell stands `derived_valid_error_pct`, its one-shot error on the validation half under the
+    weights of the epoch it comes from, as the search measured it; nothing where no supernet was trained.
 
     Errors:
         UserError: the search has not finished here.

@@ -1,7 +1,7 @@
 """Several processes on one run: torchrun or submitit's torch helper start them, gradients are averaged here.
 
-Each process takes every world-th image of a batch and normalisation shares its statistics, so n processes compute what one
-would on the whole batch.
+Each process takes every world-th image of a batch and normalisation shares its statistics, so n processes compute what
+one would on the whole batch.
 """
 
 import os

@@ -32,13 +32,13 @@ class SupernetGradients:
     """Gradients of the mean cross-entropy of the supernet.
 
     With `accumulate` = a the batch is passed in a parts and their gradients averaged; batch statistics then come from
-    parts of the batch, as they would on a smaller batch. fp16 losses are scaled by a fixed 2^12 before the backward pass
-    and the gradients divided again in float32; bf16 needs no scale.
+    parts of the batch, as they would on a smaller batch. fp16 losses are scaled by a fixed 2^12 before the backward
+    pass and the gradients divided again in float32; bf16 needs no scale.
 
     Args:
         forward: the supernet or its compiled form.
-        replayed: whether `forward` replays CUDA graphs. The next pass overwrites their gradients, and the second-order step
-            holds some over several passes, so they are copied.
+        replayed: whether `forward` replays CUDA graphs. The next pass overwrites their gradients, and the second-order
+            step holds some over several passes, so they are copied.
         last: set after every call: the detached mean loss and number of wrong answers, on the device.
     """
 

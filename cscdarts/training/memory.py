@@ -16,8 +16,8 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 class PeakMemory:
     """Peak memory in MiB above what was held at creation.
 
-    On CUDA: bytes allocated by torch. On the CPU: resident size of the process, after freed memory was handed back to the
-    system, so that a process that works through many runs measures each alone. Zero where the system tells nothing.
+    On CUDA: bytes allocated by torch. On the CPU: resident size of the process, after freed memory was handed back to
+    the system, so that a process that works through many runs measures each alone. Zero where the system tells nothing.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -43,8 +43,8 @@ class PeakMemory:
 def keep_freed_memory() -> None:
     """Let this process keep what it frees for its next step; does nothing without glibc.
 
-    By default the allocator hands memory back after each step, and the system gives it out again page by page, zeroed: a
-    few hundredths of a weight step on the CPU. `PeakMemory` hands it back before it measures.
+    By default the allocator hands memory back after each step, and the system gives it out again page by page, zeroed:
+    a few hundredths of a weight step on the CPU. `PeakMemory` hands it back before it measures.
     """
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL("libc.so.6")

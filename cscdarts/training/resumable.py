@@ -35,8 +35,8 @@ def untimed(phase: Phase) -> AbstractContextManager[None]:
 def sgd(parameters: Sequence[nn.Parameter], settings: SearchConfig | EvaluationConfig) -> torch.optim.SGD:
     """SGD of the weights.
 
-    Not `fused`: torch 2.14.1 on the CPU then takes a gradient for one in the weight's memory layout, which a gradient from
-    a channels_last convolution is not, and steps by wrong numbers.
+    Not `fused`: torch 2.14.1 on the CPU then takes a gradient for one in the weight's memory layout, which a gradient
+    from a channels_last convolution is not, and steps by wrong numbers.
     """
     return torch.optim.SGD(
         parameters, settings.lr, settings.momentum, weight_decay=settings.weight_decay, nesterov=settings.nesterov
@@ -44,7 +44,8 @@ def sgd(parameters: Sequence[nn.Parameter], settings: SearchConfig | EvaluationC
 
 
 def configure_process(config: RunConfig, threads: int | None = None) -> None:
-    """Set this process up for a run: its number of threads (`threads` where the configuration names none), its allocator."""
+    """Set this process up for a run: its number of threads (`threads` where the configuration names none), its
+    allocator."""
     keep_freed_memory()
     threads = config.runtime.threads or threads
     if threads:
@@ -160,9 +161,9 @@ def compiled(
     A model is compiled in its first call. What fails later is the step, and its error is the caller's.
 
     Args:
-        graphs: whether passes, forward and backward, are recorded as CUDA graphs and replayed: batches have one shape, and
-            a supernet's many small kernels wait for their launches. What a pass gives lies in memory that the next one
-            overwrites; whoever keeps it copies it.
+        graphs: whether passes, forward and backward, are recorded as CUDA graphs and replayed: batches have one shape,
+            and a supernet's many small kernels wait for their launches. What a pass gives lies in memory that the next
+            one overwrites; whoever keeps it copies it.
     """
     mode = "reduce-overhead" if graphs else None
     state: dict[str, Any] = {"model": torch.compile(model, dynamic=False, mode=mode), "called": False}

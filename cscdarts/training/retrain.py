@@ -1,8 +1,8 @@
 """Retraining of the derived network from scratch, and the one look at the test set.
 
-Recipe of quark0/darts `cnn/train.py` and `cnn/train_imagenet.py`: SGD, auxiliary loss, cutout, drop-path that rises linearly
-with the epoch, gradient clipping, label smoothing where set. The network trains on the whole training set; the test error is
-that of the last epoch, never of the best one.
+Recipe of quark0/darts `cnn/train.py` and `cnn/train_imagenet.py`: SGD, auxiliary loss, cutout, drop-path that rises
+linearly with the epoch, gradient clipping, label smoothing where set. The network trains on the whole training set; the
+test error is that of the last epoch, never of the best one.
 """
 
 import math

@@ -1,8 +1,8 @@
 """The search: weight steps and architecture steps in turn, epoch by epoch, resumable at any step.
 
-Per step (Liu et al. 2019, algorithm 1): one step of alpha on the validation half (after the warm-up of alpha), then one of
-the weights on the training half. Every draw depends only on (seed, epoch, step), so what is resumed equals what was never
-stopped.
+Per step (Liu et al. 2019, algorithm 1): one step of alpha on the validation half (after the warm-up of alpha), then one
+of the weights on the training half. Every draw depends only on (seed, epoch, step), so what is resumed equals what was
+never stopped.
 """
 
 import math
@@ -94,8 +94,8 @@ class SearchRun(ResumableRun):
         world = self.world
         settings = config.search
         self.data = open_data(
-            config.data, config.data.searched_dataset, Path(config.runtime.data_root), place(self.device, world), settings.batch_size,
-            config.seed, workers=config.runtime.workers,
+            config.data, config.data.searched_dataset, Path(config.runtime.data_root), place(self.device, world),
+            settings.batch_size, config.seed, workers=config.runtime.workers,
         )  # fmt: skip
         self.train, self.valid = self.data.halves(config.data)
         for line in self.data.contents.lines():

@@ -1,8 +1,8 @@
 """Cells as arc diagrams: nodes on a line, one arc for each operation, its name at the arc's top.
 
-Arcs between the same nodes (ENAS has some) rise one above the other; all others differ in height or place, so labels never
-fall on each other and no layout engine is needed. The same layout feeds the vector figures and the small drawings of the
-run pages.
+Arcs between the same nodes (ENAS has some) rise one above the other; all others differ in height or place, so labels
+never fall on each other and no layout engine is needed. The same layout feeds the vector figures and the small drawings
+of the run pages.
 """
 
 from collections.abc import Sequence
@@ -211,8 +211,8 @@ def cell_svg(cells: Sequence[CellDrawing]) -> str:
         width, height = unit * len(cell.nodes), int(unit * (cell.height * 0.72 + 0.75))
         base = height - 24
         lines = [
-            f'<svg viewBox="0 0 {width} {height}" class="cell" role="img" aria-label="{escape(cell.words, quote=True)}" '
-            f'style="max-width:{width}px">'
+            f'<svg viewBox="0 0 {width} {height}" class="cell" role="img" '
+            f'aria-label="{escape(cell.words, quote=True)}" style="max-width:{width}px">'
         ]
         labels = []
         for arc in cell.arcs:

@@ -70,7 +70,10 @@ def _caption(found: Sequence[Study]) -> str:
     references = [study for study in found if study.reference is not None]
     if references:
         names = "; ".join(f"{s.title}: {s.reference.describe()}" for s in references if s.reference)
-        text += f" Differences are paired by seed and taken to the setting nearest the defaults ({names}); below 0 is better."
+        text += (
+            f" Differences are paired by seed and taken to the setting nearest the defaults ({names}); "
+            "below 0 is better."
+        )
     compared = [d.n for study in references for d in differences(study).values() if d.n]
     if compared:
         low = statistics.minimum_p(max(compared))

@@ -1,4 +1,5 @@
-"""Backends behind one interface: names and profiles, a scheduler of another kind from command to command, the loop's patience."""
+"""Backends behind one interface: names and profiles, a scheduler of another kind from command to command, the loop's
+patience."""
 
 import io
 import re

@@ -133,8 +133,8 @@ class _Process:
         self.out = tmp_path / f"driver{time.monotonic_ns()}.txt"
         with self.out.open("w") as file:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.drive", *words], cwd=tmp_path, stdout=file, stderr=subprocess.STDOUT,
-                start_new_session=True,
+                [sys.executable, "-m", "tests.support.drive", *words], cwd=tmp_path, stdout=file,
+                stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 
     def __enter__(self) -> "_Process":

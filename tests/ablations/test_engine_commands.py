@@ -22,7 +22,8 @@ def call(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str
 def test_help_imports_nothing_heavy() -> None:
     script = (
         "import sys; from ablations.cli import _run; _run(['--help'], False); "
-        "heavy = {'torch', 'pandas', 'mlflow', 'numpy', 'sklearn', 'submitit'} & set(sys.modules); assert not heavy, heavy"
+        "heavy = {'torch', 'pandas', 'mlflow', 'numpy', 'sklearn', 'submitit'} & set(sys.modules); "
+        "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -122,7 +123,10 @@ def test_config_prints_every_setting_and_the_hash(capsys: pytest.CaptureFixture[
         (("config", "--set", "identty=cell"), "identity"),
         (("search", "--scale", "huge"), "smoke"),
         (("search", "--out", "/proc/nowhere"), "--out"),
-        (("search", "--set", "data.dataset=image-folder", "--data-root", "/nowhere"), "There is no /nowhere"),
+        (
+            ("search", "--set", "data.dataset=image-folder", "--data-root", "/nowhere"),
+            "There is no /nowhere. Name a folder",
+        ),
         (("search", "--device", "quantum"), "runtime.device"),
         (("search", "--set", "data.image_size=10"), "multiple of 4"),
         (("mlflow", "--port", "70000"), "port"),

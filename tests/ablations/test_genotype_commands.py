@@ -45,7 +45,8 @@ def test_standard_input_reaches_every_command(
 
 
 def test_forms_that_other_repositories_print(capsys: pytest.CaptureFixture[str], shared: Path) -> None:
-    """The six forms are one cell. Their file calls it DARTS_V2; gene by gene it is SNAS, which has 2.661382 M parameters."""
+    """The six forms are one cell. Their file calls it DARTS_V2; gene by gene it is SNAS, which has 2.661382 M
+    parameters."""
     paragraphs = (shared / "cases" / "genotypes.txt").read_text().strip().split("\n\n")[1:]
     assert len(paragraphs) == 6
     for paragraph in paragraphs:
@@ -110,7 +111,10 @@ def test_no_label_of_a_drawing_hides_another(name: str) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("draw", "PDARTS", "--out", "cell.gif"), "--out: 'cell.gif' is not valid; allowed: a file that ends in .svg, .pdf or .png."),
+        (
+            ("draw", "PDARTS", "--out", "cell.gif"),
+            "--out: 'cell.gif' is not valid; allowed: a file that ends in .svg, .pdf or .png.",
+        ),
         (("draw", "PDARTS", "--out", "cell"), "a file that ends in .svg, .pdf or .png"),
         (("draw", "PDARTS", "--out", "folder.svg"), "A folder has this name."),
         (("draw", "nonsense", "--out", "cell.svg"), "genotype: 'nonsense' is not valid"),
@@ -118,9 +122,15 @@ def test_no_label_of_a_drawing_hides_another(name: str) -> None:
         (("check", "PDARTS"), "a cell of the darts space"),
         (("check", CELL), "a cell of the darts space"),
         (("check", "15625"), "genotype: 15625 is not valid; allowed: an index from 0 to 15624."),
-        (("cost", "--genotype", CELL.replace("normal_concat=range(2, 6)", "normal_concat=[]")), "genotype.normal_concat: []"),
-        (("cost", "--genotype", CELL.replace("('sep_conv_3x3', 3)", "('sep_conv_3x3', 1.9)")), "genotype.normal[5]: 1.9"),
-        (("cost", "--genotype", "runs/nowhere/log.txt"), "No such file; check the path."),
+        (
+            ("cost", "--genotype", CELL.replace("normal_concat=range(2, 6)", "normal_concat=[]")),
+            "genotype.normal_concat: []",
+        ),
+        (
+            ("cost", "--genotype", CELL.replace("('sep_conv_3x3', 3)", "('sep_conv_3x3', 1.9)")),
+            "genotype.normal[5]: 1.9",
+        ),
+        (("cost", "--genotype", "runs/nowhere/log.txt"), "There is no runs/nowhere/log.txt. Check the path."),
     ],
 )  # fmt: skip
 def test_refusals_are_one_sentence_and_leave_nothing(

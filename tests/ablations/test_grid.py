@@ -75,7 +75,7 @@ def test_a_users_file(tmp_path: Path) -> None:
     [
         ("x = 1", "no function grid"),
         ("def grid(scale):\n    yield 3", "int.*RunConfig"),
-        ("def grid(scale):\n    return []", "no runs"),
+        ("def grid(scale):\n    return []", "no run at this scale"),
         ("def grid(scale):\n    raise KeyError('lr')", "KeyError: 'lr'"),
         ("import nothing_like_it", "ModuleNotFoundError"),
         ("def grid(:", "SyntaxError"),

@@ -103,7 +103,8 @@ DEAD = "|none~0|+|{}~0|none~1|+|nor_conv_1x1~0|none~1|none~2|"
 def test_equal_networks_are_counted_among_those_held() -> None:
     names = [DEAD.format(op) for op in ("none", "nor_conv_3x3", "avg_pool_3x3")]
     places = [official_archs().index(name) for name in names]
-    held = BenchmarkTable({"digits_valid_acc_6": sparse(dict.fromkeys(places[:2], 1.0)), "digits_test_acc_6": sparse(dict.fromkeys(places[:2], 1.0))}, {})  # fmt: skip
+    column = sparse(dict.fromkeys(places[:2], 1.0))
+    held = BenchmarkTable({"digits_valid_acc_6": column, "digits_test_acc_6": column}, {})
     assert describe_cell(held, places[0])["same_network"] == {"count": 1, "index": [places[1]]}
 
 
@@ -112,8 +113,13 @@ def test_the_identity_as_an_edge_by_hand() -> None:
     with_skip = official_archs().index(arch.replace("+|none~0", "+|skip_connect~0"))
     own = official_archs().index(arch)
     values = {own: 60.0, with_skip: 75.0}
-    held = BenchmarkTable({"digits_valid_acc_6": sparse(values), "digits_test_acc_6": sparse({own: 61.0, with_skip: 76.0}),
-                  "digits_valid_acc_3": sparse(values), "digits_test_acc_3": sparse({own: 31.0, with_skip: 36.0})}, {})  # fmt: skip
+    columns = {
+        "digits_valid_acc_6": sparse(values),
+        "digits_test_acc_6": sparse({own: 61.0, with_skip: 76.0}),
+        "digits_valid_acc_3": sparse(values),
+        "digits_test_acc_3": sparse({own: 31.0, with_skip: 36.0}),
+    }
+    held = BenchmarkTable(columns, {})
     assert identity_as_edge(held, arch, None, None) == {
         "arch": official_archs()[with_skip],
         "index": with_skip,
@@ -411,7 +417,7 @@ def test_check_takes_a_run_folder_or_a_cell(tmp_path: Path) -> None:
     ("values", "text", "words"),
     [
         ({"supernet.space": "darts"}, "x", "a run in the darts space.*a run in the nasbench201 space.*no other cells"),
-        ({}, None, r"no genotype\.json.*a run whose cell is derived.*Finish its search first"),
+        ({}, None, r"run has no genotype\.json\. Finish its search first"),
     ],
 )
 def test_runs_that_cannot_be_checked(values: dict[str, Any], text: str | None, words: str, tmp_path: Path) -> None:

@@ -25,7 +25,10 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("re
 
 WATCH = """<script>
 const seen = {errors: []};
-for (const kind of ["error", "warn"]) { const plain = console[kind]; console[kind] = (...what) => { seen.errors.push(what.join(" ")); plain(...what); }; }
+for (const kind of ["error", "warn"]) {
+  const plain = console[kind];
+  console[kind] = (...what) => { seen.errors.push(what.join(" ")); plain(...what); };
+}
 addEventListener("error", (event) => seen.errors.push(event.message || String(event.target && event.target.src)), true);
 addEventListener("unhandledrejection", (event) => seen.errors.push(String(event.reason)));
 </script>"""
@@ -41,7 +44,8 @@ DRIVE = """<script>
   if (table) {
     const heads = [...table.tHead.rows[0].cells];
     const column = heads.findIndex((head) => head.textContent.includes("ours: test error"));
-    const values = () => [...table.tBodies].map((body) => [...body.rows].filter((row) => !row.classList.contains("block")).map((row) => row.cells[column].dataset.v));
+    const own = (body) => [...body.rows].filter((row) => !row.classList.contains("block"));
+    const values = () => [...table.tBodies].map((body) => own(body).map((row) => row.cells[column].dataset.v));
     const button = heads[column].querySelector("button");
     button.focus();
     seen.focused = document.activeElement === button;
@@ -52,7 +56,8 @@ DRIVE = """<script>
     const input = document.querySelector("#t3_ablation-f");
     input.value = "pc-darts";
     input.dispatchEvent(new Event("input"));
-    seen.filtered = [...table.querySelectorAll("tbody tr:not(.block)")].filter((row) => !row.hidden).map((row) => row.cells[0].textContent);
+    const kept = [...table.querySelectorAll("tbody tr:not(.block)")].filter((row) => !row.hidden);
+    seen.filtered = kept.map((row) => row.cells[0].textContent);
     seen.count = document.querySelector(".filter output").textContent;
     input.value = "";
     input.dispatchEvent(new Event("input"));
@@ -61,14 +66,17 @@ DRIVE = """<script>
     seen.hash = location.hash;
     seen.target = Boolean(document.querySelector(":target"));
   }
-  seen.dead = [...document.querySelectorAll('a[href^="#"]')].filter((a) => !document.getElementById(a.getAttribute("href").slice(1))).length;
+  const target = (link) => document.getElementById(link.getAttribute("href").slice(1));
+  seen.dead = [...document.querySelectorAll('a[href^="#"]')].filter((link) => !target(link)).length;
   seen.regions = [...document.querySelectorAll(".scroll, figure.wide .plot")].every((box) => box.tabIndex === 0);
-  seen.unnamed = [...document.querySelectorAll("svg[role=img]")].filter((svg) => !svg.getAttribute("aria-label")).length;
+  const drawings = [...document.querySelectorAll("svg[role=img]")];
+  seen.unnamed = drawings.filter((svg) => !svg.getAttribute("aria-label")).length;
   seen.small = [...document.querySelectorAll("svg.line text, svg.cell text")].length;
   // What an image with a text alternative is drawn of is no part of the page to a reader; it is most of the nodes.
-  document.querySelectorAll("svg[role=img]").forEach((svg) => svg.replaceChildren());
+  drawings.forEach((svg) => svg.replaceChildren());
   const audit = await axe.run(document, {resultTypes: ["violations"]});
-  seen.audit = audit.violations.map((v) => ({id: v.id, impact: v.impact, nodes: v.nodes.slice(0, 3).map((n) => n.html.slice(0, 200))}));
+  const shown = (violation) => violation.nodes.slice(0, 3).map((node) => node.html.slice(0, 200));
+  seen.audit = audit.violations.map((v) => ({id: v.id, impact: v.impact, nodes: shown(v)}));
   parent.postMessage(JSON.stringify(seen), "*");
 })();
 </script>"""

@@ -1,4 +1,5 @@
-"""The code of a grid: commit, refusal of a dirty tree, the difference kept, a snapshot that later edits do not reach."""
+"""The code of a grid: commit, refusal of a dirty tree, the difference kept, a snapshot that later edits do not
+reach."""
 
 import subprocess
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""A grid of 5,000 runs on a fake cluster: planning, submitting, status and mirroring grow with the number of runs and no faster.
+"""A grid of 5,000 runs on a fake cluster: planning, submitting, status and mirroring grow with the number of runs and
+no faster.
 
 The seconds are printed (`pytest -s`), not asserted: this machine is not the judge. What is asserted is what makes them
 linear: calls to the scheduler, files opened, writes to the store.

@@ -1,4 +1,5 @@
-"""A scheduler of another kind, for tests of what a backend must bring: a counter that serves one run whenever it is looked at."""
+"""A scheduler of another kind, for tests of what a backend must bring: a counter that serves one run whenever it is
+looked at."""
 
 import time
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,8 @@
-"""A tiny engine for tests of the harness: it writes the files of the contract, steps, checkpoints, stops, and misbehaves on request.
+"""A tiny engine for tests of the harness: it writes the files of the contract, steps, checkpoints, stops, and
+misbehaves on request.
 
-`labels.note` of a run asks for misbehaviour: `raise`, `memory`, `disk`, `hang`, `nan`, `kill`; `pace=SECONDS` slows each
-epoch. A file `cure` beside the run folders makes all runs behave. The numbers depend on config and epoch only.
+`labels.note` of a run asks for misbehaviour: `raise`, `memory`, `disk`, `hang`, `nan`, `kill`; `pace=SECONDS` slows
+each epoch. A file `cure` beside the run folders makes all runs behave. The numbers depend on config and epoch only.
 """
 
 import hashlib

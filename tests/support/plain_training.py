@@ -1,8 +1,9 @@
-"""One epoch of retraining and one of search, written out: loops, formulas and `torch.autograd.grad`, nothing of `cscdarts.training`.
+"""One epoch of retraining and one of search, written out: loops, formulas and `torch.autograd.grad`, nothing of
+`cscdarts.training`.
 
-The networks are taken as given (they have a reference of their own); what is written out here is everything around them: which
-image comes when and how it is changed, losses, gradients, clipping, SGD, Adam, schedules, and the two-level step of the search.
-Slow and plain on purpose. All in float64.
+The networks are taken as given (they have a reference of their own); what is written out here is everything around
+them: which image comes when and how it is changed, losses, gradients, clipping, SGD, Adam, schedules, and the two-level
+step of the search. Slow and plain on purpose. All in float64.
 """
 
 import hashlib

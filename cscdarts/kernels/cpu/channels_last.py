@@ -1,6 +1,7 @@
 """Per-channel arithmetic on channels_last maps seen as matrices: one row per pixel, one column per channel.
 
-Few channels make short inner loops, so neighbouring pixels are folded into one row until it holds about `_WIDTH` values.
+Few channels make short inner loops, so neighbouring pixels are folded into one row until it holds about `_WIDTH`
+values.
 """
 
 import torch
@@ -17,14 +18,16 @@ _MANY, _SHARED_WIDTH = 2**18, 512
 _WIDE_ENOUGH = 32
 #: Values in a vector register; torch's batch norm is slow on a number of channels that it does not divide.
 _LANES = 16
-#: From this number of values on, walking back through a normalisation in two passes is quicker than in one library call.
+#: From this number of values on, walking back through a normalisation in two passes is quicker than in one library
+#: call.
 _LARGE = 2**19
 #: torch sums a column of a channels_last map value by value in single precision; longer columns are summed in parts.
 _LONG = 4096
 
 
 def matrix(x: Tensor, fold: int | None = None) -> Tensor:
-    """x: (n, c, h, w) in channels_last -> a view (n*h*w/f, f*c), f pixels per row, by default as many as `_WIDTH` asks for."""
+    """x: (n, c, h, w) in channels_last -> a view (n*h*w/f, f*c), f pixels per row, by default as many as `_WIDTH` asks
+    for."""
     assert x.is_contiguous(memory_format=torch.channels_last)
     width = (_fold(x) if fold is None else fold) * x.shape[1]
     return x.as_strided((x.numel() // width, width), (width, 1))

@@ -1,7 +1,8 @@
 """A 1x1 convolution and its normalisation without the map between them.
 
-All edges that leave a node convolve the same map. With its N pixels as rows of a: (N, c) and the d = e*c filters as rows of
-W: (d, c), mean m and covariance K = a^T a / N - m m^T of a give those of p = a W^T, and so the normalised map is a product:
+All edges that leave a node convolve the same map. With its N pixels as rows of a: (N, c) and the d = e*c filters as
+rows of W: (d, c), mean m and covariance K = a^T a / N - m m^T of a give those of p = a W^T, and so the normalised map
+is a product:
 
     mean(p) = W m,   var(p) = diag(W K W^T),   w * p_hat = a (s W)^T - s W m,   s = w / sqrt(var(p) + eps)
 
@@ -13,9 +14,10 @@ Backwards, with the gradient g: (N, d), t = sum(g) over pixels, G = g^T a - t m^
 
 p is neither kept nor read: four products in place of two and six passes over d channels, and half of what is kept. What
 differences of large sums would lose is kept small: moments are summed part by part, the parts and all that follows in
-double precision. So 1/std is exact to 1e-7 (torch's batch norm on maps of 16 x 32 x 32 pixels: 4e-6), times what a filter
-cancels: the sum over i, j of |W_i W_j| E(a_i a_j), divided by var(p). In these supernets a node is a sum of normalised maps,
-so that stays small; it would not on maps whose mean is many times their deviation, or whose channels are nearly equal.
+double precision. So 1/std is exact to 1e-7 (torch's batch norm on maps of 16 x 32 x 32 pixels: 4e-6), times what a
+filter cancels: the sum over i, j of |W_i W_j| E(a_i a_j), divided by var(p). In these supernets a node is a sum of
+normalised maps, so that stays small; it would not on maps whose mean is many times their deviation, or whose channels
+are nearly equal.
 """
 
 from typing import NamedTuple

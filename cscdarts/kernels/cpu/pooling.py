@@ -1,8 +1,8 @@
 """Maps without weights that all edges of a node share: 3x3 pooling with padding 1 and its gradient, fast on a CPU.
 
-Average pooling is linear and separable: with x an image's h x w pixels of one channel it gives A_h x A_w^T, where row i of
-A_h (h/stride, h) has 1 / (pixels in the window) at the up to three pixels that output i averages. Its gradient takes the
-transposed matrices. On small images these are the quickest way, on larger ones a depthwise convolution with ones.
+Average pooling is linear and separable: with x an image's h x w pixels of one channel it gives A_h x A_w^T, where row i
+of A_h (h/stride, h) has 1 / (pixels in the window) at the up to three pixels that output i averages. Its gradient takes
+the transposed matrices. On small images these are the quickest way, on larger ones a depthwise convolution with ones.
 """
 
 from functools import lru_cache
@@ -62,7 +62,8 @@ def pool_gradient(grad: Tensor, x: Tensor, indices: Tensor | None, kind: str | N
 
 
 def _products(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """rows @ x @ columns^T of each channel; x: (n, c, h, w), rows: (p, h), columns: (q, w) -> (n, c, p, q) in channels_last."""
+    """rows @ x @ columns^T of each channel; x: (n, c, h, w), rows: (p, h), columns: (q, w) -> (n, c, p, q) in
+    channels_last."""
     n, c, h, w = x.shape
     p, q = rows.shape[0], columns.shape[0]
     y = torch.bmm(rows.expand(n, p, h), x.permute(0, 2, 3, 1).reshape(n, h, w * c))
@@ -85,7 +86,8 @@ def _average(length: int, stride: int, dtype: torch.dtype) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _window(c: int, h: int, w: int, stride: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Average pooling as a depthwise convolution with ones (c, 1, 3, 3), times 1 / pixels in the window (1, c, h/s, w/s)."""
+    """Average pooling as a depthwise convolution with ones (c, 1, 3, 3), times 1 / pixels in the window,
+    (1, c, h/s, w/s)."""
     pixels = F.avg_pool2d(torch.ones((1, 1, h, w), dtype=dtype), 3, stride, 1, divisor_override=1)
     shares = pixels.reciprocal().expand(-1, c, -1, -1).contiguous(memory_format=torch.channels_last)
     return torch.ones((c, 1, 3, 3), dtype=dtype), shares

@@ -79,7 +79,8 @@ class SharedMapKernel:
         Args:
             x: (n, c, h, w), the node's output, in channels_last.
             weights, row: the mixing weights, and the operation's row of them.
-            mixing_learns: whether the mixing weights need a gradient: that alone reads a map without normalisation again.
+            mixing_learns: whether the mixing weights need a gradient: that alone reads a map without normalisation
+                again.
         """
         p, indices = pool(x, self.operation.pool, self.operation.stride)
         norm = self.operation.norm

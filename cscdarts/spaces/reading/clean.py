@@ -85,7 +85,8 @@ def decode(data: bytes, name: str) -> str:
 
 
 def clean(text: str) -> str:
-    """Plain text: no terminal colours, one kind of quote, no escapes around quotes or underscores; lines stay where they are."""
+    """Plain text: no terminal colours, one kind of quote, no escapes around quotes or underscores; lines stay where
+    they are."""
     text = text.replace("\r\n", "\n").replace("\r", " ")
     if "\x1b" in text:
         text = _TERMINAL.sub("", text)

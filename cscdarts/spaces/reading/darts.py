@@ -1,7 +1,9 @@
-"""DARTS cells from the fields that repositories print: pairs, pairs node by node, triples, with weights and further fields.
+"""DARTS cells from the fields that repositories print: pairs, pairs node by node, triples, with weights and further
+fields.
 
-A node of ours sums two operations. Where a repository keeps fewer (FairDARTS), the other is `none`, which adds zeros; a node
-that nothing enters is left out, as FairDARTS' network leaves it out, and later nodes move up. More than two are refused.
+A node of ours sums two operations. Where a repository keeps fewer (FairDARTS), the other is `none`, which adds zeros; a
+node that nothing enters is left out, as FairDARTS' network leaves it out, and later nodes move up. More than two are
+refused.
 """
 
 import contextlib
@@ -61,8 +63,8 @@ def from_fields(given: Mapping[Any, Any], notes: Notes, *, printed: bool = True)
     """The genotype of the fields `normal`, `normal_concat`, `reduce`, `reduce_concat`.
 
     Args:
-        printed: whether a named tuple printed them, so that a field that lacks was lost; else, as in hand-made dictionaries, a
-            `concat` that lacks means all intermediate nodes.
+        printed: whether a named tuple printed them, so that a field that lacks was lost; else, as in hand-made
+            dictionaries, a `concat` that lacks means all intermediate nodes.
 
     Errors:
         UserError: names the field, the position in it, the value and what is allowed.
@@ -152,7 +154,8 @@ def _gene(gene: Any, field: str, notes: Notes) -> tuple[Entry, int | None]:
 
 
 def _triples(field: str, genes: list[Any], entries: list[Entry], further: list[int]) -> Nodes:
-    """Entries that name both nodes: (operation, target, source) in FairDARTS, (operation, source, target) in NAT and aw_nas."""
+    """Entries that name both nodes: (operation, target, source) in FairDARTS, (operation, source, target) in NAT and
+    aw_nas."""
     target_first = all(entry.source > other for entry, other in zip(entries, further, strict=True))
     target_last = all(entry.source < other for entry, other in zip(entries, further, strict=True))
     if not (target_first or target_last):

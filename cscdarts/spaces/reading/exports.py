@@ -63,7 +63,8 @@ def _nasbench301(keys: dict[str, Any], kind: str, notes: Notes) -> Nodes:
 
 
 def _nni(keys: dict[str, Any], kind: str, notes: Notes) -> Nodes:
-    """nni from 2.0: `normal/op_2_0: op` and `normal/input_2_0: 0` (or `[0]`), by node and by its first and second input."""
+    """nni from 2.0: `normal/op_2_0: op` and `normal/input_2_0: 0` (or `[0]`), by node and by its first and second
+    input."""
     nodes: Nodes = {}
     for node in _numbered(keys, rf"{kind}/op_(\d{{1,2}})_0"):
         nodes[node] = []
@@ -81,7 +82,8 @@ def _nni(keys: dict[str, Any], kind: str, notes: Notes) -> Nodes:
 
 
 def _nni_switches(keys: dict[str, Any], kind: str, notes: Notes) -> Nodes:
-    """nni 1: `normal_n2_p0: op` for each input of each node, `[]` where it is not taken, `normal_n2_switch` for those taken."""
+    """nni 1: `normal_n2_p0: op` for each input of each node, `[]` where it is not taken, `normal_n2_switch` for those
+    taken."""
     nodes: Nodes = {}
     for node in _numbered(keys, rf"{kind}_n(\d{{1,2}})_p0"):
         switch = keys.get(f"{kind}_n{node}_switch")

@@ -10,9 +10,10 @@ from cscdarts.spaces.nasbench201 import NASBENCH201
 from cscdarts.spaces.operations import OPERATIONS
 from cscdarts.spaces.space import Space
 
-#: Names without case and punctuation -> ours, for each space. Sources: NASLib (SepConv3x3, Zero, ReLUConvBN3x3, AvgPool1x1),
-#: AutoDL-Projects (dua_sepc_3x3, dil_sepc_3x3), nni (sepconv3x3, maxpool, conv_1x1). Names that mean another operation
-#: elsewhere are left out on purpose: dil_sep_conv_3x3 of unnas is two dilated convolutions, noise of R-DARTS is none of ours.
+#: Names without case and punctuation -> ours, for each space. Sources: NASLib (SepConv3x3, Zero, ReLUConvBN3x3,
+#: AvgPool1x1), AutoDL-Projects (dua_sepc_3x3, dil_sepc_3x3), nni (sepconv3x3, maxpool, conv_1x1). Names that mean
+#: another operation elsewhere are left out on purpose: dil_sep_conv_3x3 of unnas is two dilated convolutions, noise of
+#: R-DARTS is none of ours.
 ALIASES: dict[str, dict[str, str]] = {
     "darts": {
         **dict.fromkeys(("zero", "zeroize"), "none"),
@@ -37,7 +38,8 @@ def squeezed(name: str) -> str:
 
 
 def our_name(space: Space, name: str) -> str | None:
-    """The operation of the space that a name of another repository means, or None; users' operations go by their name alone."""
+    """The operation of the space that a name of another repository means, or None; users' operations go by their name
+    alone."""
     if name in space.ops or OPERATIONS.added(name):
         return name
     spellings = {squeezed(op): op for op in space.ops} | ALIASES.get(space.name, {})

@@ -19,8 +19,8 @@ from cscdarts.spaces.reading.names import Notes, shortened, squeezed
 from cscdarts.spaces.reading.values import Damaged, NotPlain, fields_of_call, plain
 
 FORMS = (
-    "text like Genotype(normal=[('op', node), ...], normal_concat=range(2, 6), reduce=[...], reduce_concat=range(2, 6)) or "
-    "|op~0|+|op~0|op~1|+|op~0|op~1|op~2|, or a file, log or notebook that holds it"
+    "text like Genotype(normal=[('op', node), ...], normal_concat=range(2, 6), reduce=[...], "
+    "reduce_concat=range(2, 6)) or |op~0|+|op~0|op~1|+|op~0|op~1|op~2|, or a file, log or notebook that holds it"
 )
 _LONGEST_YAML = 200_000
 
@@ -31,7 +31,8 @@ class Reading:
 
     Attributes:
         genotype: the cell.
-        notes: what a person should know: which cell of several was taken, what was passed over or assumed; one sentence each.
+        notes: what a person should know: which cell of several was taken, what was passed over or assumed; one sentence
+            each.
     """
 
     genotype: Genotype
@@ -45,7 +46,8 @@ def read_text(text: str, name: str = "", pick: str = "", by_index: Callable[[int
         text: a known name, a genotype in any form that is read, or a longer text that holds some.
         name: of the file it comes from, for sentences.
         pick: take the cell assigned to this name, or the one on this line, instead of the last.
-        by_index: architecture string of an index in the official order of NAS-Bench-201; without it indices are refused.
+        by_index: architecture string of an index in the official order of NAS-Bench-201; without it indices are
+            refused.
 
     Errors:
         UserError: there is no cell, or what is wrong with it: field, position, value, what is allowed.

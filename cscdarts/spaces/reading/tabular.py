@@ -1,4 +1,5 @@
-"""NAS-Bench-201 cells: architecture strings as printed, six operations, dictionaries by edge, nested tuples, an index."""
+"""NAS-Bench-201 cells: architecture strings as printed, six operations, dictionaries by edge, nested tuples, an
+index."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -55,7 +56,8 @@ def from_mapping(mapping: Mapping[Any, Any], notes: Notes) -> CellGenotype | Non
 
 
 def from_sequence(parts: Sequence[Any], notes: Notes) -> CellGenotype | None:
-    """The cell of six operations or of their numbers, or of pairs node by node as `CellStructure` keeps them; else None."""
+    """The cell of six operations or of their numbers, or of pairs node by node as `CellStructure` keeps them; else
+    None."""
     if len(parts) == len(NASBENCH201.edges) and all(type(part) is int for part in parts):
         for place, part in enumerate(parts):
             if not 0 <= part < len(NASBENCH201.ops):

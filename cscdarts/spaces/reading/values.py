@@ -43,7 +43,8 @@ class Damaged(Exception):
 
 
 def closing(text: str, start: int, limit: int = LONGEST) -> int | None:
-    """The position after the bracket that closes the one at `start`, or None: cut off, crossed, too long or too deep."""
+    """The position after the bracket that closes the one at `start`, or None: cut off, crossed, too long or too
+    deep."""
     line = text[text.rfind("\n", 0, start) + 1 : start]
     commented = line.lstrip().startswith("#")  # then each further line begins with the sign, and the rest of it counts
     open_brackets: list[str] = []
@@ -109,8 +110,8 @@ def _tree(text: str) -> ast.expr:
     text = re.sub(r",?\s*grad_fn=<[^<>]{0,80}>", "", text.strip())
     text = re.sub(r"\b(\d+)[lL]\b", r"\1", text)  # Python 2 printed long integers so
     lines = text.split("\n")
-    # As it stands; without the signs that quoting or commenting put before its lines; broken in the middle of words by a
-    # terminal or a page; with line breaks that a string within a string wrote as \n.
+    # As it stands; without the signs that quoting or commenting put before its lines; broken in the middle of words by
+    # a terminal or a page; with line breaks that a string within a string wrote as \n.
     ways = (text, "\n".join(re.sub(r"^\s*(?:[>#%]+|//)", "", line) for line in lines), "".join(map(str.strip, lines)))
     problem = ""
     for way in (*ways, ways[0].replace("\\n", " ")):

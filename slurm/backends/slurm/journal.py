@@ -1,8 +1,8 @@
 """The journal of submissions of a grid: append-only lines, written before and after each call to the scheduler.
 
-Jobs are submitted *held*, and released once the journal knows the numbers of all jobs that belong together. A driver that
-dies in between leaves either an intent without numbers (its held jobs are found by name and cancelled: they never ran) or
-a complete pair that was not released (it is released). So nothing is lost and nothing ever runs twice.
+Jobs are submitted *held*, and released once the journal knows the numbers of all jobs that belong together. A driver
+that dies in between leaves either an intent without numbers (its held jobs are found by name and cancelled: they never
+ran) or a complete pair that was not released (it is released). So nothing is lost and nothing ever runs twice.
 """
 
 import json

@@ -45,8 +45,8 @@ class Profile(_Strict):
         nodes, tasks_per_node, cpus_per_task, gpus_per_node, mem_gb: see sbatch.
         parallel: at most this many jobs of an array at once; `--parallel` replaces it.
         runs_per_job: how many runs share one job; more than one pays only when a run takes less than a minute or so.
-        graph: `chain` submits one array for search, derivation and check and one for retraining, each retraining starting
-            when its own search is done; `single` runs all stages of a run in one job.
+        graph: `chain` submits one array for search, derivation and check and one for retraining, each retraining
+            starting when its own search is done; `single` runs all stages of a run in one job.
         groups: resources that differ for `search` or `retrain`.
         stall_min: minutes without a step after which a run counts as hung.
         setup: shell lines before the job's command (module load, conda activate).
@@ -146,8 +146,8 @@ class Profile(_Strict):
     def command_python(self, python: str) -> str:
         """How a job starts python, the container's words included; `python` is the submitting interpreter.
 
-        The signal before a limit kills a process that has no handler yet. A job preempted in its first second would then
-        end as failed, so python begins with that signal ignored; the scheduler requeues what it preempts anyhow.
+        The signal before a limit kills a process that has no handler yet. A job preempted in its first second would
+        then end as failed, so python begins with that signal ignored; the scheduler requeues what it preempts anyhow.
         """
         start = shlex.quote(self.python or python)
         start = f"{self.container} {start}" if self.container else start

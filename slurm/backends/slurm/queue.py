@@ -43,7 +43,8 @@ class Queue:
         self.name, self.scheduler, self.submitter, self.max_array = name, scheduler, submitter, max_array
 
     def repair(self) -> int:
-        """Finish or withdraw what a driver left half-submitted; returns how many chains. The driver's lock must be held."""
+        """Finish or withdraw what a driver left half-submitted; returns how many chains. The driver's lock must be
+        held."""
         chains: dict[str, list[Submission]] = {}
         for submission in self.journal.read():
             if not submission.released and not submission.withdrawn:

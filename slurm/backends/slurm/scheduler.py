@@ -14,8 +14,8 @@ from typing import Protocol
 from slurm.errors import ClusterError
 
 LIVE = frozenset(
-    {"PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD", "RESIZING", "SIGNALING",
-     "STAGE_OUT", "STOPPED", "REQUEUE_FED", "SPECIAL_EXIT"}
+    {"PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD", "RESIZING",
+     "SIGNALING", "STAGE_OUT", "STOPPED", "REQUEUE_FED", "SPECIAL_EXIT"}
 )  # fmt: skip
 #: The commands of a machine that can submit jobs and ask for them.
 COMMANDS = ("sbatch", "squeue", "sacct", "scontrol", "scancel", "srun")
@@ -77,7 +77,8 @@ class SlurmScheduler:
 
     @staticmethod
     def _queue(batch: str) -> str:
-        """What of these jobs is in the queue; a lone number that is not there makes squeue fail, a dead controller too."""
+        """What of these jobs is in the queue; a lone number that is not there makes squeue fail, a dead controller
+        too."""
         try:
             return _call(["squeue", "-h", "-r", "-j", batch, "-o", "%i|%T|%r"])
         except ClusterError as error:

@@ -235,7 +235,8 @@ def test_streamed_folder_depends_on_neither_workers_nor_start(tmp_path: Path) ->
 
 @pytest.mark.parametrize("jitter", [False, True])
 def test_streamed_images_are_transformed_as_published(jitter: bool, tmp_path: Path) -> None:
-    """quark0/darts `cnn/train_imagenet.py`: resized crop, flip, jitter of .4 .4 .4 .2; tested on the middle of a larger image."""
+    """quark0/darts `cnn/train_imagenet.py`: resized crop, flip, jitter of .4 .4 .4 .2; tested on the middle of a larger
+    image."""
     from torchvision.transforms import v2
 
     make_tree(tmp_path / "tree", size=40, tests="val")
@@ -268,7 +269,7 @@ def test_streamed_images_are_transformed_as_published(jitter: bool, tmp_path: Pa
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        ("missing", "There is no "),
+        ("missing", r"There is no .*tree\. Name a folder with train/CLASS/IMAGE"),
         ("no test", "no train/ or no test/"),
         ("one class", "two class folders"),
         ("empty class", "at least one image"),

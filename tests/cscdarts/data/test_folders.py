@@ -65,7 +65,8 @@ def test_what_is_no_image_is_passed_over_and_said(dataset: str, tmp_path: Path) 
     (root / "test" / "bee" / "volume.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
     shutil.copy(root / "train" / "ape" / "000.png", root / "train" / "stray.png")
     data = open_tree(root, dataset, image_size=16)
-    said = "2 classes, 12 + 6 images of 16x16, 8 files skipped (.txt: 4, .csv: 1, .h5: 1, no ending: 1, outside a class folder: 1)"
+    skipped = ".txt: 4, .csv: 1, .h5: 1, no ending: 1, outside a class folder: 1"
+    said = f"2 classes, 12 + 6 images of 16x16, 8 files skipped ({skipped})"
     assert data.contents.lines()[0] == f"data: {said}"
     record = data.record()
     assert record["contents"] == said
@@ -215,7 +216,8 @@ def test_sets_without_a_folder_say_what_they_hold() -> None:
 
 
 def test_the_command_says_it_records_it_and_names_what_is_broken(tmp_path: Path) -> None:
-    """`cscdarts search` as a user calls it: counts in the log and the record; a broken file is one sentence and exit code 2."""
+    """`cscdarts search` as a user calls it: counts in the log and the record; a broken file is one sentence and exit
+    code 2."""
     root = rgb_tree(tmp_path / "tree", train=8, test=4)
     (root / "train" / "ape" / "notes.txt").write_text("text")
 
@@ -223,8 +225,9 @@ def test_the_command_says_it_records_it_and_names_what_is_broken(tmp_path: Path)
         return subprocess.run(
             [
                 *(sys.executable, "-m", "ablations.cli", "search", "--scale", "smoke", "--preset", "random"),
-                *("--set", f"data.dataset={dataset}", "--set", "data.image_size=16", "--set", "evaluation.batch_size=4"),
-                *("--set", f"runtime.workers={workers}", "--data-root", str(root), "--out", str(tmp_path / out)),
+                *("--set", f"data.dataset={dataset}", "--set", "data.image_size=16"),
+                *("--set", "evaluation.batch_size=4", "--set", f"runtime.workers={workers}"),
+                *("--data-root", str(root), "--out", str(tmp_path / out)),
             ],
             capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip

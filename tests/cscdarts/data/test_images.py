@@ -313,20 +313,25 @@ def cut_off(path: Path) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], object], str, str]] = {
-    "float without range": (lambda p: write_tiff(p, np.ones((16, 16), np.float32)), ".tif", "floats and declares no range"),
+    "float without range": (
+        lambda p: write_tiff(p, np.ones((16, 16), np.float32)), ".tif", "floats and declares no range",
+    ),
     "32 bits without range": (lambda p: write_tiff(p, np.ones((16, 16), np.uint32)), ".tif", "more than 16 bits"),
     "signed without range": (lambda p: write_tiff(p, np.ones((16, 16), np.int16)), ".tif", "or with a sign"),
     "PFM": (lambda p: p.write_bytes(b"Pf\n16 16\n-1.0\n" + b"\0" * 1024), ".pfm", "declares no range"),
     "NaN": (lambda p: write_tiff(p, np.full((16, 16), np.nan, np.float32), FLOAT_RANGE), ".tif", "outside it"),
     "out of range": (lambda p: write_tiff(p, np.full((16, 16), 1.5, np.float32), FLOAT_RANGE), ".tif", "outside it"),
     "empty range": (
-        lambda p: write_tiff(p, np.ones((16, 16), np.float32), {340: (11, [1.0]), 341: (11, [1.0])}), ".tif", "is empty",
+        lambda p: write_tiff(p, np.ones((16, 16), np.float32), {340: (11, [1.0]), 341: (11, [1.0])}),
+        ".tif", "is empty",
     ),
     "no image": (lambda p: p.write_bytes(b"not an image"), ".png", "no format that Pillow can decode"),
     "empty file": (lambda p: p.write_bytes(b""), ".jpg", "broken"),
     "cut off": (cut_off, ".png", "broken"),
     "a bomb": (lambda p: png_bomb(p, 50_000, 50_000), ".png", "declares 2,500,000,000"),
-    "a smaller bomb": (lambda p: png_bomb(p, 10_000, 10_000), ".png", "at most 89,478,485 pixels.*declares 100,000,000"),
+    "a smaller bomb": (
+        lambda p: png_bomb(p, 10_000, 10_000), ".png", "at most 89,478,485 pixels.*declares 100,000,000",
+    ),
     "a bomb without an ending": (lambda p: png_bomb(p, 50_000, 50_000), "", "declares 2,500,000,000"),
 }  # fmt: skip
 
@@ -334,7 +339,8 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str, str]] = {
 @pytest.mark.parametrize(("dataset", "workers"), [("image-folder", 0), ("imagenet", 0), ("imagenet", 2)])
 @pytest.mark.parametrize("what", REFUSED)
 def test_an_image_that_means_nothing_is_refused_by_name(what: str, dataset: str, workers: int, tmp_path: Path) -> None:
-    """Held whole and streamed, by the process itself and by one of its workers: one sentence that names the file once."""
+    """Held whole and streamed, by the process itself and by one of its workers: one sentence that names the file
+    once."""
     write, ending, words = REFUSED[what]
     rgb_tree(tmp_path / "tree")
     spoilt = tmp_path / "tree" / "test" / "bee" / f"spoilt{ending}"

@@ -1,5 +1,6 @@
-"""pytest-benchmark cases of the hot parts: `pytest tests/cscdarts/kernels/test_timings.py --benchmark-enable -p no:xdist`.
+"""pytest-benchmark cases of the hot parts.
 
+`pytest tests/cscdarts/kernels/test_timings.py --benchmark-enable -p no:xdist` times them.
 In an ordinary test run each is called once and not timed.
 """
 

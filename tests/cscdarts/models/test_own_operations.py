@@ -46,7 +46,8 @@ def own_operation() -> Iterator[list[str]]:
 
 
 def test_mixing_an_operation_of_ones_own_is_a_weighted_sum(own_operation: list[str]) -> None:
-    """m(x) = w_0 conv(x) + w_1 2 x: values and gradients of weights and input, in a pass that keeps little and a plain one."""
+    """m(x) = w_0 conv(x) + w_1 2 x: values and gradients of weights and input, in a pass that keeps little and a plain
+    one."""
     register_operation(Operation("twice", "2x", module=lambda channels, stride, affine: Twice()))
     own_operation.append("twice")
     torch.manual_seed(0)

@@ -96,7 +96,7 @@ def test_files_without_a_cell_are_refused_by_name(tmp_path: Path, content: bytes
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     for path in (tmp_path / "search" / "log.txt", Path("nowhere.json")):
-        with pytest.raises(UserError, match="No such file; check the path"):
+        with pytest.raises(UserError, match=rf"There is no {path}\. Check the path\."):
             read_genotype(str(path))
 
 

@@ -1,4 +1,5 @@
-"""The run configuration: one hash over everything that can change a number and nothing else; sentences for bad input."""
+"""The run configuration: one hash over everything that can change a number and nothing else; sentences for bad
+input."""
 
 import json
 from typing import Any

@@ -60,14 +60,14 @@ def test_protocols_hold_only_fields_of_the_first_schema(name: str, scale: str, p
     """The fields below were there when the first results were stored: with only these in it, their hashes stay."""
     first = {
         "data": "crop_padding dataset flip image_size search_dataset search_fraction split_seed",
-        "supernet": "bypass_reduce cells channels edge_norm identity identity_decay identity_phases identity_proj identity_scale ops "
-        "shuffle space split_pick split_ratio",
-        "search": "accumulate alpha_betas alpha_init_std alpha_lr alpha_warmup alpha_weight_decay amp batch_size checkpointing compile "
-        "cosine_every derive epochs eps grad_clip hessian_every lr lr_min momentum nesterov order random_candidates strategy "
-        "weight_decay xi",
-        "evaluation": "accumulate amp auxiliary batch_size cells channels color_jitter compile cutout drop_path epochs fit_macs_m "
-        "grad_clip identity_drop_path label_smoothing lr lr_gamma lr_min momentum nesterov schedule seed split_eval "
-        "warmup_epochs weight_decay",
+        "supernet": "bypass_reduce cells channels edge_norm identity identity_decay identity_phases identity_proj "
+        "identity_scale ops shuffle space split_pick split_ratio",
+        "search": "accumulate alpha_betas alpha_init_std alpha_lr alpha_warmup alpha_weight_decay amp batch_size "
+        "checkpointing compile cosine_every derive epochs eps grad_clip hessian_every lr lr_min momentum nesterov "
+        "order random_candidates strategy weight_decay xi",
+        "evaluation": "accumulate amp auxiliary batch_size cells channels color_jitter compile cutout drop_path epochs "
+        "fit_macs_m grad_clip identity_drop_path label_smoothing lr lr_gamma lr_min momentum nesterov schedule seed "
+        "split_eval warmup_epochs weight_decay",
     }
     found = json.loads(apply_preset(protocol(name, scale), preset).canonical())
     assert set(found) == {"schema_version", "seed", *first}

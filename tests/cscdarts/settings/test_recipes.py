@@ -1,4 +1,5 @@
-"""The published recipes line by line: the values that stand in the sources' code, and which test shows what each value does."""
+"""The published recipes line by line: the values that stand in the sources' code, and which test shows what each value
+does."""
 
 import ast
 from pathlib import Path
@@ -28,7 +29,8 @@ DARTS_CIFAR = {
     "evaluation.channels": 36, "evaluation.cells": 20, "evaluation.auxiliary": 0.4, "evaluation.cutout": 16,
     "evaluation.drop_path": 0.2, "evaluation.grad_clip": 5.0, "evaluation.label_smoothing": 0.0, "evaluation.warmup_epochs": 0,
 }  # fmt: skip
-# cnn/train_imagenet.py where PC-DARTS (b74702f, train_imagenet.py) does not say otherwise: batch, rate, schedule, warm-up
+# cnn/train_imagenet.py where PC-DARTS (b74702f, train_imagenet.py) does not say otherwise: batch, rate, schedule,
+# warm-up
 IMAGENET = {
     "evaluation.batch_size": 1024, "evaluation.lr": 0.5, "evaluation.schedule": "linear", "evaluation.warmup_epochs": 5,
     "evaluation.weight_decay": 3e-5, "evaluation.epochs": 250, "evaluation.channels": 48, "evaluation.cells": 14,

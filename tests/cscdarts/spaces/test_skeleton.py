@@ -16,7 +16,8 @@ from cscdarts.spaces.known import KNOWN_GENOTYPES
 
 
 def test_darts_on_small_images() -> None:
-    """quark0/darts: a stem of 3c, reductions at 1/3 and 2/3, four nodes in an output, the auxiliary head after the second."""
+    """quark0/darts: a stem of 3c, reductions at 1/3 and 2/3, four nodes in an output, the auxiliary head after the
+    second."""
     plan = DARTS.plan(6, 16, large_images=False)
     assert (plan.stem, plan.large_stem, plan.features, plan.auxiliary_after) == (48, False, 4 * 64, 4)
     cells = [block for block in plan.blocks if isinstance(block, CellPlan)]

@@ -1,4 +1,5 @@
-"""Retraining against a plainly written one, each term of the recipe shown to matter; the test set against counts by hand."""
+"""Retraining against a plainly written one, each term of the recipe shown to matter; the test set against counts by
+hand."""
 
 import copy
 import dataclasses
@@ -222,7 +223,8 @@ def test_other_recipes_equal_theirs(values: dict[str, Any], tree: Path, tmp_path
 
 @pytest.mark.parametrize(("cells", "after"), [(3, 2), (4, 2), (8, 5), (20, 13)])
 def test_the_auxiliary_head_sits_after_two_thirds_of_the_cells(cells: int, after: int) -> None:
-    """quark0/darts `cnn/model.py`: after cell 2 L // 3, counted from 0; only in training, and only where it has a weight."""
+    """quark0/darts `cnn/model.py`: after cell 2 L // 3, counted from 0; only in training, and only where it has a
+    weight."""
     network = Network(
         parse_genotype(GENOTYPE), EvaluationConfig(channels=2, cells=cells), SupernetConfig(identity="none"), "none", 5
     )  # fmt: skip

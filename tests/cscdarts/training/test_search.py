@@ -1,4 +1,5 @@
-"""Runs: every preset goes the whole way, a killed run ends with the bits of an undisturbed one, guards stop what is broken."""
+"""Runs: every preset goes the whole way, a killed run ends with the bits of an undisturbed one, guards stop what is
+broken."""
 
 import json
 import os
@@ -152,7 +153,8 @@ def test_sigkill_of_a_real_process(undisturbed: dict[str, Any], tmp_path: Path) 
     config = tiny()
     script = (
         "import sys, json, torch; from pathlib import Path; torch.set_num_threads(1)\n"
-        "from cscdarts.settings.overrides import build; from cscdarts.records.run_folder import RunFolder; from cscdarts.training.search import search\n"
+        "from cscdarts.settings.overrides import build; from cscdarts.records.run_folder import RunFolder\n"
+        "from cscdarts.training.search import search\n"
         "import time\n"
         "def slow(): time.sleep(0.3); return False\n"
         "config = build(json.loads(sys.argv[1])); folder = RunFolder(Path(sys.argv[2])); folder.create(config)\n"

@@ -101,7 +101,8 @@ def test_the_numbers_of_the_last_epoch(done: tuple[RunFolder, list[str]]) -> Non
 
 
 def test_the_training_loss_and_error_are_means_over_the_steps_of_the_epoch(tmp_path: Path) -> None:
-    """Before any step that changes a weight: with a learning rate of nothing, every pass is one of the first weights."""
+    """Before any step that changes a weight: with a learning rate of nothing, every pass is one of the first
+    weights."""
     folder, _ = searched(
         tmp_path, **{"search.lr": 1e-30, "search.lr_min": 0.0, "search.alpha_lr": 1e-30, "search.epochs": 1}
     )
