@@ -10,7 +10,7 @@ from benchmarks.official.archives import PROJECT_PAGES, missing
 from benchmarks.tabular.table import BenchmarkTable
 from cscdarts.errors import UserError
 
-#: Form of `FORM:FILE` -> the function that reads such a file into a table. A further benchmark is a module and a line here.
+#: Form of `FORM:FILE` -> the function that reads such a file into a table. A further benchmark is a module and a line.
 READERS = {
     "index": "benchmarks.tabular.index:read_index",
     "csv": "benchmarks.tabular.csv_table:read_csv",

@@ -182,7 +182,7 @@ class _Trace:
         self.began = time.process_time()
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        """A test is over; its time is the processor's, so that a busy machine does not change which tests a mutant meets."""
+        """A test is over; its time is the processor's: a busy machine must not change which tests a mutant meets."""
         self._switch("")
         self.seconds[nodeid] = time.process_time() - self.began
 
@@ -298,7 +298,7 @@ def warm_up(name: str, modules: Sequence[str]) -> None:
         parts = module.split(".")
         if module in sys.modules or parts[0] in ("tests", "conftest"):
             continue
-        # A package's own imports run before those of its modules, so none below a package that imports the mutated module.
+        # A package's own imports run before its modules': none below a package that imports the mutated module.
         if any(".".join(parts[:depth]) in mutated for depth in range(1, len(parts) + 1)):
             continue
         with contextlib.suppress(Exception):  # names that stand in sys.modules only, as `torch.ops` and its like

@@ -1,4 +1,4 @@
-"""`docs/extending.md` followed to the letter: each recipe in a copy of the repository, its files counted, its commands run."""
+"""`docs/extending.md` followed to the letter: each recipe in a copy of the repository, files counted, commands run."""
 
 import csv
 import json
@@ -222,7 +222,8 @@ def test_all_recipes_together_keep_the_rules_of_the_house(desk: Desk) -> None:
         python -c "from importlinter.cli import lint_imports_command as command; command()" --no-cache
         python -m tests.test_docs
         python -m pytest -q -p no:cacheprovider tests/test_structure.py \
-            tests/test_docs.py::test_the_list_of_modules_is_true tests/test_docs.py::test_every_module_says_what_it_is""",
+            tests/test_docs.py::test_the_list_of_modules_is_true \
+            tests/test_docs.py::test_every_module_says_what_it_is""",
     )
 
 

@@ -1,7 +1,7 @@
 """Where a grid's runs go: the interface that the loop knows, and the table of the backends that have it.
 
-A further scheduler is a module or folder under `slurm/backends/`, an adapter beside this module that inherits `Cluster`, and
-a line in `BACKENDS`; `docs/extending.md` shows one.
+A further scheduler is a module or folder under `slurm/backends/`, an adapter beside this module that inherits `Cluster`,
+and a line in `BACKENDS`; `docs/extending.md` shows one.
 """
 
 import importlib
@@ -123,8 +123,8 @@ class Backend(Observable, Protocol):
 class Cluster(Backend, Protocol):
     """A backend whose jobs outlive the driver, and so can be looked at and cancelled by other commands.
 
-    A class that inherits it need only say how jobs are submitted, listed and cancelled, and whether there can be any; the
-    other methods suit a scheduler that needs nothing more.
+    A class that inherits it need only say how jobs are submitted, listed and cancelled, and whether there can be any;
+    the other methods suit a scheduler that needs nothing more.
 
     Attributes:
         name: the scheduler's, for people.

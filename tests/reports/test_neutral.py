@@ -1,5 +1,5 @@
 # ruff: noqa: F811  (pytest fixtures are imported by name)
-"""Runs from before a field of the configuration came stand in one setting with later ones that have its neutral value."""
+"""Runs from before a field of the configuration came stand beside later ones that have its neutral value."""
 
 from pathlib import Path
 
