@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.slurm_site import Site
+from tests.support.harness.slurm_site import Site
 
 # One thread a worker, and for the processes it starts: with more, workers wait for each other's cores and spin, and the
 # supernets' tests take eight times as long. A test of threads sets them itself.
@@ -54,7 +54,7 @@ def fake_engine(monkeypatch: pytest.MonkeyPatch) -> "object":
 
     folders = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", ":".join(part for part in folders if part))
-    return TaskFunctions("tests.support.engine:run_task")
+    return TaskFunctions("tests.support.harness.engine:run_task")
 
 
 @pytest.fixture

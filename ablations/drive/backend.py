@@ -1,7 +1,7 @@
 """Where a grid's runs go: the interface that the loop knows, and the table of the backends that have it.
 
-A further scheduler is a module or folder under `slurm/backends/`, an adapter beside this module that inherits `Cluster`,
-and a line in `BACKENDS`; `docs/extending.md` shows one.
+A further scheduler is a module or folder under `slurm/backends/`, an adapter beside this module that inherits
+`Cluster`, and a line in `BACKENDS`; `docs/extending.md` shows one.
 """
 
 import importlib
@@ -131,8 +131,8 @@ class Cluster(Backend, Protocol):
     """
 
     name: str
-    outlives_driver = True
-    every_s = 3.0
+    outlives_driver: bool = True
+    every_s: float = 3.0
 
     def open(self) -> list[str]:
         """See `Backend`; nothing is to be made sure of or put in order."""
@@ -140,6 +140,7 @@ class Cluster(Backend, Protocol):
 
     def freeze(self, code: Code) -> None:
         """See `Backend`; jobs run the code as it is when they start."""
+        return
 
     def states(self) -> list[RunState]:
         """See `Observable`; the scheduler is asked only for runs that are not done."""
@@ -161,6 +162,7 @@ class Cluster(Backend, Protocol):
 
     def close(self) -> None:
         """See `Backend`; jobs go on."""
+        return
 
     def available(self) -> bool:
         """Whether its scheduler can be asked from this machine."""

@@ -22,7 +22,7 @@ from ablations.run.state import STATUSES, RunState, Status
 from cscdarts.errors import UserError
 from cscdarts.records.run_folder import read_json
 from slurm.errors import ClusterError
-from tests.support.grids import write_grid
+from tests.support.harness.grids import write_grid
 
 ROOT = Path(__file__).parents[2]
 Cscdarts = Callable[..., tuple[int, str, str]]
@@ -31,7 +31,7 @@ Cscdarts = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def counter(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one line that adds a scheduler."""
-    monkeypatch.setitem(BACKENDS, "counter", "tests.support.counter_backend:CounterBackend")
+    monkeypatch.setitem(BACKENDS, "counter", "tests.support.harness.counter_backend:CounterBackend")
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def cscdarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     """The command line in this process, with the tiny engine and a store of its own."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.chdir(tmp_path)
-    functions = TaskFunctions("tests.support.engine:run_task")
+    functions = TaskFunctions("tests.support.harness.engine:run_task")
     monkeypatch.setattr(cmd_ablate, "Driver", lambda grid, runs: Driver(grid, runs, functions))
 
     def call(*words: str) -> tuple[int, str, str]:

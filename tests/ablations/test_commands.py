@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from ablations import cli
-from tests.support.grids import write_grid
+from tests.support.harness.grids import write_grid
 
 ROOT = Path(__file__).parents[2]
 
 
 def cscdarts(*words: str, cwd: Path, engine: str = "real", answer: str = "") -> "subprocess.CompletedProcess[str]":
     """Run the command as a user does, with the real engine or the tiny one."""
-    script = ["-m", "ablations.cli"] if engine == "real" else ["-m", "tests.support.drive"]
+    script = ["-m", "ablations.cli"] if engine == "real" else ["-m", "tests.support.harness.drive"]
     command = [sys.executable, *script, *words]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     env.pop("MLFLOW_TRACKING_URI", None)
@@ -94,7 +94,7 @@ def test_a_runs_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file where the folder should be")
     done = cscdarts("ablate", "run", "quickstart", "--scale", "smoke", cwd=tmp_path)
     assert done.returncode == 2
-    assert "runs cannot be written: " in done.stderr
+    assert "runs cannot be written: Not a directory. Choose another place with --runs." in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 

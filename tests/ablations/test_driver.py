@@ -20,7 +20,7 @@ from ablations.drive.loop import run_grid
 from ablations.grid.load import load_grid
 from cscdarts.errors import UserError
 from cscdarts.records.run_folder import RunFolder
-from tests.support.grids import write_grid
+from tests.support.harness.grids import write_grid
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +104,7 @@ def test_a_check_that_fails_keeps_no_run_from_its_result(
 ) -> None:
     from ablations.run.stages import run_stages
     from slurm.control import Control
-    from tests.support import engine as tiny
+    from tests.support.harness import engine as tiny
 
     driver = _driver(tmp_path, fake_engine, [""])
     (point,) = driver.grid.points
@@ -133,7 +133,7 @@ class _Process:
         self.out = tmp_path / f"driver{time.monotonic_ns()}.txt"
         with self.out.open("w") as file:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.drive", *words], cwd=tmp_path, stdout=file,
+                [sys.executable, "-m", "tests.support.harness.drive", *words], cwd=tmp_path, stdout=file,
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 

@@ -7,7 +7,7 @@ import pytest
 
 from ablations.grid.load import grid_folder, grid_names, load_grid, recorded_choice
 from cscdarts.errors import UserError
-from tests.support.grids import write_grid
+from tests.support.harness.grids import write_grid
 
 
 def test_the_grids_that_ship() -> None:

@@ -17,8 +17,8 @@ from ablations.run.stages import STAGES
 from cscdarts.errors import UserError
 from cscdarts.records.run_folder import write_json
 from slurm.control import Control
-from tests.support import engine
-from tests.support.mirrors import content_of, driver_of, mirror_once, name_of, work
+from tests.support.harness import engine
+from tests.support.harness.mirrors import content_of, driver_of, mirror_once, name_of, work
 
 
 def test_what_the_store_holds(tmp_path: Path, uri: str) -> None:

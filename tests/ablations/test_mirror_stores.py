@@ -20,7 +20,7 @@ import pytest
 from ablations.drive.driver import Driver
 from ablations.mirror.bulk import BulkWriter
 from ablations.mirror.sync import GridMirror
-from tests.support.mirrors import content_of, driver_of, mirror_once, work
+from tests.support.harness.mirrors import content_of, driver_of, mirror_once, work
 
 
 def _mixed(tmp_path: Path) -> Driver:

@@ -38,8 +38,8 @@ def _task(folder: Path, function: str = "count", to: int = 3, pace: float = 0.0)
     return Task(
         folder.name,
         str(folder),
-        f"tests.support.tasks:{function}",
-        "tests.support.tasks:hung",
+        f"tests.support.harness.tasks:{function}",
+        "tests.support.harness.tasks:hung",
         {"to": to, "pace": pace},
     )
 
@@ -47,7 +47,7 @@ def _task(folder: Path, function: str = "count", to: int = 3, pace: float = 0.0)
 def _start(tmp_path: Path, job: Job) -> "subprocess.Popen[str]":
     path = tmp_path / f"job{time.monotonic_ns()}.pkl"
     path.write_bytes(pickle.dumps(job))
-    code = f"from tests.support import tasks; tasks.work({str(path)!r})"
+    code = f"from tests.support.harness import tasks; tasks.work({str(path)!r})"
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env

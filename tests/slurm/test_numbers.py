@@ -12,8 +12,8 @@ from ablations.drive.driver import Driver, counts
 from ablations.grid.load import load_grid
 from cscdarts.records.run_folder import RunFolder, read_json
 from cscdarts.settings.metrics import METRICS
-from tests.support.grids import write_grid
-from tests.support.slurm_site import ON, Site, job_of, states_of, until
+from tests.support.harness.grids import write_grid
+from tests.support.harness.slurm_site import ON, Site, job_of, states_of, until
 
 # One group: some tests stop daemons that others need.
 pytestmark = [

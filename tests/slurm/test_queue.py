@@ -17,7 +17,7 @@ from slurm.backends.slurm.journal import Journal
 from slurm.backends.slurm.profile import Profile
 from slurm.backends.slurm.queue import Queue
 from slurm.errors import ClusterError
-from tests.support.grids import write_grid
+from tests.support.harness.grids import write_grid
 
 Grid = Callable[..., SlurmBackend]
 
@@ -34,7 +34,9 @@ def grid(tmp_path: Path) -> Grid:
         profile: Profile | None = None,
     ) -> SlurmBackend:
         source = write_grid(tmp_path / "mine.py", notes)
-        driver = Driver(load_grid(source, "smoke"), tmp_path / "runs", TaskFunctions("tests.support.engine:run_task"))
+        driver = Driver(
+            load_grid(source, "smoke"), tmp_path / "runs", TaskFunctions("tests.support.harness.engine:run_task")
+        )
         driver.folder.mkdir(parents=True, exist_ok=True)
         queue = Queue(driver.folder, "test", fake, fake, max_array)
         return SlurmBackend(driver, Options(parallel), profile, "fake", queue)

@@ -17,7 +17,7 @@ import pytest
 
 from ablations.drive.driver import counts
 from cscdarts.records.run_folder import RunFolder, read_json
-from tests.support.slurm_site import ON, Site, job_of, queued_names, starts_of, states_of, until
+from tests.support.harness.slurm_site import ON, Site, job_of, queued_names, starts_of, states_of, until
 
 # One group: some tests stop daemons that others need.
 pytestmark = [
@@ -267,7 +267,7 @@ def test_several_processes_know_their_place(site: Site, monkeypatch: pytest.Monk
 
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     queue = Queue(site.path / "runs" / "g", "cscdarts-g", SlurmScheduler(), SubmititSubmitter(site.path / "jobs"))
-    task = Task("a", str(site.path / "a"), "tests.support.tasks:ranks", "tests.support.tasks:hung")
+    task = Task("a", str(site.path / "a"), "tests.support.harness.tasks:ranks", "tests.support.harness.tasks:hung")
     queue.submit(
         [ChainedRun("a", {"all": task})], Profile(nodes=2, tasks_per_node=2, time_min=10), "ddp", ("all",), None, 0.0
     )

@@ -22,7 +22,7 @@ from cscdarts.records.environment import Code
 from slurm.backends.slurm.fake import FakeCluster
 from slurm.backends.slurm.queue import Queue
 from slurm.backends.slurm.scheduler import JobState
-from tests.support.grids import write_grid
+from tests.support.harness.grids import write_grid
 
 
 def _timed(seconds: dict[str, float], name: str, function: Callable[[], Any]) -> Any:

@@ -16,9 +16,9 @@ from ablations.drive.driver import Driver, TaskFunctions
 from ablations.drive.slurm import SlurmBackend
 from ablations.grid.load import load_grid
 from ablations.run.state import RunState
-from tests.support.grids import write_grid
+from tests.support.harness.grids import write_grid
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def until(condition: Callable[[], Any], seconds: float = 240, what: str = "") -> Any:
@@ -50,7 +50,7 @@ class Site:
 
     def start(self, *words: str, engine: str = "tiny") -> "subprocess.Popen[str]":
         """Start `cscdarts WORDS`, with the tiny engine or the real one."""
-        script = ["-m", "tests.support.drive"] if engine == "tiny" else ["-m", "ablations.cli"]
+        script = ["-m", "tests.support.harness.drive"] if engine == "tiny" else ["-m", "ablations.cli"]
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
         env.pop("MLFLOW_TRACKING_URI", None)
         # One version for all, even if someone commits while this test runs: reports compare no runs of different code.
@@ -72,7 +72,9 @@ class Site:
     def grid(self, notes: list[str], **values: object) -> tuple[Driver, str]:
         """A grid of the tiny engine: its driver, to look at it, and its file."""
         source = write_grid(self.path / "mine.py", notes, **values)
-        driver = Driver(load_grid(source, "smoke"), self.path / "runs", TaskFunctions("tests.support.engine:run_task"))
+        driver = Driver(
+            load_grid(source, "smoke"), self.path / "runs", TaskFunctions("tests.support.harness.engine:run_task")
+        )
         return driver, "mine.py"
 
 

@@ -1,4 +1,4 @@
-"""A driver process for tests: `python -m tests.support.drive ablate ...` is the command line with the tiny engine."""
+"""`python -m tests.support.harness.drive ablate ...`: the command line with the tiny engine, as its own process."""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ from ablations.grid.load import Grid
 if __name__ == "__main__":
     # The command line itself, with another engine behind it.
     def driver(grid: Grid, runs: Path) -> Driver:
-        return Driver(grid, runs, TaskFunctions("tests.support.engine:run_task"))
+        return Driver(grid, runs, TaskFunctions("tests.support.harness.engine:run_task"))
 
     with patch.object(cmd_ablate, "Driver", driver):
         Console().print("driver begins")

@@ -10,13 +10,15 @@ from ablations.mirror.updates import run_name
 from ablations.run.stages import STAGES
 from cscdarts.records.environment import Code
 from slurm.control import Control
-from tests.support import engine
-from tests.support.grids import write_grid
+from tests.support.harness import engine
+from tests.support.harness.grids import write_grid
 
 
 def driver_of(tmp_path: Path, notes: list[str]) -> Driver:
     source = write_grid(tmp_path / "mine.py", notes)
-    driver = Driver(load_grid(source, "smoke"), tmp_path / "runs", TaskFunctions("tests.support.engine:run_task"))
+    driver = Driver(
+        load_grid(source, "smoke"), tmp_path / "runs", TaskFunctions("tests.support.harness.engine:run_task")
+    )
     driver.folder.mkdir(parents=True)
     driver.write_manifest(Code("a" * 40, False))
     return driver

@@ -16,7 +16,7 @@ from cscdarts.records.run_folder import read_json, write_json
 from slurm.control import Control
 from slurm.errors import ClusterError
 from slurm.jobs import Cause, Phase, SubmittedJob
-from tests.support import engine
+from tests.support.harness import engine
 
 #: The counter's own words -> the neutral ones.
 PHASES: dict[str, Phase] = {"in line": "queued", "served": "ended", "sent away": "cancelled", "dropped": "ended"}
