@@ -10,7 +10,7 @@ see, and picks tests by function:
 * per module, one run of its tests under coverage notes which test (or fixture) passes through which line and how long
   it takes; a mutant meets the tests that pass through its lines, the fastest first, until one fails or `--budget`
   seconds of tests have passed (what then still lives is a survivor);
-* a fork that takes more than five times as long as its tests should, plus 20 s, hangs: that mutant counts as caught.
+* a fork that takes more than twenty times as long as its tests should, plus 60 s, hangs: that mutant counts as caught.
 
 Which modules, and which tests speak for each, stands in `pyproject.toml` under `[tool.mutants]`. The record
 `tests/mutants.json` keeps, per module, how many mutants were caught and each survivor with its reason; reasons are
@@ -19,7 +19,6 @@ survivor has no reason.
 """
 
 import contextlib
-import dataclasses
 import gc
 import importlib
 import importlib.abc
@@ -39,9 +38,8 @@ from types import ModuleType
 from typing import Any
 
 import click
-import libcst as cst
-from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
-from mutmut.mutation.mutators import mutation_operators
+
+from tests.support.mutations import Mutant, Mutants
 
 ROOT = Path(__file__).parents[1]
 RECORD = ROOT / "tests" / "mutants.json"
@@ -49,82 +47,6 @@ RECORD = ROOT / "tests" / "mutants.json"
 PACKAGES = ("torch", "torch._dynamo", "numpy", "pytest", "coverage", "_pytest.assertion.rewrite")
 OWN = ("cscdarts", "benchmarks", "reports", "slurm", "ablations")
 BAR_PCT = 95.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Mutant:
-    """One small change: the lines it touches, their text before and after, the whole mutated source."""
-
-    first: int
-    last: int
-    before: str
-    after: str
-    source: str
-
-    @property
-    def key(self) -> str:
-        """What names it, also when lines above it move."""
-        return f"{self.before} => {self.after}"
-
-
-class _Mutations(cst.CSTVisitor):
-    """Collects (node, mutated node, lines); annotations, decorators, docstrings and `len`/`isinstance` calls stay."""
-
-    METADATA_DEPENDENCIES = (PositionProvider,)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[tuple[cst.CSTNode, cst.CSTNode, CodeRange]] = []
-        self.lines: list[CodeRange] = []
-
-    def on_visit(self, node: cst.CSTNode) -> bool:
-        if isinstance(node, cst.Annotation | cst.Decorator | cst.Import | cst.ImportFrom | cst.Assert):
-            return False
-        if isinstance(node, cst.Call) and isinstance(node.func, cst.Name) and node.func.value in ("len", "isinstance"):
-            return False
-        if isinstance(node, cst.Expr) and isinstance(node.value, cst.SimpleString | cst.ConcatenatedString):
-            return False
-        if isinstance(node, cst.BaseExpression | cst.BaseSmallStatement | cst.BaseCompoundStatement):
-            self.lines.append(self.get_metadata(PositionProvider, node))
-        for kind, operator in mutation_operators:
-            if isinstance(node, kind):
-                self.found += [(node, changed, self.lines[-1]) for changed in operator(node)]
-        return True
-
-    def on_leave(self, original_node: cst.CSTNode) -> None:
-        if self.lines and self.lines[-1] is self.get_metadata(PositionProvider, original_node, None):
-            self.lines.pop()
-
-
-class Mutants:
-    """All mutants of a module's source; each source is built when it is asked for, as that takes a tenth of a
-    second."""
-
-    def __init__(self, source: str) -> None:
-        self.source, self.wrapper, visitor = source, MetadataWrapper(cst.parse_module(source)), _Mutations()
-        self.wrapper.visit(visitor)
-        self.found = visitor.found
-
-    def __len__(self) -> int:
-        return len(self.found)
-
-    def __getitem__(self, number: int) -> Mutant | None:
-        """The mutant, None where it does not compile or changes nothing."""
-        node, changed, lines = self.found[number]
-        text = cst.ensure_type(self.wrapper.module.deep_replace(node, changed), cst.Module).code
-        old, new = self.source.splitlines(), text.splitlines()
-        try:
-            compile(text, "mutant", "exec")
-        except SyntaxError:
-            return None
-        if old == new:
-            return None
-        head = next(k for k, (a, b) in enumerate(zip(old, new, strict=False)) if a != b)
-        tail = 0
-        while tail < min(len(old), len(new)) - head and old[-1 - tail] == new[-1 - tail]:
-            tail += 1
-        before, after = (" ".join(part.strip() for part in lines[head : len(lines) - tail]) for lines in (old, new))
-        return Mutant(lines.start.line, lines.end.line, before, after, text)
 
 
 class _Handout(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):  # type: ignore[misc]  # as typeshed's own
@@ -165,6 +87,7 @@ class _Trace:
         self.fixtures: dict[str, list[str]] = {}
         self.failed: list[str] = []
         self.context = ""
+        self.began = 0.0
 
     def _switch(self, context: str) -> str:
         before, self.context = self.context, context
@@ -174,10 +97,13 @@ class _Trace:
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """A test begins."""
         self._switch(nodeid)
+        self.began = time.process_time()
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        """A test is over."""
+        """A test is over; its time is the processor's, so that a busy machine does not change which tests a mutant
+        meets."""
         self._switch("")
+        self.seconds[nodeid] = time.process_time() - self.began
 
     def pytest_fixture_setup(self, fixturedef: Any, request: Any) -> Iterator[None]:
         """What a fixture runs counts for every test that uses it."""
@@ -188,8 +114,7 @@ class _Trace:
     pytest_fixture_setup = __import__("pytest").hookimpl(hookwrapper=True)(pytest_fixture_setup)
 
     def pytest_runtest_makereport(self, item: Any, call: Any) -> None:
-        """Add up the times of set-up and call."""
-        self.seconds[item.nodeid] = self.seconds.get(item.nodeid, 0.0) + call.duration
+        """Note the test's fixtures and whether it fails."""
         self.fixtures[item.nodeid] = list(item.fixturenames)
         if call.excinfo is not None and not call.excinfo.errisinstance(__import__("pytest").skip.Exception):
             self.failed.append(item.nodeid)
@@ -289,11 +214,17 @@ def warm_up(name: str, modules: Sequence[str]) -> None:
     graph = grimp.build_graph(OWN[0], *OWN[1:])
     mutated = {name, *graph.find_downstream_modules(name)}
     for module in modules:
-        own = module.split(".")[0] in OWN
-        if module in sys.modules or module.startswith("tests") or (own and module in mutated | set(OWN)):
+        parts = module.split(".")
+        if module in sys.modules or parts[0] in ("tests", "conftest"):
+            continue
+        # A package's own imports run before those of its modules, so none below a package that imports the mutated
+        # module.
+        if any(".".join(parts[:depth]) in mutated for depth in range(1, len(parts) + 1)):
             continue
         with contextlib.suppress(Exception):  # names that stand in sys.modules only, as `torch.ops` and its like
             importlib.import_module(module)
+    if name in sys.modules:
+        raise click.ClickException(f"{name} is imported before it can be mutated")
     gc.collect()
     gc.freeze()
 
@@ -316,7 +247,7 @@ def meet(name: str, path: Path, mutant: Mutant, traced: Mapping[str, Any], budge
         sys.meta_path.insert(0, _Handout(name, path, mutant.source))
         return int(_pytest(chosen) != 0)
 
-    code = _fork(work, 20 + 5 * spent)
+    code = _fork(work, 60 + 20 * spent)
     return "hangs" if code is None else "survives" if code == 0 else "caught"
 
 
