@@ -5,7 +5,7 @@ replaced by None; a lambda or an assigned value replaced by None. What runs them
 decorated functions alone (context managers, properties), copies functions behind trampolines that autograd and pickling
 see, and picks tests by function:
 
-* one process a module imports torch, all packages its tests need and those modules of the project that do not import
+* one process per module imports torch, all packages its tests need and those modules of the project that do not import
   it; each mutant is a fork of that process, in which an import hook hands out the mutated source and pytest runs;
 * per module, one run of its tests under coverage notes which test (or fixture) passes through which line and how long
   it takes; a mutant meets the tests that pass through its lines, the fastest first, until one fails or `--budget`
