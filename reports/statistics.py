@@ -1,6 +1,6 @@
 """The numbers of the report as pure functions of arrays: no I/O, no plotting, no tracker, no global random state.
 
-One-dimensional inputs have shape (n,), one value a seed. A quantity that its n cannot give is None (the spread of one
+One-dimensional inputs have shape (n,), one value per seed. A quantity that its n cannot give is None (the spread of one
 value, say), so that it prints as a dash and never as 0.
 """
 
@@ -213,7 +213,7 @@ def variance_components(values: Sequence[float], searches: Sequence[object]) -> 
             groups.setdefault(search, []).append(value)
     sizes = [len(group) for group in groups.values()]
     total, k = sum(sizes), len(sizes)
-    if k == 0 or total == k:  # one retraining a search: the two variances cannot be told apart
+    if k == 0 or total == k:  # one retraining per search: the two variances cannot be told apart
         return VarianceComponents(None, None, k, total)
     within = sum(float(((np.array(g) - np.mean(g)) ** 2).sum()) for g in groups.values()) / (total - k)
     if k == 1:
@@ -246,7 +246,7 @@ def curve_band(curves: Sequence[Sequence[float]]) -> tuple[Values, Values, Value
     """Mean, low, high and n at each epoch over runs, the band being one standard deviation each side.
 
     Args:
-        curves: one sequence of values a run, lengths may differ; shape (runs, epochs) with NaN for a gap.
+        curves: one sequence of values per run, lengths may differ; shape (runs, epochs) with NaN for a gap.
     Returns:
         four arrays of shape (epochs,); mean is NaN where n is 0, the band equals the mean where n is 1.
     """

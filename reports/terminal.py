@@ -68,7 +68,7 @@ def _mean(setting: Setting, metric: str) -> str:
 
 
 def print_table(console: Console, table: ReportTable) -> None:
-    """Print a table, one grid a block, with its caption and footnotes; nothing in the texts is taken for markup."""
+    """Print a table, one grid per block, with its caption and footnotes; nothing in the texts is taken for markup."""
     console.print(Text(f"{table.number} {table.title}", style="bold"))
     console.print(Text(table.caption))
     for block in table.blocks:

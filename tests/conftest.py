@@ -12,8 +12,8 @@ import pytest
 
 from tests.support.harness.slurm_site import Site
 
-# One thread a worker, and for the processes it starts: with more, workers wait for each other's cores and spin, and the
-# supernets' tests take eight times as long. A test of threads sets them itself.
+# One thread per worker, and for the processes it starts: with more, workers wait for each other's cores and spin, and
+# the supernets' tests take eight times as long. A test of threads sets them itself.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 

@@ -5,7 +5,7 @@ replaced by None; a lambda or an assigned value replaced by None. What runs them
 decorated functions alone (context managers, properties), copies functions behind trampolines that autograd and pickling
 see, and picks tests by function:
 
-* one process a module imports torch, all packages its tests need and those modules of the project that do not import
+* one process per module imports torch, all packages its tests need and those modules of the project that do not import
   it; each mutant is a fork of that process, in which an import hook hands out the mutated source and pytest runs;
 * per module, one run of its tests under coverage notes which test (or fixture) passes through which line and how long
   it takes; a mutant meets the tests that pass through its lines, the fastest first, until one fails or `--budget`
@@ -19,7 +19,6 @@ survivor has no reason.
 """
 
 import contextlib
-import dataclasses
 import gc
 import importlib
 import importlib.abc
@@ -39,9 +38,8 @@ from types import ModuleType
 from typing import Any
 
 import click
-import libcst as cst
-from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
-from mutmut.mutation.mutators import mutation_operators
+
+from tests.support.mutations import Mutant, Mutants
 
 ROOT = Path(__file__).parents[1]
 RECORD = ROOT / "tests" / "mutants.json"
@@ -49,86 +47,6 @@ RECORD = ROOT / "tests" / "mutants.json"
 PACKAGES = ("torch", "torch._dynamo", "numpy", "pytest", "coverage", "_pytest.assertion.rewrite")
 OWN = ("cscdarts", "benchmarks", "reports", "slurm", "ablations")
 BAR_PCT = 95.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Mutant:
-    """One small change: the lines it touches, their text before and after, the whole mutated source."""
-
-    first: int
-    last: int
-    before: str
-    after: str
-    source: str
-
-    @property
-    def key(self) -> str:
-        """What names it, also when lines above it move."""
-        return f"{self.before} => {self.after}"
-
-
-class _Mutations(cst.CSTVisitor):
-    """Collects (node, mutated node, lines); annotations, decorators, docstrings and `len`/`isinstance` calls stay."""
-
-    METADATA_DEPENDENCIES = (PositionProvider,)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[tuple[cst.CSTNode, cst.CSTNode, CodeRange]] = []
-        self.lines: list[CodeRange] = []
-
-    def on_visit(self, node: cst.CSTNode) -> bool:
-        if isinstance(node, cst.Annotation | cst.Decorator | cst.Import | cst.ImportFrom | cst.Assert):
-            return False
-        if isinstance(node, cst.Call) and isinstance(node.func, cst.Name) and node.func.value in ("len", "isinstance"):
-            return False
-        if isinstance(node, cst.Assign) and isinstance(node.value, cst.Subscript):
-            of = node.value.value
-            if isinstance(of, cst.Name) and of.value in ("Literal", "NDArray", "Callable", "tuple", "dict"):
-                return False  # another name of a type
-        if isinstance(node, cst.Expr) and isinstance(node.value, cst.SimpleString | cst.ConcatenatedString):
-            return False
-        if isinstance(node, cst.BaseExpression | cst.BaseSmallStatement | cst.BaseCompoundStatement):
-            self.lines.append(self.get_metadata(PositionProvider, node))
-        for kind, operator in mutation_operators:
-            if isinstance(node, kind):
-                self.found += [(node, changed, self.lines[-1]) for changed in operator(node)]
-        return True
-
-    def on_leave(self, original_node: cst.CSTNode) -> None:
-        if self.lines and self.lines[-1] is self.get_metadata(PositionProvider, original_node, None):
-            self.lines.pop()
-
-
-class Mutants:
-    """All mutants of a module's source; each source is built when it is asked for, as that takes a tenth of a
-    second."""
-
-    def __init__(self, source: str) -> None:
-        self.source, self.wrapper, visitor = source, MetadataWrapper(cst.parse_module(source)), _Mutations()
-        self.wrapper.visit(visitor)
-        self.found = visitor.found
-
-    def __len__(self) -> int:
-        return len(self.found)
-
-    def __getitem__(self, number: int) -> Mutant | None:
-        """The mutant, None where it does not compile or changes nothing."""
-        node, changed, lines = self.found[number]
-        text = cst.ensure_type(self.wrapper.module.deep_replace(node, changed), cst.Module).code
-        old, new = self.source.splitlines(), text.splitlines()
-        try:
-            compile(text, "mutant", "exec")
-        except SyntaxError:
-            return None
-        if old == new:
-            return None
-        head = next(k for k, (a, b) in enumerate(zip(old, new, strict=False)) if a != b)
-        tail = 0
-        while tail < min(len(old), len(new)) - head and old[-1 - tail] == new[-1 - tail]:
-            tail += 1
-        before, after = (" ".join(part.strip() for part in lines[head : len(lines) - tail]) for lines in (old, new))
-        return Mutant(lines.start.line, lines.end.line, before, after, text)
 
 
 class _Handout(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):  # type: ignore[misc]  # as typeshed's own

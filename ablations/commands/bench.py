@@ -90,14 +90,14 @@ def bench(
     if "retraining" in wanted:
         found["retraining"] = speed.retraining(batch, rounds, count)
         click.echo(
-            "retraining DARTS_V2 (C={channels}, {cells} cells, batch {batch}): {step_s:.3f} s a step".format(
+            "retraining DARTS_V2 (C={channels}, {cells} cells, batch {batch}): {step_s:.3f} s per step".format(
                 **found["retraining"]
             )
         )
     if "look-ups" in wanted:
         found["look_ups"] = speed.look_ups(rounds)
         click.echo(
-            "embedded benchmark: opened in {open_s:.2f} s, {look_up_s:.1e} s a look-up".format(**found["look_ups"])
+            "embedded benchmark: opened in {open_s:.2f} s, {look_up_s:.1e} s per look-up".format(**found["look_ups"])
         )
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)

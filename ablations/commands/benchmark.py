@@ -140,7 +140,7 @@ def show(name: str, top: int) -> None:
 @click.option("--split", type=click.Choice(["valid", "test"]), default="test", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def compare(first: str, second: str, split: str, as_json: bool) -> None:
-    """How alike two benchmarks rank the cells that both hold, for each pair of their data sets."""
+    """How alike two benchmarks rank the cells that both hold, per pair of their data sets."""
     import json
 
     from benchmarks.sources import open_table

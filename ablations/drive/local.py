@@ -103,7 +103,7 @@ class LocalBackend:
         failure = {
             "stage": stage,
             "kind": "memory",
-            "message": "the worker was killed, most likely for want of memory",
+            "message": "the worker was killed, most likely because memory ran out",
             "traceback": "\n".join(self.pool.errors()),
             "time": time.time(),
         }

@@ -148,7 +148,7 @@ def _trajectory(
     epochs: int | None,
     trial: int | None,
 ) -> list[dict[str, Any]]:
-    """One entry an epoch; runs without alpha (random ones) have the found cell as only entry."""
+    """One entry per epoch; runs without alpha (random ones) have the found cell as only entry."""
     derived = {int(line["epoch"]): str(genotype_of_line(config.supernet, line)) for line in folder.alphas()}
     derived = derived or {int(genotype.get("epoch", 0)): str(genotype["text"])}
     entries: dict[str, dict[str, Any]] = {}

@@ -202,7 +202,7 @@ All {made["architectures"]:,} cells of the space, {len(made["seeds"])} trial{"s"
 each (seeds {", ".join(map(str, made["seeds"]))}). \
 {complete}
 
-The strings spell {made["classes"]:,} different networks; each was trained once a seed and its numbers stand for all \
+The strings spell {made["classes"]:,} different networks; each was trained once per seed and its numbers stand for all \
 its spellings
 (`benchmarks/tabular/isomorphism.py` says when two cells are one network here). Whoever needs independent trials for \
 equal networks

@@ -51,7 +51,7 @@ def write_official(
     report: Callable[[str], None],
     name: str,
 ) -> Path:
-    """Write records as a `-simple` folder (one file an architecture) or as one `.pickle.pbz2` file.
+    """Write records as a `-simple` folder (one file per architecture) or as one `.pickle.pbz2` file.
 
     Args:
         out: the folder to make (`folder`), or the folder to put the file into (`file`).

@@ -1,6 +1,6 @@
 """The embedded exhaustive benchmark: all 15,625 cells on digits, shipped with the package. No torch.
 
-`embedded/digits.parquet` has a row for each of the 5,044 classes of equal networks: correct images and mean cross
+`embedded/digits.parquet` has one row per class of the 5,044 classes of equal networks: correct images and mean cross
 entropy by part and seed; `space.network_classes` gives the class at each official index. `embedded/README.md` is the
 data card.
 """

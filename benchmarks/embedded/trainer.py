@@ -2,7 +2,7 @@
 
 One unit of work is a chunk of cell classes under one seed; its result is one small JSON file, written by rename, so a
 build can be stopped and run again, by any number of processes, and no unit is trained twice. Units are ordered seed by
-seed: after the first seed the table is already complete with one trial a cell.
+seed: after the first seed the table is already complete with one trial per cell.
 """
 
 import contextlib

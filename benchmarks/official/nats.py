@@ -1,6 +1,6 @@
 """NATS-Bench through the official `nats_bench`, unmodified; its files are opened without running them.
 
-Topology space (tss) and, for cost queries, size space (sss); the folder form (`*-simple/`, one file an architecture,
+Topology space (tss) and, for cost queries, size space (sss); the folder form (`*-simple/`, one file per architecture,
 read when asked for) and the single-file form (`*.pickle.pbz2`).
 """
 

@@ -35,7 +35,7 @@ def top_k_overlap_pct(first: Floats, second: Floats, k: int) -> float:
 
 
 def agreement_of(first: BenchmarkTable, second: BenchmarkTable, split: Split = "test") -> list[dict[str, Any]]:
-    """How alike two tables rank the cells that both hold, one entry for each pair of data sets (longest trainings).
+    """How alike two tables rank the cells that both hold, one entry per pair of data sets (longest trainings).
 
     `top_1_overlap_pct` and `top_10_overlap_pct` are shares of the best 1 % and 10 % that are common; None where
     undefined.

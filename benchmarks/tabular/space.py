@@ -1,7 +1,7 @@
 """The NAS-Bench-201 space as the official packages number it: 15,625 architecture strings and their indices. No torch.
 
 The official order is the order of a random draw, so it has to be shipped: `embedded/official-order.bin` holds one
-little-endian 16-bit code for each index, six base-5 digits, one an edge, most significant first.
+little-endian 16-bit code for each index, six base-5 digits, one per edge, most significant first.
 `embedded/network-classes.bin` holds in the same way which strings spell the same network, as
 `benchmarks.tabular.isomorphism` works it out.
 """

@@ -2,8 +2,8 @@
 
 | stored as | read as |
 |---|---|
-| 1 to 8 bits a channel; palette; CMYK, YCbCr, HSV | RGB as Pillow converts it |
-| 9 to 16 bits a channel | the upper 8 bits, as Pillow reads 16-bit colour |
+| 1 to 8 bits per channel; palette; CMYK, YCbCr, HSV | RGB as Pillow converts it |
+| 9 to 16 bits per channel | the upper 8 bits, as Pillow reads 16-bit colour |
 | 32-bit integers, signed integers, floats | scaled from the range that the file declares; without one refused |
 | alpha, or a transparent colour | composited on `data.background` |
 

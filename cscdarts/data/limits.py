@@ -159,8 +159,8 @@ def _counts(name: str, root: Path, batch_size: int, fraction: float) -> dict[str
     train, test = folder_split(root)
     classes = class_names(train)
     class_names(test)
-    # So many images fill both halves whatever rounding takes from each class; of the classes after them two are looked
-    # for.
+    # This many images fill both halves, whatever rounding takes from each class; two more classes are looked for after
+    # them.
     enough = (2 * batch_size + 1 + len(classes)) / fraction
     counts: dict[str, int] = {}
     for label in classes:

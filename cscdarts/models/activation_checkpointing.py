@@ -1,7 +1,7 @@
 """Recomputation: keep what enters a module, not what happens inside, and compute it again in the backward pass.
 
 Costs about one more forward pass of what is recomputed. The second computation leaves the running statistics alone:
-they would otherwise move twice a step.
+they would otherwise move twice per step.
 """
 
 from contextlib import AbstractContextManager, ExitStack, nullcontext

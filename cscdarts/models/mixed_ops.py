@@ -68,7 +68,7 @@ class MixedOps(nn.Module):
         """Mixing weights as this node, and the same one of each cell of its kind, takes them.
 
         Args:
-            weights: (e, m), a row for each edge, a column for each of `ops`.
+            weights: (e, m), a row per edge, a column per operation of `ops`.
             factors: (e,) factors of edge normalisation, which the weights have in them, or None for 1.
         """
         return EdgeWeights(weights.t().index_select(0, self.columns), factors)

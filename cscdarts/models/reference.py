@@ -295,7 +295,7 @@ class ResidualReduction(nn.Module):
 
 
 def stem(image_channels: int, c: int, large_images: bool) -> nn.ModuleList:
-    """The layers before the first cell: one, or ImageNet's two, which halve h and w twice and once more."""
+    """The layers before the first cell: one, or ImageNet's two, which halve h and w three times."""
     if not large_images:
         return nn.ModuleList([nn.Sequential(nn.Conv2d(image_channels, c, 3, padding=1, bias=False), nn.BatchNorm2d(c))])
     half = nn.Sequential(nn.Conv2d(image_channels, c // 2, 3, 2, 1, bias=False), nn.BatchNorm2d(c // 2))

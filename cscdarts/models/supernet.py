@@ -20,7 +20,7 @@ from cscdarts.models.operations import ResidualReduction, head, preprocessing, s
 from cscdarts.settings.config import SupernetConfig
 from cscdarts.spaces import SPACES, CellPlan
 
-#: Mixing weights a cell kind: (edges, operations), and (edges,) factors of edge normalisation or None.
+#: Mixing weights per kind of cell: (edges, operations), and (edges,) factors of edge normalisation or None.
 Mixing = dict[str, tuple[Tensor, Tensor | None]]
 
 

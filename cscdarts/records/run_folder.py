@@ -3,8 +3,8 @@
 | file | is | written |
 |---|---|---|
 | `config.json` | the full config, labels and runtime included | first |
-| `environment.json` | commit, versions, hardware, host | once a start |
-| `metrics.jsonl` | one line an epoch: stage, epoch, step, time, values | appended |
+| `environment.json` | commit, versions, hardware, host | once per start |
+| `metrics.jsonl` | one line per epoch: stage, epoch, step, time, values | appended |
 | `alphas.jsonl` | architecture parameters after each epoch | appended |
 | `checkpoint.pt`, `checkpoint.previous.pt` | everything that moves | rename |
 | `search.json` | end of the search: its costs | rename |

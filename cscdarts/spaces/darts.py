@@ -19,7 +19,7 @@ Gene = tuple[str, int]
 
 @dataclass(frozen=True)
 class DartsGenotype(Genotype):
-    """A pair of DARTS cells: two (operation, input node) genes for each of the intermediate nodes.
+    """A pair of DARTS cells: two (operation, input node) genes per intermediate node.
 
     Attributes:
         normal, reduce: genes, node by node; inputs 0 and 1 are the two previous cells.

@@ -46,7 +46,7 @@ def search(
 
     Args:
         stop: asked at every step; when it says yes a checkpoint is saved and `Stopped` raised.
-        report: takes one line an epoch.
+        report: takes one line per epoch.
 
     Errors:
         Stopped, NumericalError, UserError (data, device or checkpoint).

@@ -79,7 +79,7 @@ EPOCH_FIGURES = (
         "Discretisation gap over the search",
         "discretisation_gap_pct",
         "Validation error of the derived cell under shared weights, less that of the supernet: what is lost by keeping "
-        "one operation an edge.",
+        "one operation per edge.",
         "no run recorded discretisation_gap_pct",
     ),
 )

@@ -144,7 +144,7 @@ def _cells(study: Study, chosen: Sequence[tuple[str, int, Genotype]], suffix: st
         "F2",
         f"f2_cells{suffix}",
         f"Derived cells ({study.title})",
-        f"One seed a setting, the one with the lowest validation error. Dotted arcs carry no operation.{more}",
+        f"One seed per setting, the one with the lowest validation error. Dotted arcs carry no operation.{more}",
         "Derived cells. " + " | ".join(f"{row['setting']}, seed {row['seed']}, {row['operations']}" for row in rows),
         figure,
         pd.DataFrame(rows),

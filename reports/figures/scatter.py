@@ -21,7 +21,7 @@ MOST_BARS = 60
 
 
 def error_memory_figure(study: Study, suffix: str) -> Drawing | None:
-    """F3: one panel a machine, because memory of two machines is not comparable; None without both numbers."""
+    """F3: one panel per machine, because memory of two machines is not comparable; None without both numbers."""
     machines: dict[str, list[tuple[Setting, list[Run]]]] = {}
     for setting in study.settings:
         known = [run for run in setting.done if column([run], ERROR).size and column([run], MEMORY).size]

@@ -69,7 +69,8 @@ class Setting:
         scale, data: at which scale, on which data (the recorded label), both as printed.
         dataset, space: data set and search space of its config.
         params: the dotted parameters, seeds left out.
-        runs: its rows of `Store.runs` as plain dicts, by seed; a frame for each of a thousand settings costs minutes.
+        runs: its rows of `Store.runs` as plain dicts, by seed; a frame per setting costs minutes where there are a
+            thousand.
     """
 
     anchor: str

@@ -72,7 +72,7 @@ class Store:
     Attributes:
         uri: the tracking URI.
         grids: names in the order asked for.
-        runs: one row a run, sorted by grid, scale, hash; columns are the tags of `TAGS`, `run_id`, `experiment_id`,
+        runs: one row per run, sorted by grid, scale, hash; columns are the tags of `TAGS`, `run_id`, `experiment_id`,
             `artifact_uri`, `start_ms`, `end_ms`, dotted config parameters as text, metrics as floats (NaN where
             unknown, see `not_a_number` for those recorded as NaN).
         manifests: what each grid wanted, one for each parent run.

@@ -121,9 +121,9 @@ def _random(facts: Facts) -> Answer:
 
 def _repeats(facts: Facts) -> Answer:
     if not facts.seeds or max(facts.seeds) < 2:
-        return Answer("no", "one seed a setting")
+        return Answer("no", "one seed per setting")
     word = "yes" if min(facts.seeds) > 1 else "partly"
-    return Answer(word, f"{min(facts.seeds)} to {max(facts.seeds)} seeds a setting, each listed", "#t6a_settings")
+    return Answer(word, f"{min(facts.seeds)} to {max(facts.seeds)} seeds per setting, each listed", "#t6a_settings")
 
 
 def _benchmark(facts: Facts) -> Answer:

@@ -23,7 +23,8 @@ _LABELS = {
 
 
 def cost_table(studies: Sequence[Study]) -> ReportTable:
-    """T4: one row a setting and machine; ratios are taken to ratio 1 without identity on the same machine and code."""
+    """T4: one row per setting and machine; ratios are taken to ratio 1 without identity on the same machine and
+    code."""
     notes = Notes()
     extra = tuple(sorted({name for study in studies for name in study.varied}))
     columns = (

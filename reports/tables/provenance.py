@@ -27,7 +27,7 @@ def settings_table(studies: Sequence[Study]) -> ReportTable:
         "T6a",
         "t6a_settings",
         "The runs behind each number",
-        "One row a setting. Numbers in the tables above lead to their row here, the row leads to its runs.",
+        "One row per setting. Numbers in the tables above lead to their row here, the row leads to its runs.",
         columns,
         tuple(blocks),
     )

@@ -7,5 +7,5 @@ from tests.support.official_files import OfficialFiles, write_files
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> OfficialFiles:
-    """Official forms with invented numbers, written once a session; not to be written to."""
+    """Official forms with invented numbers, written once per session; not to be written to."""
     return write_files(tmp_path_factory.mktemp("official"))

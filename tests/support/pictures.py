@@ -82,7 +82,7 @@ def write_tiff(path: Path, values: np.ndarray, tags: Tags | None = None, bits: i
 
     Args:
         tags: beside those that the array gives, or instead of them.
-        bits: of a sample where `values` are packed bytes (h, bytes a row).
+        bits: of a sample where `values` are packed bytes (h, bytes per row).
     """
     kinds = {"u": 1, "i": 2, "f": 3}
     h, w = values.shape if bits is None else (values.shape[0], values.shape[1] * 8 // bits)

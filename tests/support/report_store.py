@@ -148,7 +148,7 @@ class SyntheticStore:
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database without runs, made once a session."""
+    """An MLflow database without runs, made once per session."""
     from mlflow import MlflowClient
 
     path = tmp_path_factory.mktemp("store") / "empty.db"
@@ -164,7 +164,7 @@ def store(tmp_path: Path, empty_store: Path) -> SyntheticStore:
 
 @pytest.fixture(scope="session")
 def quick(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> SyntheticStore:
-    """A store like that of the quickstart, made once a session; not to be written to."""
+    """A store like that of the quickstart, made once per session; not to be written to."""
     made = SyntheticStore(tmp_path_factory.mktemp("quick"), empty_store)
     quickstart_like(made)
     made.finish()
@@ -173,7 +173,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Synthe
 
 @pytest.fixture(scope="session")
 def quick_report(tmp_path_factory: pytest.TempPathFactory, quick: SyntheticStore) -> "Report":
-    """The whole report of `quick`, made once a session."""
+    """The whole report of `quick`, made once per session."""
     from reports.build import build_report
 
     return build_report(["quickstart"], tmp_path_factory.mktemp("report") / "quick", uri=quick.uri)

@@ -70,7 +70,7 @@ class SlurmScheduler:
         for start in range(0, len(arrays), BATCH):
             batch = ",".join(arrays[start : start + BATCH])
             ended = _call(["sacct", "-n", "-X", "-P", "-D", "-j", batch, "-o", "JobID,State,ExitCode"])
-            # With -D a requeued job has a line for each of its lives; the last one counts.
+            # With -D a requeued job has one line per life; the last one counts.
             found.update(parse_sacct(ended))
             found.update(parse_squeue(self._queue(batch)))
         return found

@@ -1,6 +1,6 @@
 # ruff: noqa: F811  (pytest fixtures are imported by name)
 """Every table byte for byte from one small store that holds each case; set CSCDARTS_RECORD=1 to write the files
-anew."""
+again."""
 
 import os
 from pathlib import Path

@@ -33,7 +33,7 @@ def ours(
     codes: tuple[str, ...] = ("0123456",),
     **changed: str,
 ) -> Setting:
-    """A setting at a published protocol with one finished run an error, and dotted parameters changed (`__` for a
+    """A setting at a published protocol with one finished run per error, and dotted parameters changed (`__` for a
     dot)."""
     params = flatten(apply_preset(protocol(recipe or RECIPES.get(target, target), "paper"), "csc"))
     params |= {key.replace("__", "."): value for key, value in changed.items()}

@@ -1,4 +1,4 @@
-"""Every number of a check by hand, and the searches on a table against plain loops with the same draws."""
+"""Every number of a check by hand."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from benchmarks.checks.baselines import random_search, regularised_evolution
 from benchmarks.checks.cell import LIMITS, arch_of, describe_cell, identity_as_edge, json_number
 from benchmarks.checks.run import check, check_run, describe_run
 from benchmarks.tabular.index import write_index
-from benchmarks.tabular.space import POWERS, SIZE, index_of_code, official_archs, official_codes, read_cell
+from benchmarks.tabular.space import SIZE, official_archs, read_cell
 from benchmarks.tabular.table import BenchmarkTable
 from cscdarts.data.randomness import numpy_generator
 from cscdarts.errors import UserError
@@ -156,60 +156,6 @@ def test_an_architecture_in_a_file(tmp_path: Path) -> None:
         arch_of(str(file))
     with pytest.raises(UserError):
         arch_of("x" * 5000)  # longer than any path: not looked for on disk
-
-
-# --- searches on a table --------------------------------------------------------------------------
-
-
-def incumbents(valid: np.ndarray, test: np.ndarray, asked: list[int]) -> list[float]:
-    """Test accuracy of the best by validation so far, the earliest of equals."""
-    best, found = asked[0], []
-    for index in asked:
-        if valid[index] > valid[best]:
-            best = index
-        found.append(test[best])
-    return found
-
-
-def test_random_search_equals_a_plain_loop() -> None:
-    draw = np.random.default_rng(1)
-    valid = np.round(draw.random(SIZE) * 20)  # with many equals
-    test = draw.random(SIZE)
-    valid[:4000], test[4000:8000] = NAN, NAN
-    found = random_search(valid, test, queries=30, repeats=6, draw=np.random.default_rng(2))
-    held = [k for k in range(SIZE) if np.isfinite(valid[k]) and np.isfinite(test[k])]
-    picks = np.random.default_rng(2).integers(len(held), size=(6, 30))
-    for row, chosen in zip(found, picks, strict=True):
-        assert row.tolist() == incumbents(valid, test, [held[k] for k in chosen])
-
-
-@pytest.mark.parametrize(("population", "tournament", "queries"), [(10, 3, 40), (4, 2, 25), (10, 3, 7)])
-def test_evolution_equals_a_plain_loop(population: int, tournament: int, queries: int) -> None:
-    values = np.random.default_rng(3)
-    valid, test = values.permutation(SIZE).astype(float), values.random(SIZE)
-    options = {} if population == 10 else {"population": population, "tournament": tournament}
-    found = regularised_evolution(valid, test, queries, 5, np.random.default_rng(4), **options)
-
-    draw, codes, indices = np.random.default_rng(4), official_codes(), index_of_code()
-    asked = [list(map(int, row)) for row in draw.integers(SIZE, size=(5, min(population, queries)))]
-    while len(asked[0]) < queries:
-        keys = draw.random((5, population))
-        winners = []
-        for history, key in zip(asked, keys, strict=True):
-            alive = history[-population:]
-            chosen = sorted(range(population), key=lambda k: key[k])[:tournament]
-            winners.append(max((alive[k] for k in chosen), key=lambda index: valid[index]))
-        edges = draw.integers(6, size=5)
-        steps = draw.integers(1, 5, size=5)
-        for history, winner, edge, step in zip(asked, winners, edges, steps, strict=True):
-            digits = [int(codes[winner]) // int(power) % 5 for power in POWERS]
-            digits[edge] = (digits[edge] + int(step)) % 5
-            history.append(int(indices[sum(d * int(power) for d, power in zip(digits, POWERS, strict=True))]))
-    for row, history in zip(found, asked, strict=True):
-        assert row.tolist() == incumbents(valid, test, history)
-
-
-# --- runs -----------------------------------------------------------------------------------------
 
 
 def config(**values: Any) -> RunConfig:
