@@ -130,8 +130,8 @@ class Cluster(Backend, Protocol):
     """
 
     name: str
-    outlives_driver = True
-    every_s = 3.0
+    outlives_driver: bool = True
+    every_s: float = 3.0
 
     def open(self) -> list[str]:
         """See `Backend`; nothing is to be made sure of or put in order."""
@@ -229,7 +229,7 @@ class Observer:
         caveat: what could not be seen at the last look; "" if all could.
     """
 
-    every_s = 3.0
+    every_s: float = 3.0
 
     def __init__(self, driver: Driver) -> None:
         self.driver, self.caveat = driver, ""
