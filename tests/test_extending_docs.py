@@ -7,15 +7,17 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from tests.test_structure import MOST_MODULES, PACKAGES
+
 pytestmark = pytest.mark.xdist_group("extending")
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "extending.md"
-PACKAGES = ("cscdarts", "slurm", "benchmarks", "ablations", "reports")
 #: How many files of the packages an extension may touch.
 MOST = {"operation": 0, "space": 0, "switch": 3, "table": 2, "benchmark": 3, "scheduler": 3}
 NEW = re.compile(r"New file `([^`]+)`:")
@@ -221,10 +223,12 @@ def test_all_recipes_together_keep_the_rules_of_the_house(desk: Desk) -> None:
         python -m ruff check --no-cache .
         python -c "from importlinter.cli import lint_imports_command as command; command()" --no-cache
         python -m tests.test_docs
-        python -m pytest -q -p no:cacheprovider tests/test_structure.py \
-            tests/test_docs.py::test_the_list_of_modules_is_true \
-            tests/test_docs.py::test_every_module_says_what_it_is""",
+        python -m pytest -q -p no:cacheprovider tests/test_docs.py tests/test_structure.py \
+            -k 'modules_is or module_says or cycle'
+        """,
     )
+    folders = Counter(path.parent for path in _sources(desk.folder / "all") if path.name != "__init__.py")
+    assert max(folders.values()) <= MOST_MODULES
 
 
 @pytest.mark.slow
@@ -236,9 +240,13 @@ def test_an_operation(desk: Desk) -> None:
 
 @pytest.mark.slow
 def test_a_space(desk: Desk) -> None:
-    assert "1 runs: 1 done" in desk.follow("space")
-    genotype = json.loads((desk.run("fournodes") / "genotype.json").read_text())
+    assert "would run 1;" in desk.follow("space")
+    root = desk.folder / "space"
+    genotype = json.loads((root / "tried" / "genotype.json").read_text())
     assert (genotype["space"], genotype["text"].count("~")) == ("four_nodes", 10)
+    assert 0 <= json.loads((root / "tried" / "result.json").read_text())["values"]["test_error_pct"] <= 100
+    assert not (root / "tried" / "check.json").exists()
+    assert "<svg" in (root / "tried.svg").read_text()
 
 
 @pytest.mark.slow
@@ -290,7 +298,7 @@ def test_a_scheduler(desk: Desk) -> None:
     submit = (
         "cscdarts ablate run noise.py --scale smoke --set seed=2 --set search.epochs=9999 --on detached:19 --no-wait"
     )
-    cancelled = desk.type("scheduler", f"{submit}; cscdarts ablate cancel noise.py; cscdarts ablate cancel noise.py")
+    cancelled = desk.type("scheduler", f"{submit}; cscdarts ablate cancel noise.py")
     assert "1 jobs cancelled" in cancelled
     desk.type(
         "scheduler", "until cscdarts ablate status --brief noise.py | grep '1 runs: 1 cancelled'; do sleep 1; done"

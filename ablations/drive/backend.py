@@ -232,7 +232,7 @@ class Observer:
         caveat: what could not be seen at the last look; "" if all could.
     """
 
-    every_s = 3.0
+    every_s: float = 3.0
 
     def __init__(self, driver: Driver) -> None:
         self.driver, self.caveat = driver, ""
