@@ -121,5 +121,5 @@ def test_nothing_half_written_when_it_breaks(
 
 def test_a_folder_that_cannot_be_made_is_named(quick: SyntheticStore, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="report cannot be written: File exists. Choose another place with --out"):
+    with pytest.raises(UserError, match=r"report cannot be written: File exists\. Choose another place with --out"):
         build_report(["quickstart"], tmp_path / "file" / "report", uri=quick.uri, formats=("md",))
