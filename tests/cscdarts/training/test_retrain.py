@@ -9,108 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
-from cscdarts.errors import NumericalError, Stopped, UserError
-from cscdarts.models.cost import fit_channels
+from cscdarts.errors import UserError
 from cscdarts.models.network import Network
 from cscdarts.records.run_folder import RunFolder, write_json
 from cscdarts.settings.config import EvaluationConfig, RunConfig, SupernetConfig
-from cscdarts.settings.overrides import build, with_values
 from cscdarts.spaces import parse_genotype
 from cscdarts.training.retrain import RetrainRun, retrain
-from tests.support.plain_training import SGD, Pictures, Retraining, retrain_epoch, seeded
+from tests.support.plain_training import SGD, Pictures, Retraining, retrain_epoch
 from tests.support.records import written
-
-CLASSES = 20
-GENOTYPE = (
-    "Genotype(normal=[('sep_conv_3x3', 0), ('skip_connect', 1), ('dil_conv_3x3', 2), ('max_pool_3x3', 0), "
-    "('skip_connect', 0), ('avg_pool_3x3', 1), ('sep_conv_5x5', 3), ('skip_connect', 2)], normal_concat=range(2, 6), "
-    "reduce=[('max_pool_3x3', 0), ('sep_conv_3x3', 1), ('skip_connect', 2), ('dil_conv_5x5', 0), ('skip_connect', 1), "
-    "('sep_conv_3x3', 3), ('avg_pool_3x3', 0), ('skip_connect', 4)], reduce_concat=range(2, 6))"
-)
-
-
-def write_tree(root: Path, part: str, pictures: list[tuple[int, np.ndarray]]) -> None:
-    """Write (class, pixels (h, w, 3)) as a class-per-folder tree."""
-    for number, (label, pixels) in enumerate(pictures):
-        folder = root / part / f"class{label:02d}"
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(folder / f"{number:03d}.png")
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """20 classes of random 8x8 pictures; what is tested on shows other pictures than what is trained on."""
-    root = tmp_path_factory.mktemp("tree")
-    draw = np.random.default_rng(5)
-    for part, count in (("train", 29), ("test", 20)):
-        write_tree(root, part, [(k % CLASSES, draw.integers(0, 256, (8, 8, 3), dtype=np.uint8)) for k in range(count)])
-    return root
-
-
-def config(root: Path, **values: Any) -> RunConfig:
-    """All terms of the recipe on, at sizes that make each of them matter in two steps."""
-    recipe = {
-        "seed": 3,
-        "data.dataset": "image-folder",
-        "data.crop_padding": 2,
-        "data.flip": True,
-        "supernet.space": "darts",
-        "supernet.identity": "cell",
-        "evaluation.seed": 11,
-        "evaluation.channels": 4,
-        "evaluation.cells": 3,
-        "evaluation.epochs": 5,
-        "evaluation.batch_size": 12,
-        "evaluation.lr": 0.2,
-        "evaluation.lr_min": 0.02,
-        "evaluation.momentum": 0.8,
-        "evaluation.nesterov": True,
-        "evaluation.weight_decay": 0.01,
-        "evaluation.grad_clip": 0.7,
-        "evaluation.label_smoothing": 0.1,
-        "evaluation.auxiliary": 0.4,
-        "evaluation.drop_path": 0.5,
-        "evaluation.cutout": 4,
-        "evaluation.accumulate": 2,
-        "runtime.device": "cpu",
-        "runtime.threads": 1,
-        "runtime.data_root": str(root),
-    }
-    return with_values(build({}), recipe | values)
-
-
-def retraining(config: RunConfig, folder: Path) -> RetrainRun:
-    """A run in float64."""
-    run = RetrainRun(config, RunFolder(folder), parse_genotype(GENOTYPE), lambda: False, lambda line: None)
-    run.network.double()
-    train, test = run.data.train, run.data.test
-    run.data = dataclasses.replace(run.data, train=in_float64(train), test=in_float64(test))
-    return run
-
-
-def in_float64(source: Any) -> Any:
-    return dataclasses.replace(source, mean=source.mean.double(), std=source.std.double())
-
-
-def read_tree(root: Path, part: str) -> Pictures:
-    """The pictures as the files hold them, with the statistics of the training part."""
-
-    def pixels(part: str) -> list[tuple[int, np.ndarray]]:
-        return [
-            (label, np.asarray(Image.open(file)))
-            for label, folder in enumerate(sorted((root / part).iterdir()))
-            for file in sorted(folder.iterdir())
-        ]
-
-    units = np.stack([image for _, image in pixels("train")]).reshape(-1, 3) / 255
-    # Statistics are held in float32.
-    mean, std = (values.astype(np.float32).tolist() for values in (units.mean(0), units.std(0)))
-    found = pixels(part)
-    images = torch.from_numpy(np.stack([image for _, image in found])).permute(0, 3, 1, 2)
-    return Pictures(images, torch.tensor([label for label, _ in found]), mean, std)
+from tests.support.retraining import CLASSES, GENOTYPE, config, distance, read_tree, retraining, write_tree
 
 
 def terms(config: RunConfig) -> Retraining:
@@ -126,12 +35,6 @@ def plain(start: nn.Module, pictures: Pictures, recipe: Retraining, epochs: rang
     for epoch in epochs:
         loss, error = retrain_epoch(network, pictures, recipe, optimizer, epoch)
     return network, loss, error
-
-
-def distance(one: nn.Module, other: nn.Module) -> float:
-    """The largest difference of any weight or running statistic."""
-    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
-    return max(float((a - b).abs().max()) for a, b in pairs)
 
 
 #: Epochs in the middle of the run: learning rate and drop-path are neither at their start nor at their end.
@@ -326,133 +229,3 @@ def test_without_a_derived_cell_nothing_is_retrained(tmp_path: Path, tree: Path)
     expected = UserError(str(tmp_path), "no genotype.json", "a folder with a derived cell", "Run the search first.")
     assert str(caught.value) == str(expected)
     assert not list(tmp_path.iterdir())
-
-
-# --- what a run is made of -----------------------------------------------------------------------
-
-
-def made(settings: RunConfig, path: Path) -> tuple[RetrainRun, list[str]]:
-    path.mkdir(exist_ok=True)
-    said: list[str] = []
-    return RetrainRun(settings, RunFolder(path), parse_genotype(GENOTYPE), lambda: False, said.append), said
-
-
-def test_the_network_is_that_of_the_config_initialised_by_the_retraining_seed(tree: Path, tmp_path: Path) -> None:
-    run, _ = made(config(tree), tmp_path)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeded(11, "network").initial_seed())
-        expected = Network(
-            parse_genotype(GENOTYPE), config(tree).evaluation, config(tree).supernet, "cell", CLASSES, 3, False
-        )  # fmt: skip
-    assert distance(run.network, expected) == 0
-    other, _ = made(config(tree, **{"evaluation.seed": 12}), tmp_path)
-    assert distance(run.network, other.network) > 0
-    assert other.network.dropper.world == 1
-
-
-def test_the_identity_of_the_evaluation_phase_is_built(tree: Path, tmp_path: Path) -> None:
-    without, _ = made(config(tree, **{"supernet.identity_phases": "search"}), tmp_path)
-    with_it, _ = made(config(tree), tmp_path)
-    x = torch.randn(2, 3, 8, 8)
-    assert not torch.allclose(without.network.eval()(x)[0], with_it.network.eval()(x)[0])
-    alone, _ = made(config(tree, **{"supernet.identity_phases": "eval"}), tmp_path)
-    assert torch.equal(alone.network.eval()(x)[0], with_it.network.eval()(x)[0])
-
-
-def test_the_width_is_fitted_to_a_limit_of_macs(tree: Path, tmp_path: Path) -> None:
-    settings = config(tree, **{"evaluation.fit_macs_m": 0.5, "evaluation.epochs": 0})
-    run, said = made(settings, tmp_path)
-    shape = (settings.supernet, "cell", CLASSES, 3, 8)
-    widest = fit_channels(parse_genotype(GENOTYPE), settings.evaluation, *shape, limit_macs=0.5e6)
-    assert widest > settings.evaluation.channels
-    assert run.settings.channels == widest
-    assert said == [f"{widest} channels fit 0.5 M MACs"]
-    assert run.cost.macs <= 0.5e6
-    run.finish()
-    assert written(run.folder.file("result.json"))["channels"] == widest
-    assert run.network.classifier.in_features == 4 * 4 * widest  # twice doubled, four nodes
-
-
-@pytest.mark.parametrize(("precision", "dtype"), [("none", torch.float32), ("bf16", torch.bfloat16)])
-def test_precision_holds_in_training_and_testing(
-    precision: str, dtype: torch.dtype, tree: Path, tmp_path: Path
-) -> None:
-    run, _ = made(config(tree, **{"evaluation.amp": precision}), tmp_path)
-    seen: list[tuple[bool, torch.dtype]] = []
-    run.network.classifier.register_forward_hook(lambda layer, _, out: seen.append((layer.training, out.dtype)))
-    run.train_epoch()
-    run.finish()
-    assert set(seen) == {(True, dtype), (False, dtype)}
-    assert not run.scaler.is_enabled()
-
-
-def test_fp16_losses_are_scaled_and_gradients_scaled_back_before_they_are_clipped(tree: Path, tmp_path: Path) -> None:
-    """The CPU has no gradients in fp16 worth having; what is checked is that the scale is not clipped at."""
-    run, _ = made(config(tree, **{"evaluation.amp": "fp16"}), tmp_path)
-    assert run.scaler.is_enabled()
-    plain, _ = made(config(tree), tmp_path)
-    run.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
-    run.settings = plain.settings  # float32 passes, so that both can be compared
-    run.train_epoch()
-    plain.train_epoch()
-    assert distance(run.network, plain.network) < 1e-5
-
-
-def test_a_failed_compilation_is_told_and_the_run_goes_on(
-    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: Any) -> None:
-        raise RuntimeError("no compiler")
-
-    monkeypatch.setattr(torch, "compile", lambda *_, **__: fail)
-    run, said = made(config(tree, **{"evaluation.compile": True}), tmp_path)
-    plain, _ = made(config(tree), tmp_path)
-    run.train_epoch()
-    plain.train_epoch()
-    assert distance(run.network, plain.network) == 0
-    assert sum("torch.compile failed" in line for line in said) == 1
-
-
-def test_the_lines_and_numbers_of_an_epoch(tree: Path, tmp_path: Path) -> None:
-    run, said = made(config(tree), tmp_path)
-    run.train_epoch()
-    spent = run.epoch_seconds
-    assert 0 < spent < 100
-    run.close_epoch()
-    values = run.folder.curves()[-1]["values"]
-    assert values["retrain_epoch_time_s"] == spent
-    assert said == [f"retrain epoch 1/5 loss {values['retrain_train_loss']:.4f} {spent:.1f}s"]
-    assert (run.epoch, run.step, run.seconds, float(run.sums.abs().sum())) == (1, 0, spent, 0.0)
-
-
-def test_a_loss_that_is_not_finite_is_told_by_its_step(tree: Path, tmp_path: Path) -> None:
-    run, _ = made(config(tree), tmp_path)
-    run.epoch = 2
-    batch = next(run.data.train.batches(2))
-    run.step = 1
-    with pytest.raises(NumericalError, match="retrain: training loss is not finite at epoch 2, step 1"):
-        run._move((batch[0] * float("inf"), batch[1]))
-    run.sums = torch.tensor([float("nan"), 0.0, 2.0])
-    with pytest.raises(NumericalError, match="training loss is not finite at epoch 2, step 1"):
-        run.close_epoch()
-    assert run.folder.file("broken.pt").exists()
-    assert run.folder.curves() == []
-
-
-def test_a_checkpoint_in_the_middle_of_an_epoch_goes_on_where_it_was(tree: Path, tmp_path: Path) -> None:
-    whole, _ = made(config(tree), tmp_path / "whole")
-    whole.train_epoch()
-    whole.close_epoch()
-    asked: list[bool] = [True]
-    run, said = made(config(tree), tmp_path / "parts")
-    run.stop = lambda: bool(asked)
-    with pytest.raises(Stopped):
-        run.train_epoch()
-    again, said = made(config(tree), tmp_path / "parts")
-    again.resume()
-    assert said == ["retrain resumed at epoch 1, step 1"]
-    again.train_epoch()
-    again.close_epoch()
-    assert distance(again.network, whole.network) == 0
-    numbers = [run.folder.curves()[-1]["values"]["retrain_train_loss"] for run in (again, whole)]
-    assert numbers[0] == numbers[1]
