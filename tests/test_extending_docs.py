@@ -295,9 +295,7 @@ def test_a_scheduler(desk: Desk) -> None:
     assert "1 runs handed to 1 workers" in followed
     assert "1 runs: 1 done" in followed
     assert (desk.run("noise", seed=1) / "genotype.json").exists()
-    submit = (
-        "cscdarts ablate run noise.py --scale smoke --set seed=2 --set search.epochs=60 --on detached:19 --no-wait"
-    )
+    submit = "cscdarts ablate run noise.py --scale smoke --set seed=2 --set search.epochs=60 --on detached:19 --no-wait"
     cancelled = desk.type("scheduler", f"{submit}; cscdarts ablate cancel noise.py")
     assert "1 jobs cancelled" in cancelled
     look = "until cscdarts ablate status --brief noise.py | grep '1 runs: 1 cancelled'; do sleep 1; done"
