@@ -71,7 +71,8 @@ def test_a_trial_and_the_mean_are_what_was_written(ours: OfficialBenchmark) -> N
         mean = ours.metrics(index, dataset, "test", epochs)["accuracy"]
         assert mean == pytest.approx(mean_accuracy(index, official, part, epochs))
     cost = ours.cost(11, "cifar10")
-    assert (cost["params"], cost["flops"]) == COSTS[11]
+    # The official package averages over trials, which moves the last bit.
+    assert (cost["params"], cost["flops"]) == pytest.approx(COSTS[11])
 
 
 def test_the_answer_is_never_a_random_trial(ours: OfficialBenchmark) -> None:
