@@ -30,13 +30,6 @@ def table(files: OfficialFiles) -> BenchmarkTable:
 
 
 @pytest.fixture(scope="module")
-def index(table: BenchmarkTable, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("index") / "nasbench201.parquet"
-    write_index(table, path)
-    return path
-
-
-@pytest.fixture(scope="module")
 def official(files: OfficialFiles) -> NatsBench:
     return NatsBench(files.folder)
 

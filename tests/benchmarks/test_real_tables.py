@@ -15,7 +15,7 @@ from benchmarks.official.nats import NatsBench
 from benchmarks.official.safe_pickle import read_plain_pickle
 from benchmarks.official.table import compare, table_of
 from benchmarks.tabular.csv_table import read_csv
-from benchmarks.tabular.index import read_index, write_index
+from benchmarks.tabular.index import read_index
 from benchmarks.tabular.space import official_archs
 from benchmarks.tabular.table import BenchmarkTable
 
@@ -26,13 +26,6 @@ RECORD = Path(__file__).parents[2] / "benchmarks" / "records" / "nasbench201-cif
 def table(shared: Path) -> BenchmarkTable:
     """The accuracies of all 15,625 cells."""
     return read_csv(shared / "data" / "nasbench201.csv.gz")
-
-
-@pytest.fixture(scope="module")
-def index(table: BenchmarkTable, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("index") / "nasbench201.parquet"
-    write_index(table, path)
-    return path
 
 
 @pytest.fixture(scope="module")
