@@ -97,11 +97,24 @@ class DataConfig(Frozen):
     #: How an oblong image becomes square, and what lies behind transparent pixels and beside padded images.
     square: Annotated[Literal["squeeze", "crop", "pad"], Neutral("squeeze")] = "squeeze"
     background: Annotated[Literal["white", "gray", "black"], Neutral("white")] = "white"
+    #: What the files of `dataset` and of another searched data set hold, as `cscdarts.data.fingerprint` tells it; empty
+    #: where the name alone says it.
+    fingerprint: Annotated[str, Neutral("")] = Field(default="", pattern=r"^([0-9a-f]{16})?$")
+    search_fingerprint: Annotated[str, Neutral("")] = Field(default="", pattern=r"^([0-9a-f]{16})?$")
 
     @property
     def searched_dataset(self) -> str:
         """The data set that is searched on; `dataset` is what the derived network is trained on."""
         return self.dataset if self.search_dataset == "same" else self.search_dataset
+
+    @property
+    def searched_fingerprint(self) -> str:
+        """The fingerprint of the data set that is searched on."""
+        return self.fingerprint if self.searched_dataset == self.dataset else self.search_fingerprint
+
+    def fingerprint_of(self, name: str) -> str:
+        """The fingerprint of one of the two data sets, by its name."""
+        return self.fingerprint if name == self.dataset else self.search_fingerprint
 
 
 class SupernetConfig(Frozen):
@@ -160,7 +173,9 @@ class SupernetConfig(Frozen):
 class SearchConfig(Frozen):
     """The bilevel search. Learning-rate schedule of the weights: cosine from `lr` to `lr_min` over `epochs`."""
 
-    strategy: Literal["gradient", "random", "random-ws"] = "gradient"
+    strategy: Literal["gradient", "random", "random-ws", "given"] = "gradient"
+    #: The cell that `strategy=given` retrains: a known cell's name, or its text.
+    genotype: Annotated[str, Neutral("")] = ""
     order: Literal[1, 2, "second-exact"] = 2
     xi: Literal["lr"] | float = "lr"
     eps: float = Field(default=0.01, gt=0, le=10)
@@ -177,7 +192,14 @@ class SearchConfig(Frozen):
     alpha_weight_decay: float = Field(default=1e-3, ge=0)
     alpha_init_std: float = Field(default=1e-3, ge=0)
     alpha_warmup: int | None = Field(default=None, ge=0)
-    derive: Literal["last", "best"] = "last"
+    derive: Literal["last", "best", "skip-stop", "eigenvalue-stop", "skip-cap"] = "last"
+    #: Of `derive=skip-stop` and `skip-cap`: skip connections in the normal cell at which to stop, or that are kept.
+    derive_skips: Annotated[int, Neutral(2)] = Field(default=2, ge=0, le=64)
+    #: Of `derive=eigenvalue-stop`: epochs of its running mean and of its look back, and the growth that stops.
+    derive_window: Annotated[int, Neutral(5)] = Field(default=5, ge=1, le=1000)
+    derive_growth: Annotated[float, Neutral(1.3)] = Field(default=1.3, gt=1, le=100)
+    #: Searches with the seeds `seed`, `seed` + 1, ... of which the cell with the lowest validation error is derived.
+    best_of: Annotated[int, Neutral(1)] = Field(default=1, ge=1, le=100)
     random_candidates: int = Field(default=1, ge=1, le=100_000)
     accumulate: int = Field(default=1, ge=1, le=1024)
     amp: Literal["none", "bf16", "fp16"] = "none"
@@ -215,6 +237,13 @@ class SearchConfig(Frozen):
             raise ValueError(f"batch_size={self.batch_size} is no multiple of accumulate={self.accumulate}")
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs momentum above 0")
+        if (self.strategy == "given") != bool(self.genotype):
+            raise ValueError(
+                f"genotype={self.genotype!r} with strategy={self.strategy}: a cell is given with strategy=given and "
+                "search.genotype=CELL, and only so"
+            )
+        if self.derive == "eigenvalue-stop" and not self.hessian_every and self.strategy == "gradient":
+            raise ValueError("derive=eigenvalue-stop reads the eigenvalues that hessian_every records; set it, say to 1")
         return self
 
 
@@ -325,8 +354,7 @@ class RunConfig(Frozen):
     def canonical(self) -> str:
         """The one JSON text of everything that can change a number: sorted keys, no spaces, without fields at their
         neutral value."""
-        values = _without_neutral(self, self.model_dump(mode="json", exclude={"runtime", "labels"}))
-        return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+        return json.dumps(hashed_values(self), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
     @property
     def hash(self) -> str:
@@ -336,6 +364,11 @@ class RunConfig(Frozen):
     def identity_in(self, phase: Literal["search", "eval"]) -> Literal["cell", "edge", "none"]:
         """The identity connection that is active in a phase (`identity` filtered by `identity_phases`)."""
         return self.supernet.identity if self.supernet.identity_phases in ("both", phase) else "none"
+
+
+def hashed_values(config: RunConfig) -> dict[str, Any]:
+    """Everything of a config that can change a number, as plain data, without fields at their neutral value."""
+    return _without_neutral(config, config.model_dump(mode="json", exclude={"runtime", "labels"}))
 
 
 def neutral_values(model: type[BaseModel] = RunConfig, prefix: str = "") -> dict[str, Any]:
