@@ -8,6 +8,7 @@ import importlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +30,10 @@ STOPPED_CODE = 75
 #: Seconds of silence after which a claim counts as dead when its process cannot be asked.
 LOST_AFTER_S = 120.0
 
-Outcome = Literal["done", "failed", "skipped"]
+#: `busy`: another process works on what the task needs next, so it is to be tried again.
+Outcome = Literal["done", "failed", "skipped", "busy"]
+#: Seconds between two tries where all that is left is busy.
+BUSY_PAUSE_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Job:
     """What one job (one array element, or one local worker) works through.
 
     Attributes:
-        tasks: in order; a task that another process holds is passed over.
+        tasks: in order; a task that another process holds is passed over, one that is busy is tried again at the end.
         host: import path of the `slurm.host.Host` that answers for the scheduler; "" where none starts the job.
         stop_file, parent, stall_s, grace_s: see `Control`.
     """
@@ -96,10 +100,16 @@ class Job:
         outcomes: dict[str, str] = {}
         with control.listening(ignore_after=host.job != ""):
             try:
-                for task in self.tasks:
-                    if control.should_stop():
-                        raise Stopping
-                    outcomes[task.key] = self._run(task, control, host, rank)
+                left = self.tasks
+                while left:
+                    for task in left:
+                        if control.should_stop():
+                            raise Stopping
+                        outcomes[task.key] = self._run(task, control, host, rank)
+                    # What others work on comes last, and is waited for where nothing else is left to do.
+                    before, left = left, tuple(task for task in left if outcomes[task.key] == "busy")
+                    if left == before:
+                        self._pause(control)
             except Stopping:
                 self._stop(control, host, rank)
         if outcomes and set(outcomes.values()) == {"failed"}:
@@ -147,6 +157,14 @@ class Job:
         if rank.leads:
             (folder / REQUEUED).unlink(missing_ok=True)
         return outcome
+
+    @staticmethod
+    def _pause(control: Control) -> None:
+        end = time.monotonic() + BUSY_PAUSE_S
+        while time.monotonic() < end:
+            if control.should_stop():
+                raise Stopping
+            time.sleep(0.1)
 
     @staticmethod
     def _stop(control: Control, host: Host, rank: Rank) -> None:

@@ -12,7 +12,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,14 +140,19 @@ class Lock:
                 self.release()
 
     @contextlib.contextmanager
-    def refreshing(self) -> Iterator[None]:
-        """Refresh the lock from a thread for the length of a block, whatever the block waits for."""
+    def refreshing(self, lost: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Refresh the lock from a thread for the length of a block, whatever the block waits for.
+
+        Args:
+            lost: called once the lock is another's, whereupon the work under it must end.
+        """
         end = threading.Event()
 
         def refresh() -> None:
             while not end.wait(self.stale_s / 6):
                 with contextlib.suppress(OSError):
-                    self.refresh()
+                    if not self.refresh():
+                        lost()
 
         thread = threading.Thread(target=refresh, name=f"refresh {self.path.name}", daemon=True)
         thread.start()

@@ -1,16 +1,12 @@
 """`cscdarts search`: one search, derivation, check and retraining, without a grid."""
 
-import shutil
-import signal
-import time
 from pathlib import Path
 
 import click
 
 from benchmarks.sources import require_benchmark
+from cscdarts.data.fingerprint import identified
 from cscdarts.data.limits import require_data
-from cscdarts.errors import CannotWrite
-from cscdarts.records.run_folder import read_json
 from cscdarts.settings.protocols import DEFAULT_SCALE, SCALES
 
 
@@ -39,40 +35,19 @@ def search(
 
     Several processes: torchrun --nproc-per-node N -m ablations.cli search ...
     """
-    from ablations.run.stages import STAGES, run_task
+    from ablations.run.alone import run_alone
+    from ablations.run.stages import STAGES
     from cscdarts.settings.methods import apply_preset
     from cscdarts.settings.overrides import parse_assignments, with_values
     from cscdarts.settings.protocols import protocol
-    from slurm.control import Control, Stopping
 
     values = {"seed": seed, "runtime.device": device, **parse_assignments(assignments)}
     if data_root is not None:
         values["runtime.data_root"] = data_root
     config = with_values(apply_preset(protocol(recipe, scale), preset), values)
-    folder = out or Path("runs") / "search" / config.hash
     require_data(config)
     require_benchmark(config.runtime.benchmark)
-    fresh = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "heartbeat").touch()
-    except OSError as error:
-        raise CannotWrite("--out", str(folder), error) from error
-    control = Control()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: control.request_stop("interrupted"))
-    wanted = STAGES[:-1] if only_search else STAGES
-    arguments = {"config": config.model_dump(mode="json"), "stages": wanted, "since": time.time(), "threads": None}
-    try:
-        outcome = run_task(folder, arguments, control)
-    except Stopping:
-        click.echo(f"interrupted; the same command goes on from the checkpoint in {folder}", err=True)
-        return 130
-    if outcome == "failed":
-        failure = read_json(folder / "failure.json") or {}
-        if fresh and failure.get("kind") == "user":
-            shutil.rmtree(folder)  # nothing was computed: leave nothing half-written
-        click.echo(f"cscdarts: {failure.get('stage')}: {failure.get('message')} (see {folder})", err=True)
-        return 2 if failure.get("kind") == "user" else 1
-    click.echo(f"run folder: {folder}")
-    return 0
+    code, folder = run_alone(identified(config), out, STAGES[:-1] if only_search else STAGES, "search")
+    if code == 0:
+        click.echo(f"run folder: {folder.path}")
+    return code

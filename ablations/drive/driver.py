@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ablations.grid.identify import identified_grid
 from ablations.grid.load import Grid, Point
 from ablations.run.state import RunState, Status, run_state
 from cscdarts.errors import CannotWrite, UserError
@@ -34,7 +35,7 @@ class Driver:
     """A grid, its folder, and the lock of the one process that may submit runs.
 
     Args:
-        grid: the grid.
+        grid: the grid; the driver's own has the fingerprints of the data in each run.
         runs: the folder that holds all grids' runs.
         functions: what a task calls.
 
@@ -43,10 +44,10 @@ class Driver:
     """
 
     def __init__(self, grid: Grid, runs: Path, functions: TaskFunctions = TaskFunctions()) -> None:
-        self.grid, self.runs, self.functions = grid, runs, functions
         self.folder = runs / grid.name
+        self.grid, self.runs, self.functions = identified_grid(grid, self.folder), runs, functions
         self.lock = Lock(self.folder / "driver.lock", stale_s=DRIVER_STALE_S)
-        self._points = {point.hash: point for point in grid.points}
+        self._points = {point.hash: point for point in self.grid.points}
 
     def path(self, point: Point) -> Path:
         """A run's folder."""

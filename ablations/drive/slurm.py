@@ -12,6 +12,8 @@ from ablations.run.stages import GROUPS, STAGES, missing_stages
 from ablations.run.state import RunState
 from cscdarts.records.environment import COMMIT_VARIABLE, Code
 from cscdarts.records.run_folder import RunFolder
+from cscdarts.settings.keys import search_key, searches
+from slurm.backends.slurm.journal import Submission
 from slurm.backends.slurm.profile import Profile, load_profile
 from slurm.backends.slurm.queue import ChainedRun, Queue
 from slurm.backends.slurm.scheduler import SlurmScheduler, installed
@@ -93,18 +95,45 @@ class SlurmBackend(Cluster):
             self.profile = self.profile.model_copy(update={"environment": {**self.profile.environment, **variables}})
 
     def submit(self, hashes: Sequence[str]) -> str:
-        """See `Backend`: one chain of arrays for the runs that lack the same stages."""
+        """See `Backend`: one chain of arrays for the runs that lack the same stages.
+
+        Of runs that share a search which is not done, all but one wait for the chains of the others: a job that would
+        only look on while another searches holds no GPU for it.
+        """
         wanted, now = set(hashes), time.time()
         by_need: dict[tuple[str, ...], list[Point]] = {}
         for point in self.driver.grid.points:
             if point.hash in wanted:
                 by_need.setdefault(self._groups(point), []).append(point)
-        arrays = 0
+        arrays, searching = 0, set[str]()
+        first: list[str] = []
+        second: list[tuple[tuple[str, ...], list[Point]]] = []
         for groups, points in by_need.items():
-            if groups:
-                runs = [ChainedRun(point.hash, self._tasks(point, groups, now)) for point in points]
-                arrays += len(self.queue.submit(runs, self.profile, self.label, groups, self.options.parallel, now))
+            leading = [point for point in points if groups and self._leads(point, searching)]
+            if leading:
+                made = self._submit(leading, groups, now)
+                first += [one.jobs[0].split("_")[0] for one in made if one.group == groups[0]]
+                arrays += len(made)
+            if groups and len(leading) < len(points):
+                second.append((groups, [point for point in points if point not in leading]))
+        for groups, points in second:
+            arrays += len(self._submit(points, groups, now, first))
         return f"{len(hashes)} runs submitted as {arrays} arrays" if hashes else "nothing to submit"
+
+    def _submit(
+        self, points: Sequence[Point], groups: tuple[str, ...], now: float, after: Sequence[str] = ()
+    ) -> list[Submission]:
+        runs = [ChainedRun(point.hash, self._tasks(point, groups, now)) for point in points]
+        return self.queue.submit(runs, self.profile, self.label, groups, self.options.parallel, now, after)
+
+    def _leads(self, point: Point, searching: set[str]) -> bool:
+        """Whether a run has a search of its own to make, or none; notes which searches are being made."""
+        if "search" not in missing_stages(point.config, RunFolder(self.driver.path(point))):
+            return True
+        keys = {search_key(one).id for one in searches(point.config)}
+        leads = keys.isdisjoint(searching)
+        searching |= keys
+        return leads
 
     def jobs(self, hashes: Iterable[str] | None = None) -> list[SubmittedJob]:
         """See `Cluster`."""

@@ -1,6 +1,7 @@
 """What a grid will cost, from what runs have cost: seconds of finished runs, scaled by epochs. Nothing measured,
 nothing said."""
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +9,8 @@ from statistics import fmean
 
 from ablations.grid.load import Grid, Point
 from cscdarts.errors import UserError
-from cscdarts.records.run_folder import read_json
+from cscdarts.records.run_folder import RunFolder, read_json
 from cscdarts.settings.config import RunConfig
-from cscdarts.settings.overrides import build
 
 #: At most this many finished runs are read for a plan.
 MAX_READ = 2000
@@ -109,13 +109,17 @@ def _retrain_key(config: RunConfig, exact: bool) -> tuple[object, ...]:
 
 
 def _read(runs: Path) -> Iterator[Measured]:
-    paths = sorted(runs.glob("*/*/result.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in paths[:MAX_READ]:
+    finished = []
+    for path in runs.glob("*/*/config.json"):
+        folder = RunFolder(path.parent)
+        with contextlib.suppress(OSError, UserError):
+            finished.append((folder.file("result.json").stat().st_mtime, folder))
+    for _, folder in sorted(finished, key=lambda one: one[0], reverse=True)[:MAX_READ]:
         try:
-            values = (read_json(path) or {}).get("values", {})
-            config = build(read_json(path.with_name("config.json")) or {})
+            config = folder.config()
+            spent = [(read_json(folder.file(name)) or {}).get("values", {}) for name in ("search.json", "result.json")]
         except UserError:
             continue
-        search, retrain = values.get("search_time_s", 0.0), values.get("retrain_time_s")
+        search, retrain = spent[0].get("search_time_s", 0.0), spent[1].get("retrain_time_s")
         if isinstance(search, int | float) and isinstance(retrain, int | float):
             yield Measured(config, float(search), float(retrain))

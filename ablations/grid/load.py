@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from cscdarts.errors import MissingFile, OutsideFailure, UserError
-from cscdarts.records.run_folder import read_json
+from cscdarts.records.run_folder import STAGE_FOLDERS, read_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import parse_assignments, with_values
 from cscdarts.settings.protocols import DEFAULT_SCALE, SCALES
@@ -63,7 +63,16 @@ class Grid:
             "overrides": dict(self.overrides),
             "runs": [{"hash": p.hash, "methods": list(p.methods), "seed": p.config.seed} for p in self.points],
             "commit": commit,
+            "fingerprints": self.fingerprints,
         }
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Data set -> fingerprint, of those that have one."""
+        data = [point.config.data for point in self.points]
+        told = {(one.dataset, one.fingerprint) for one in data}
+        told |= {(one.searched_dataset, one.searched_fingerprint) for one in data}
+        return {name: mark for name, mark in sorted(told) if mark}
 
 
 def grid_names() -> list[str]:
@@ -98,6 +107,10 @@ def load_grid(source: str, scale: str = DEFAULT_SCALE, assignments: Iterable[str
         settings = list({with_values(c, {"seed": 0}).hash + c.labels.method: c for c in configs}.values())
         configs = [with_values(c, {"seed": seed}) for seed in seeds for c in settings]
     points = _points(configs, overrides, scale)
+    if path.stem in STAGE_FOLDERS.values():
+        raise UserError(
+            "GRID", source, f"a file of another name than {path.name}", "Rename it: runs/ has such a folder."
+        )
     if not points:
         raise MissingFile(str(path), "Let grid(scale) yield a RunConfig.", "run at this scale")
     if seeds:

@@ -109,7 +109,7 @@ class GridMirror:
         begun = (
             (point, state)
             for point, state in zip(self.grid.points, states, strict=True)
-            if (self.folder / point.hash / "config.json").exists()
+            if (self.folder / point.hash / "config.json").exists() and not state.foreign
         )
         found = (
             read_update(self.grid, point, self.folder / point.hash, state, *self._runs.get(point.hash, ("", {})))

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +18,9 @@ from cscdarts.settings.metrics import METRICS
 
 #: Files copied as artifacts, once each; the growing ones only when the run has ended.
 ARTIFACTS = ("config.json", "environment.json", "search.json", "genotype.json", "check.json", "result.json")
-GROWING = ("alphas.jsonl", "metrics.jsonl", "log.txt")
+GROWING = ("alphas.jsonl", "search-metrics.jsonl", "retrain-metrics.jsonl", "metrics.jsonl", "log.txt")
+#: The files with numbers of the whole run.
+RESULTS = ("search.json", "genotype.json", "check.json", "result.json")
 #: Tag that holds what was written of a run.
 CURSOR = "cscdarts.mirror"
 
@@ -71,18 +72,25 @@ def read_update(
     ended = state.status in ("done", "failed")
     status = state.status if state.status in STATUS else "pending"
     files = _stamps(folder, (*ARTIFACTS, "failure.json", *(GROWING if ended else ())))
-    size = _size(folder.file("metrics.jsonl"))
-    if run_id and cursor.get("files") == files and cursor.get("bytes") == size and cursor.get("status") == status:
+    sources = _sources(point, folder)
+    sizes = {name: size for name, path in sources.items() if (size := _size(path))}
+    before = _read_before(cursor)
+    if run_id and cursor.get("files") == files and before == sizes and cursor.get("status") == status:
         return None
     params: list[tuple[str, str]] = []
     if not cursor:  # a new run, or one whose mirror died before its first note: then all is written in any case
         # As hashed: a field at its neutral value is absent, so runs from before it came stay in one setting with later
         # ones.
         params = list(flatten(json.loads(point.config.canonical())))
-    metrics, read = _lines(folder.file("metrics.jsonl"), int(cursor.get("bytes", 0)))
-    before = cursor.get("files", {})
-    for name in _result_files(point):
-        if files.get(name) != before.get(name):
+    metrics: list[MetricPoint] = []
+    read: dict[str, int] = {}
+    for name, path in sources.items():
+        points, offset = _lines(path, before.get(name, 0))
+        metrics += points
+        read |= {name: offset} if offset else {}
+    written = cursor.get("files", {})
+    for name in RESULTS:
+        if files.get(name) != written.get(name):
             metrics += _results(folder, name)
     ended_ms = None
     if ended:
@@ -98,7 +106,7 @@ def read_update(
         _tags(grid, point, folder, status, state),
         params,
         metrics,
-        [folder.file(name) for name, stamp in files.items() if name != "failure.json" and stamp != before.get(name)],
+        [folder.file(name) for name, stamp in files.items() if name != "failure.json" and stamp != written.get(name)],
         {"bytes": read, "files": files, "status": status},
     )
 
@@ -144,6 +152,8 @@ def _tags(grid: Grid, point: Point, folder: RunFolder, status: str, state: RunSt
         "cscdarts.contents": str(result.get("data", {}).get("contents") or ""),
         "cscdarts.genotype": str(genotype.get("text") or ""),
         "cscdarts.torch": str(environment.get("torch") or ""),
+        "cscdarts.search": str((keys := folder.keys() or {}).get("search") or ""),
+        "cscdarts.retraining": str(keys.get("retrain") or ""),
     }
 
 
@@ -174,13 +184,18 @@ def _lines(path: Path, offset: int) -> tuple[list[MetricPoint], int]:
     return points, offset + whole
 
 
-def _result_files(point: Point) -> tuple[str, ...]:
-    """The files with numbers of the whole run; the retraining's holds those of search and derivation as well."""
-    return (
-        ("check.json", "result.json")
-        if point.config.runtime.retrain
-        else ("search.json", "genotype.json", "check.json")
-    )
+def _sources(point: Point, folder: RunFolder) -> dict[str, Path]:
+    """The files of metric lines by name; of several searches only the one that the cell comes from."""
+    files = folder.metrics_files()
+    if point.config.search.best_of > 1 and not folder.has("genotype"):
+        del files["search-metrics.jsonl"]
+    return files
+
+
+def _read_before(cursor: Mapping[str, Any]) -> dict[str, int]:
+    """How many bytes of each file of metric lines were written; one number meant `metrics.jsonl`."""
+    noted = cursor.get("bytes", {})
+    return {str(k): int(v) for k, v in noted.items()} if isinstance(noted, Mapping) else {"metrics.jsonl": int(noted)}
 
 
 def _last_output(point: Point) -> str:
@@ -197,12 +212,11 @@ def _results(folder: RunFolder, name: str) -> list[MetricPoint]:
 
 
 def _stamps(folder: RunFolder, names: Iterable[str]) -> dict[str, list[int]]:
-    """Size and time of the files that are there, in the order of `names`; the folder is listed once."""
-    found = {entry.name: entry for entry in os.scandir(folder.path)}
+    """Size and time of the files that are there, in the order of `names`."""
     stamps = {}
     for name in names:
-        with contextlib.suppress(FileNotFoundError, KeyError):
-            stat = found[name].stat()
+        with contextlib.suppress(FileNotFoundError):
+            stat = folder.file(name).stat()
             stamps[name] = [stat.st_size, stat.st_mtime_ns]
     return stamps
 
@@ -223,7 +237,7 @@ def _mtime_ms(path: Path) -> int:
 
 def latest_ms(folder: Path, points: Iterable[Point]) -> int:
     """When the last run of a grid ended, in milliseconds."""
-    ends = [folder / p.hash / name for p in points for name in (_last_output(p), "failure.json")]
+    ends = [RunFolder(folder / p.hash).file(name) for p in points for name in (_last_output(p), "failure.json")]
     known = [_mtime_ms(path) for path in ends if path.exists()]
     return max(known, default=int(1000 * time.time()))
 

@@ -14,8 +14,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablations.run.sharing import Busy, parts, taken
 from cscdarts.errors import NumericalError, Stopped, UserError
-from cscdarts.records.run_folder import RunFolder, read_json, write_json
+from cscdarts.records.ownership import foreign
+from cscdarts.records.run_folder import STAGE_FOLDERS, RunFolder, read_json, write_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import build
 from cscdarts.spaces import SPACES, load_plugin
@@ -48,10 +50,20 @@ def stages_of(config: RunConfig) -> tuple[str, ...]:
 
 def missing_stages(config: RunConfig, folder: RunFolder) -> tuple[str, ...]:
     """The stages whose output is not there yet."""
-    return tuple(stage for stage in stages_of(config) if not folder.has(OUTPUTS[stage]))
+    return tuple(stage for stage in stages_of(config) if not has_output(config, folder, stage))
+
+
+def has_output(config: RunConfig, folder: RunFolder, stage: str) -> bool:
+    """Whether a stage's output is there; of several searches each one's."""
+    keys = folder.keys() if stage == "search" and config.search.best_of > 1 else None
+    if keys is None:
+        return folder.has(OUTPUTS[stage])
+    searches = folder.path / keys["store"] / STAGE_FOLDERS["search"]
+    return all((searches / key / "search.json").exists() for key in keys["searches"])
 
 
 def _search(config: RunConfig, folder: RunFolder, control: Control, report: Callable[[str], None]) -> None:
+    """One search; `run_stages` calls it for each of several."""
     from cscdarts.training.search import search
 
     search(config, folder, control.should_stop, report)
@@ -102,13 +114,15 @@ def run_stages(
         path: the run folder.
         arguments: `config` (the full config as plain data), `stages` (names), `since` (seconds since the epoch: a
             failure newer than this was recorded by this submission and is not tried again), `threads` (or None),
-            `plugins` (files or modules that register what the config names; see `cscdarts.spaces.registry`).
+            `plugins` (files or modules that register what the config names; see `cscdarts.spaces.registry`), `store`
+            (path from the run folder to the folder of `searches/` and `retrainings/`; two levels up unless given).
         control: asked at every step whether to stop.
         engine: stage -> function.
         prepare: called once before the first stage, with the number of threads and the scheduler's id of the job.
 
     Returns:
-        `done`, `failed` (see `failure.json`), or `skipped` when an earlier stage's output is not there.
+        `done`, `failed` (see `failure.json`), `skipped` when an earlier stage's output is not there, or `busy` when
+        another process works on the same search or retraining: all that comes before is done.
 
     Errors:
         Stopping: the state is saved and the work is to be taken up again later.
@@ -117,6 +131,11 @@ def run_stages(
         load_plugin(source)
     config, folder = build(arguments["config"]), RunFolder(path)
     leads = int(os.environ.get("RANK", "0")) == 0
+    problem = foreign(folder, config)
+    if problem is not None:
+        # Another's folder is left as it is: what is wrong stands in the worker's own output and in the run's state.
+        print(f"{path.name}: {path} {problem}", file=sys.stderr, flush=True)
+        return "failed"
     failure = read_json(folder.file("failure.json"))
     if failure is not None and failure["time"] >= arguments["since"] and failure["stage"] in arguments["stages"]:
         return "failed"
@@ -136,24 +155,31 @@ def run_stages(
     stage = wanted[0]
     try:
         if leads:
-            folder.create(config)
+            folder.create(config, arguments.get("store", "../.."))
         prepare(config, folder, arguments.get("threads"), control.job)
         for stage in wanted:
             if not leads and stage in LED_ONLY:
                 _await(folder, OUTPUTS[stage], control)
                 continue
-            report(f"{stage}: begins")
-            started = time.monotonic()
             try:
-                engine[stage](config, folder, control, report)
+                for part, key in parts(config, folder, stage):
+                    with taken(folder, stage, key, control, report) as mine:
+                        if mine:
+                            report(f"{stage}: begins")
+                            started = time.monotonic()
+                            engine[stage](part, folder, control, report)
+                            report(f"{stage}: done in {time.monotonic() - started:.1f} s")
+            except Busy:
+                raise
             except Exception as error:
                 # A look-up that fails must not keep the run from its own result.
                 if stage != "check" or isinstance(error, Stopped):
                     raise
                 record_failure(folder, stage, error)
                 check_failed = True
-            else:
-                report(f"{stage}: done in {time.monotonic() - started:.1f} s")
+    except Busy as busy:
+        report(f"{stage}: {busy}")
+        return "busy"
     except Stopped:
         report(f"{stage}: stopped, {control.reason}; it goes on from its checkpoint")
         raise Stopping from None
@@ -232,7 +258,7 @@ def _write_failure(folder: RunFolder, stage: str, kind: str, message: str, text:
 
 def _prepare(config: RunConfig, folder: RunFolder, threads: int | None, job: str) -> None:
     """Record the surroundings and set the number of threads."""
-    from cscdarts.records.environment import COMMIT_VARIABLE, describe, running_code
+    from cscdarts.records.environment import COMMIT_VARIABLE, describe, record_environment, running_code
     from cscdarts.training.distributed import World, resolve_device
     from cscdarts.training.resumable import configure_process
 
@@ -243,17 +269,4 @@ def _prepare(config: RunConfig, folder: RunFolder, threads: int | None, job: str
         if code.frozen:
             # A worker runs the code that it loaded when it started, whatever is committed while it takes run after run.
             os.environ.setdefault(COMMIT_VARIABLE, code.frozen)
-        record_environment(folder, describe(str(device)), job)
-
-
-def record_environment(folder: RunFolder, now: Mapping[str, Any], job: str = "") -> None:
-    """Write `environment.json`: the present start, the time of the first one, and each start's host, hardware and
-    job."""
-    earlier = read_json(folder.file("environment.json")) or {}
-    start = {key: now.get(key) for key in ("hostname", "cpu", "gpu", "commit", "started_at")}
-    value = {
-        **now,
-        "first_started_at": earlier.get("first_started_at", now.get("started_at")),
-        "starts": [*earlier.get("starts", []), {**start, "job": job} if job else start],
-    }
-    write_json(folder.file("environment.json"), value)
+        record_environment(folder.path, describe(str(device)), job)

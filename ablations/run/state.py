@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ablations.grid.load import Point
-from ablations.run.stages import OUTPUTS, stages_of
+from ablations.run.stages import missing_stages, stages_of
 from cscdarts.errors import UserError
-from cscdarts.records.run_folder import read_json
+from cscdarts.records.ownership import foreign
+from cscdarts.records.run_folder import RunFolder, read_json
 from slurm.job import CLAIM, LOST_AFTER_S, REQUEUED
 from slurm.jobs import SubmittedJob
 from slurm.lock import Owner
@@ -33,6 +34,7 @@ class RunState:
         detail: for people: progress, cause of a failure, why it waits.
         kind: of a failure.
         epoch, epochs, eta_s: of a running stage; None where unknown.
+        foreign: whether the folder is another's, so that nothing in it is this run's.
     """
 
     hash: str
@@ -45,6 +47,7 @@ class RunState:
     eta_s: float | None = None
     host: str = ""
     jobs: tuple[str, ...] = ()
+    foreign: bool = False
 
 
 def run_state(point: Point, path: Path, now: float, jobs: Sequence[SubmittedJob] = ()) -> RunState:
@@ -69,8 +72,12 @@ class _Evidence:
             self.files = {entry.name: entry for entry in os.scandir(path)}
         except FileNotFoundError:
             self.files = {}
+        self.folder = RunFolder(path)
         self.stages = stages_of(point.config)
-        self.missing = [stage for stage in self.stages if f"{OUTPUTS[stage]}.json" not in self.files]
+        #: Why the folder is not this run's, if it is not; then nothing in it counts.
+        self.foreign = foreign(self.folder, point.config) if self.files else None
+        begun = "config.json" in self.files and self.foreign is None
+        self.missing = list(missing_stages(point.config, self.folder) if begun else self.stages)
         self.stage = self.missing[0] if self.missing else self.stages[-1]
         self.submitted = max((job.submitted for job in jobs), default=0.0)
         #: The jobs of the last submission, and older ones that live on.
@@ -109,6 +116,13 @@ class _Evidence:
         return owner, age <= LOST_AFTER_S and not owner.dead_here()
 
 
+def _foreign(run: _Evidence) -> RunState | None:
+    """The folder holds another run, or files that nobody answers for."""
+    if run.foreign is None:
+        return None
+    return run.state("failed", f"its folder {run.foreign}; move {run.path} away", "user", run.stage, foreign=True)
+
+
 def _done(run: _Evidence) -> RunState | None:
     return run.state("done") if not run.missing and run.failure is None else None
 
@@ -119,7 +133,7 @@ def _running(run: _Evidence) -> RunState | None:
         return None
     config = run.point.config
     epochs = {"search": config.search.epochs, "retrain": config.evaluation.epochs}.get(run.stage)
-    epoch, pace = _progress(run.path / "metrics.jsonl", run.stage)
+    epoch, pace = _progress(run.folder.metrics(run.stage), run.stage)
     eta = None if epochs is None or epoch is None or pace is None else max(0.0, (epochs - epoch) * pace)
     detail = run.stage if epochs is None else f"{run.stage} {epoch or 0}/{epochs}"
     if "heartbeat" in run.files:
@@ -174,14 +188,16 @@ def _lost(run: _Evidence) -> RunState | None:
 
 def _new(run: _Evidence) -> RunState | None:
     """Nobody has it in hand; how far an interrupted one had come."""
-    epoch = _progress(run.path / "metrics.jsonl", run.stage)[0] if "metrics.jsonl" in run.files else None
+    epoch = _progress(run.folder.metrics(run.stage), run.stage)[0] if "config.json" in run.files else None
     detail = "" if run.stage == run.stages[0] else f"goes on with {run.stage}"
     if epoch is not None:
         detail = f"interrupted in {run.stage} after epoch {epoch}, goes on from its checkpoint"
     return run.state("new", detail, stage=run.stage)
 
 
-_RULES: tuple[Callable[[_Evidence], RunState | None], ...] = (_done, _running, _failed, _queued, _ended, _lost, _new)
+_RULES: tuple[Callable[[_Evidence], RunState | None], ...] = (
+    _foreign, _done, _running, _failed, _queued, _ended, _lost, _new,
+)  # fmt: skip
 
 
 def _progress(path: Path, stage: str) -> tuple[int | None, float | None]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cscdarts.data.contents import Contents, class_counts, pixel_sums, repeated_images, require_spread
 from cscdarts.data.datasets import Arrays, load_arrays
+from cscdarts.data.fingerprint import require_unchanged
 from cscdarts.data.limits import DEFAULT_AUGMENTATION, crop_padding, require_kept
 from cscdarts.data.source import KNOWN_STATISTICS, Augmentation, DataSet, Place, ResidentSource, require_halving
 from cscdarts.data.streaming import open_streamed
@@ -29,9 +30,11 @@ def open_data(
         workers: processes that decode streamed images.
 
     Errors:
-        UserError: see `datasets.load_arrays`; images that are all (nearly) equal, labels that are, a class without
-            training images, or augmentation that erases most of each image.
+        UserError: see `datasets.load_arrays`; images other than those of the config's fingerprint; images that are all
+            (nearly) equal, labels that are, a class without training images, or augmentation that erases most of each
+            image.
     """
+    require_unchanged(name, root, config.fingerprint_of(name))
     if name == "imagenet":
         data = open_streamed(config, root, place, batch_size, seed, workers=workers, color_jitter=color_jitter)
         unused = {

@@ -6,7 +6,7 @@ then the previous one is taken.
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,13 @@ def previous_of(path: Path) -> Path:
     return path.with_name(f"{path.stem}.previous.pt")
 
 
-def load_checkpoint(path: Path, run_hash: str, device: torch.device, report: Callable[[str], None]) -> Any | None:
-    """The newest good checkpoint of this run, or None where there is none.
+def load_checkpoint(
+    path: Path, keys: Collection[str], device: torch.device, report: Callable[[str], None]
+) -> Any | None:
+    """The newest good checkpoint of a stage, or None where there is none.
+
+    Args:
+        keys: the keys that it may be sealed with.
 
     A torn or foreign file is reported in one sentence and the previous one used.
 
@@ -50,7 +55,7 @@ def load_checkpoint(path: Path, run_hash: str, device: torch.device, report: Cal
     problems: list[str] = []
     for candidate in candidates:
         try:
-            return _read(candidate, run_hash, device)
+            return _read(candidate, keys, device)
         except ValueError as error:
             problems.append(f"{candidate.name}: {error}")
             report(f"checkpoint {candidate.name} is not used: {error}")
@@ -73,7 +78,7 @@ def read_state(path: Path, device: torch.device) -> Any:
         raise BrokenFile(str(path), str(error), "a checkpoint of cscdarts", "Run the search first.") from error
 
 
-def _read(path: Path, run_hash: str | None, device: torch.device) -> Any:
+def _read(path: Path, keys: Collection[str] | None, device: torch.device) -> Any:
     data = path.read_bytes()
     cut = len(data) - len(_SEAL) - 32
     if cut <= 0 or data[cut : cut + len(_SEAL)] != _SEAL:
@@ -83,6 +88,6 @@ def _read(path: Path, run_hash: str | None, device: torch.device) -> Any:
     state = torch.load(io.BytesIO(data[:cut]), map_location=device, weights_only=True)
     if state.get("format") != _FORMAT:
         raise ValueError("it was written by another version of cscdarts")
-    if run_hash is not None and state.get("hash") != run_hash:
-        raise ValueError(f"it belongs to run {state.get('hash')}")
+    if keys is not None and state.get("hash") not in keys:
+        raise ValueError(f"it belongs to {state.get('stage', 'run')} {state.get('hash')}")
     return state

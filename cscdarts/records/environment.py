@@ -6,9 +6,12 @@ import platform
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from cscdarts.records.run_folder import read_json, write_json
 
 PACKAGE = Path(__file__).resolve().parents[1]
 #: Environment variable that tells a process which code it runs.
@@ -53,6 +56,24 @@ def describe(device: str) -> dict[str, Any]:
         "hostname": socket.gethostname(),
         "started_at": time.time(),
     }
+
+
+def record_environment(folder: Path, now: Mapping[str, Any], job: str = "") -> None:
+    """Write `environment.json`: the present start, the time of the first one, and each start's host, hardware and job.
+
+    Args:
+        folder: of a run or of a stage.
+        now: as `describe` gives it.
+        job: the scheduler's id, or "".
+    """
+    earlier = read_json(folder / "environment.json") or {}
+    start = {key: now.get(key) for key in ("hostname", "cpu", "gpu", "commit", "started_at")}
+    value = {
+        **now,
+        "first_started_at": earlier.get("first_started_at", now.get("started_at")),
+        "starts": [*earlier.get("starts", []), {**start, "job": job} if job else start],
+    }
+    write_json(folder / "environment.json", value)
 
 
 def hardware(environment: dict[str, Any]) -> str:

@@ -3,17 +3,28 @@
 | file | is | written |
 |---|---|---|
 | `config.json` | the full config, labels and runtime included | first |
+| `keys.json` | the keys of its search and retraining, and where those lie | with it; rename |
 | `environment.json` | commit, versions, hardware, host | once per start |
-| `metrics.jsonl` | one line per epoch: stage, epoch, step, time, values | appended |
-| `alphas.jsonl` | architecture parameters after each epoch | appended |
-| `checkpoint.pt`, `checkpoint.previous.pt` | everything that moves | rename |
-| `search.json` | end of the search: its costs | rename |
 | `genotype.json` | the derived cell as text, and its one-shot error | rename |
 | `check.json` | what a benchmark says of it | rename |
-| `result.json` | end of the run | rename |
 | `failure.json` | why the last attempt stopped | rename |
+| `metrics.jsonl` | one line per epoch of the check: stage, epoch, step, time, values | appended |
 | `heartbeat` | touched while a process works here | in place |
 | `log.txt` | plain lines | appended |
+
+What a search and a retraining leave lies once, under their keys (`cscdarts.settings.keys`), for all runs that share it:
+
+| folder | file | is |
+|---|---|---|
+| `searches/KEY/` | `key.json`, `environment.json` | what the key stands for; who worked on it |
+| | `search-metrics.jsonl`, `alphas.jsonl` | epochs, and architecture parameters after each |
+| | `checkpoint.pt`, `checkpoint.previous.pt` | everything that moves |
+| | `search.json` | end of the search: its costs |
+| `retrainings/KEY/` | `key.json`, `environment.json`, `retrain-metrics.jsonl`, `retrain.pt` | as above |
+| | `result.json` | end of the retraining |
+
+`RunFolder.file` finds each of them. A folder without `keys.json` (version 0.1.0, a copy in a tracker, or one that a
+program made for itself) holds all files itself, its epochs in `metrics.jsonl`.
 
 Every file appears by temporary name and rename, or is append-only with a torn last line tolerated.
 """
@@ -27,8 +38,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cscdarts.errors import BrokenFile, MissingFile, UserError
+from cscdarts.errors import BrokenFile, MissingFile
 from cscdarts.settings.config import RunConfig
+from cscdarts.settings.keys import Key, Stage, retraining_key, search_key, searches
+
+#: Stage -> the folder of its folders, beside the grids' own.
+STAGE_FOLDERS: Mapping[Stage, str] = {"search": "searches", "retrain": "retrainings"}
+#: File -> the stage in whose folder it lies; all others lie in the run's.
+_STAGE_OF: Mapping[str, Stage] = {
+    "search.json": "search",
+    "alphas.jsonl": "search",
+    "checkpoint.pt": "search",
+    "search-metrics.jsonl": "search",
+    "result.json": "retrain",
+    "retrain.pt": "retrain",
+    "retrain-metrics.jsonl": "retrain",
+}
+
+#: `keys.json` -> what it held at a size, time and inode: it is asked for with every file.
+_known_keys: dict[Path, tuple[tuple[int, int, int], dict[str, Any]]] = {}
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -95,18 +123,82 @@ class RunFolder:
     path: Path
 
     def file(self, name: str) -> Path:
-        """The path of one of the run's files."""
-        return self.path / name
+        """The path of one of the run's files, wherever it lies."""
+        stage = _STAGE_OF.get(name)
+        return self.path / name if stage is None else self.stage_folder(stage) / name
 
-    def create(self, config: RunConfig) -> None:
-        """Make the folder and write `config.json` unless it is there; refuse a folder that holds another run."""
-        present = self.config() if self.file("config.json").exists() else None
-        if present is not None and present.hash != config.hash:
-            raise UserError(
-                str(self.path), present.hash, f"a folder of run {config.hash}", "Choose another runs folder."
-            )
-        if present is None:
-            write_json(self.file("config.json"), json.loads(config.model_dump_json()))
+    def stage_folder(self, stage: Stage) -> Path:
+        """Where a stage's files lie: under the stage's key, or in the run folder itself where there are no keys (yet).
+
+        Of several searches it is the one under way or, once the cell is derived, the one that it comes from.
+        """
+        keys = self.keys()
+        key = None if keys is None else keys[stage]
+        return self.path if keys is None or key is None else self.path / keys["store"] / STAGE_FOLDERS[stage] / key
+
+    def keys(self) -> dict[str, Any] | None:
+        """`keys.json`: `run` (hash), `store` (relative path to the folder that holds `searches/`), `searches` (keys),
+        `search` (the one at hand), `retrain` (key, None before the derivation); None where the folder holds all files.
+
+        Errors:
+            BrokenFile: it is torn or foreign.
+        """
+        path = self.path / "keys.json"
+        try:
+            stat = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        stamp = stat.st_size, stat.st_mtime_ns, stat.st_ino
+        known = _known_keys.get(path)
+        if known is None or known[0] != stamp:
+            value = read_json(path)
+            if not (isinstance(value, dict) and {"run", "store", "searches", *STAGE_FOLDERS} <= value.keys()):
+                raise BrokenFile(str(path), "it is no list of keys", "keys.json as cscdarts wrote it", "Move it away.")
+            known = _known_keys[path] = (stamp, value)
+        return known[1]
+
+    def create(self, config: RunConfig, store: str | None = None) -> None:
+        """Write `config.json`, and `keys.json` where a store is named, unless the config is there.
+
+        `cscdarts.records.ownership.require_own` says before whether the folder may become this run's.
+
+        Args:
+            store: path from the run folder to the folder that holds `searches/` and `retrainings/`; without one the run
+                folder holds all files itself.
+        """
+        if self.file("config.json").exists():
+            return
+        if store is not None:
+            keys = [search_key(one).id for one in searches(config)]
+            value = {"run": config.hash, "store": store, "searches": keys, "search": keys[0], "retrain": None}
+            # Keys first: a folder with a config and without keys is one that holds all files itself.
+            write_json(self.path / "keys.json", value)
+        write_json(self.file("config.json"), json.loads(config.model_dump_json()))
+
+    def bind(self, stage: Stage, key: Key) -> Path:
+        """Make a key the run's own for a stage, and its folder with `key.json`; returns the folder.
+
+        In a folder without keys that is the run folder.
+        """
+        keys = self.keys()
+        if keys is None:
+            return self.path
+        if keys[stage] != key.id:
+            write_json(self.path / "keys.json", {**keys, stage: key.id})
+        folder = self.stage_folder(stage)
+        if not (folder / "key.json").exists():
+            write_json(folder / "key.json", json.loads(key.text))
+        return folder
+
+    def retraining_key(self, config: RunConfig) -> Key | None:
+        """The key of the run's retraining, once its cell is derived."""
+        path = self.file("genotype.json")
+        genotype = read_json(path)
+        if genotype is None:
+            return None
+        if not isinstance(genotype, dict) or "text" not in genotype:
+            raise BrokenFile(path, "it has no text", "a derived cell", "Move it away; it is derived again.")
+        return retraining_key(config, str(genotype["text"]))
 
     def config(self) -> RunConfig:
         """The config the folder was made for."""
@@ -131,10 +223,20 @@ class RunFolder:
         """Touch the heart-beat file."""
         self.file("heartbeat").touch()
 
+    def metrics(self, stage: str) -> Path:
+        """The file of a stage's metric lines."""
+        shared = stage in STAGE_FOLDERS and self.keys() is not None
+        return self.file(f"{stage}-metrics.jsonl" if shared else "metrics.jsonl")
+
+    def metrics_files(self) -> dict[str, Path]:
+        """Name -> path of all files of metric lines that the run can have."""
+        names = (*(f"{stage}-metrics.jsonl" for stage in STAGE_FOLDERS), "metrics.jsonl")
+        return {name: self.file(name) for name in names}
+
     def record(self, stage: str, epoch: int, step: int, values: Mapping[str, float]) -> None:
         """Append one line of metrics with the present time."""
         append_line(
-            self.file("metrics.jsonl"),
+            self.metrics(stage),
             {"stage": stage, "epoch": epoch, "step": step, "time": time.time(), "values": dict(values)},
         )
 
@@ -142,11 +244,12 @@ class RunFolder:
         """Metric lines, one for each (stage, epoch): where a resumed run wrote an epoch again, values merge, the last
         wins."""
         merged: dict[tuple[str, int], dict[str, Any]] = {}
-        for line in read_lines(self.file("metrics.jsonl")):
-            if {"stage", "epoch", "values"} <= line.keys():
-                key = (str(line["stage"]), int(line["epoch"]))
-                earlier = merged.get(key, {"values": {}})
-                merged[key] = {**line, "values": {**earlier["values"], **line["values"]}}
+        for path in self.metrics_files().values():
+            for line in read_lines(path):
+                if {"stage", "epoch", "values"} <= line.keys():
+                    key = (str(line["stage"]), int(line["epoch"]))
+                    earlier = merged.get(key, {"values": {}})
+                    merged[key] = {**line, "values": {**earlier["values"], **line["values"]}}
         return list(merged.values())
 
     def alphas(self) -> list[dict[str, Any]]:

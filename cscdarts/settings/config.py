@@ -243,7 +243,7 @@ class SearchConfig(Frozen):
                 "search.genotype=CELL, and only so"
             )
         if self.derive == "eigenvalue-stop" and not self.hessian_every and self.strategy == "gradient":
-            raise ValueError("derive=eigenvalue-stop reads the eigenvalues that hessian_every records; set it, say to 1")
+            raise ValueError("derive=eigenvalue-stop reads eigenvalues, which hessian_every records; set it, say to 1")
         return self
 
 
@@ -354,7 +354,7 @@ class RunConfig(Frozen):
     def canonical(self) -> str:
         """The one JSON text of everything that can change a number: sorted keys, no spaces, without fields at their
         neutral value."""
-        return json.dumps(hashed_values(self), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+        return canonical_json(hashed_values(self))
 
     @property
     def hash(self) -> str:
@@ -364,6 +364,11 @@ class RunConfig(Frozen):
     def identity_in(self, phase: Literal["search", "eval"]) -> Literal["cell", "edge", "none"]:
         """The identity connection that is active in a phase (`identity` filtered by `identity_phases`)."""
         return self.supernet.identity if self.supernet.identity_phases in ("both", phase) else "none"
+
+
+def canonical_json(values: Any) -> str:
+    """The one JSON text of plain values: sorted keys, no spaces, ASCII; not-a-number is refused."""
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def hashed_values(config: RunConfig) -> dict[str, Any]:

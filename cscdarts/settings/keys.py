@@ -10,11 +10,10 @@ where they differ (`docs/identity.md` has the measured differences).
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cscdarts.settings.config import RunConfig, hashed_values
+from cscdarts.settings.config import RunConfig, canonical_json, hashed_values
 
 Stage = Literal["search", "retrain"]
 
@@ -124,4 +123,4 @@ def _data(values: dict[str, Any], name: str, fingerprint: str) -> dict[str, Any]
 
 
 def _key(stage: Stage, content: dict[str, Any]) -> Key:
-    return Key(stage, json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False))
+    return Key(stage, canonical_json(content))

@@ -13,6 +13,7 @@ from cscdarts.errors import NumericalError, Stopped
 from cscdarts.records.checkpoint import load_checkpoint, save_checkpoint
 from cscdarts.records.run_folder import RunFolder
 from cscdarts.settings.config import EvaluationConfig, RunConfig, SearchConfig
+from cscdarts.settings.keys import Key, Stage
 from cscdarts.training.distributed import join_world, resolve_device, same_for_all
 from cscdarts.training.memory import keep_freed_memory
 
@@ -56,18 +57,18 @@ class ResumableRun:
     """A stage under way.
 
     Attributes:
-        stage: `search` or `retrain`; checkpoint: the name of its file.
+        stage: `search` or `retrain`; checkpoint: the name of its file; key: what its output answers for.
         epoch, step: where it stands; `step` steps of epoch `epoch` are done.
         seconds: of the finished epochs; epoch_seconds: of the present one.
     """
 
-    stage: str
+    stage: Stage
     checkpoint: str
 
     def __init__(
-        self, config: RunConfig, folder: RunFolder, stop: Callable[[], bool], report: Callable[[str], None]
+        self, config: RunConfig, folder: RunFolder, key: Key, stop: Callable[[], bool], report: Callable[[str], None]
     ) -> None:
-        self.config, self.folder, self.stop, self.report = config, folder, stop, report
+        self.config, self.folder, self.key, self.stop, self.report = config, folder, key, stop, report
         self.world = join_world(config.runtime.device)
         self.device = resolve_device(config.runtime.device, self.world)
         if self.device.type == "cuda":
@@ -86,7 +87,7 @@ class ResumableRun:
 
     def _whole_state(self) -> dict[str, Any]:
         place = {key: getattr(self, key) for key in ("stage", "epoch", "step", "seconds", "epoch_seconds")}
-        return {"hash": self.config.hash, **place, "rng": torch.get_rng_state(), **self.state()}
+        return {"hash": self.key.id, **place, "rng": torch.get_rng_state(), **self.state()}
 
     def save(self) -> None:
         """Save everything that moves (by the leading process)."""
@@ -96,7 +97,9 @@ class ResumableRun:
 
     def resume(self) -> None:
         """Go on from the newest good checkpoint, if there is one."""
-        state = load_checkpoint(self.folder.file(self.checkpoint), self.config.hash, self.device, self.report)
+        # Version 0.1.0 sealed checkpoints with the hash of the run, and its folders held all files themselves.
+        keys = (self.key.id, self.config.hash) if self.folder.keys() is None else (self.key.id,)
+        state = load_checkpoint(self.folder.file(self.checkpoint), keys, self.device, self.report)
         if state is None:
             return
         for key in ("epoch", "step", "seconds", "epoch_seconds"):
@@ -141,7 +144,7 @@ class ResumableRun:
     def broken(self, step: int, tensor: str) -> NumericalError:
         """The error for a tensor that is not finite; the state is saved as `broken.pt` first."""
         if self.world.leads:
-            save_checkpoint(self.folder.file("broken.pt"), self._whole_state())
+            save_checkpoint(self.folder.stage_folder(self.stage) / "broken.pt", self._whole_state())
         return NumericalError(self.stage, self.epoch, step, tensor)
 
 

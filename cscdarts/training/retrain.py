@@ -19,11 +19,13 @@ from cscdarts.data.limits import require_batch
 from cscdarts.data.open import open_data
 from cscdarts.data.randomness import derived_seed, generator
 from cscdarts.data.source import Batch
-from cscdarts.errors import MissingFile
+from cscdarts.errors import MissingFile, UserError
 from cscdarts.models.cost import fit_channels, network_cost
 from cscdarts.models.network import Network
+from cscdarts.records.ownership import require_retraining
 from cscdarts.records.run_folder import RunFolder, read_json, write_json
 from cscdarts.settings.config import EvaluationConfig, RunConfig
+from cscdarts.settings.keys import retraining_key
 from cscdarts.spaces import Genotype, is_large, parse_genotype
 from cscdarts.training.distributed import average, place, share_statistics
 from cscdarts.training.gradients import autocast, full
@@ -42,11 +44,12 @@ def retrain(
     Errors:
         Stopped, NumericalError, UserError (data, device, checkpoint, no genotype).
     """
-    if folder.has("result"):
-        return
     present = read_json(folder.file("genotype.json"))
     if present is None:
         raise MissingFile(str(folder.path), "Run the search first.", "genotype.json")
+    require_retraining(folder, config)
+    if folder.has("result"):
+        return
     run = RetrainRun(config, folder, parse_genotype(str(present["text"])), stop, report)
     run.resume()
     while run.epoch < config.evaluation.epochs:
@@ -65,7 +68,7 @@ class RetrainRun(ResumableRun):
         self, config: RunConfig, folder: RunFolder, genotype: Genotype, stop: Callable[[], bool],
         report: Callable[[str], None],
     ) -> None:  # fmt: skip
-        super().__init__(config, folder, stop, report)
+        super().__init__(config, folder, retraining_key(config, str(genotype)), stop, report)
         self.genotype = genotype
         settings, identity = config.evaluation, config.identity_in("eval")
         seed = settings.seed if settings.seed is not None else config.seed
@@ -77,6 +80,7 @@ class RetrainRun(ResumableRun):
         )  # fmt: skip
         if settings.epochs > 0:
             require_batch(sum(self.data.contents.train), settings.batch_size)
+        self._require_searched_data()
         for line in self.data.contents.lines(said=(read_json(folder.file("search.json")) or {}).get("data")):
             report(line)
         shape = (config.supernet, identity, self.data.classes, self.data.channels, self.data.size)
@@ -170,10 +174,7 @@ class RetrainRun(ResumableRun):
         top1, top5 = self._test()
         if not self.world.leads:
             return
-        values: dict[str, float] = {}
-        for earlier in ("search.json", "genotype.json"):
-            values |= (read_json(self.folder.file(earlier)) or {}).get("values", {})
-        values |= {
+        values: dict[str, float] = {
             "test_error_pct": top1,
             "params_m": self.cost.params / 1e6,
             "macs_m": self.cost.macs / 1e6,
@@ -184,6 +185,7 @@ class RetrainRun(ResumableRun):
         write_json(
             self.folder.file("result.json"),
             {
+                "key": self.key.id,
                 "hash": self.config.hash,
                 "seed": self.config.seed,
                 "genotype": str(self.genotype),
@@ -194,6 +196,21 @@ class RetrainRun(ResumableRun):
             },
         )
         self.report(f"test error {top1:.2f}%")
+
+    def _require_searched_data(self) -> None:
+        """Refuse images other than those that the cell was searched on, where both are one set.
+
+        Errors:
+            UserError: the fingerprints differ.
+        """
+        searched = (read_json(self.folder.file("search.json")) or {}).get("data", {})
+        before, now = searched.get("sha256"), self.data.sha256
+        if searched.get("dataset") == self.data.name and before is not None and before != now:
+            raise UserError(
+                "data.dataset", f"{self.data.name} with fingerprint {now[:16]}",
+                f"what the cell was searched on, with fingerprint {before[:16]}",
+                "The images were replaced since: put the former ones back, or search again on these.",
+            )  # fmt: skip
 
     def _test(self) -> tuple[float, float]:
         """(top-1 error, top-5 error) of the test set; every process reads all of it."""

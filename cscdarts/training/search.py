@@ -19,8 +19,10 @@ from cscdarts.data.open import open_data
 from cscdarts.data.randomness import generator, numpy_generator
 from cscdarts.data.source import Batch
 from cscdarts.kernels.batch_norm import frozen_statistics
+from cscdarts.records.ownership import require_search
 from cscdarts.records.run_folder import RunFolder, append_line, write_json
 from cscdarts.settings.config import RunConfig
+from cscdarts.settings.keys import search_key
 from cscdarts.spaces import Genotype, random_genotype
 from cscdarts.training.bilevel import ArchitectureStep, only_gradients_of
 from cscdarts.training.build import build_supernet
@@ -49,8 +51,9 @@ def search(
         report: takes one line per epoch.
 
     Errors:
-        Stopped, NumericalError, UserError (data, device or checkpoint).
+        Stopped, NumericalError, UserError (data, device, checkpoint, or a folder that holds something else).
     """
+    require_search(folder, config)
     if folder.has("search"):
         return
     if config.search.strategy == "random":
@@ -89,7 +92,7 @@ class SearchRun(ResumableRun):
         self, config: RunConfig, folder: RunFolder, stop: Callable[[], bool], report: Callable[[str], None],
         timer: Timer = untimed,
     ) -> None:  # fmt: skip
-        super().__init__(config, folder, stop, report)
+        super().__init__(config, folder, search_key(config), stop, report)
         self.timer = timer
         world = self.world
         settings = config.search
@@ -312,6 +315,7 @@ class SearchRun(ResumableRun):
             self.data.size, batch=self.config.search.batch_size,
         )  # fmt: skip
         record: dict[str, Any] = {
+            "key": self.key.id,
             "values": {
                 "search_time_s": self.seconds,
                 "peak_memory_mib": peak,
@@ -365,7 +369,12 @@ def _sample(config: RunConfig, folder: RunFolder, report: Callable[[str], None])
     report(f"sampled {genotype}")
     write_json(
         folder.file("search.json"),
-        {"values": {"search_time_s": 0.0}, "genotype": str(genotype), "finished_at": time.time()},
+        {
+            "key": search_key(config).id,
+            "values": {"search_time_s": 0.0},
+            "genotype": str(genotype),
+            "finished_at": time.time(),
+        },
     )
 
 

@@ -118,7 +118,7 @@ def test_a_check_that_fails_keeps_no_run_from_its_result(
     path.mkdir(parents=True)
     outcome = run_stages(path, task.arguments, Control(), engine, tiny.prepare)  # type: ignore[arg-type]
     assert outcome == "failed"
-    assert (path / "result.json").exists()
+    assert RunFolder(path).has("result")
     (state,) = driver.states()
     assert (state.status, state.stage) == ("failed", "check")
     (task,) = driver.tasks([point.hash], ("search", "derive", "check", "retrain"), time.time(), None)

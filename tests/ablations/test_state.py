@@ -12,6 +12,7 @@ import pytest
 
 from ablations.grid.load import Point, load_grid
 from ablations.run.state import RunState, run_state
+from cscdarts.records.run_folder import RunFolder
 from slurm.backends.slurm.scheduler import JobState
 from slurm.backends.slurm.words import translate
 from slurm.jobs import Cause, Phase, SubmittedJob
@@ -45,8 +46,9 @@ def _claim(folder: Path, age: float = 1.0, **changes: Any) -> None:
 
 
 def _outputs(folder: Path, *names: str) -> None:
+    RunFolder(folder).create(load_grid("quickstart", "smoke").points[0].config)
     for name in names:
-        (folder / f"{name}.json").write_text("{}")
+        (folder / f"{name}.json").write_text('{"text": "|a~0|"}' if name == "genotype" else "{}")
 
 
 def _failure(folder: Path, when: float, kind: str = "error") -> None:

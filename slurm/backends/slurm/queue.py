@@ -66,6 +66,7 @@ class Queue:
         groups: Sequence[str],
         parallel: int | None,
         time: float,
+        after: Sequence[str] = (),
     ) -> list[Submission]:
         """Submit a chain of arrays, one per group, split where the cluster limits arrays.
 
@@ -74,18 +75,19 @@ class Queue:
             label: the profile's name, for the journal.
             parallel: at most this many jobs at once over all parts; the profile's own where None.
             time: the moment that failures must be newer than to count.
+            after: ids of jobs or arrays that must have ended, well or not, before the first array starts.
         """
         packs = list(_packed(runs, profile.runs_per_job))
         parts = [packs[start : start + self.max_array] for start in range(0, len(packs), self.max_array)]
         limit = parallel or profile.parallel or len(packs)
         submitted: list[Submission] = []
-        before: str | None = None
+        before: list[str] = []
         for part in parts:
             throttle = max(1, limit // len(parts))
             # Fewer slots than parts: then the parts go one after the other.
-            after = before if limit < len(parts) else None
-            chain = self._chain(part, profile, label, groups, throttle, after, time)
-            before = chain[0].jobs[0].split("_")[0]
+            waits = [*after, *(before if limit < len(parts) else ())]
+            chain = self._chain(part, profile, label, groups, throttle, waits, time)
+            before = [chain[0].jobs[0].split("_")[0]]
             submitted += chain
         return submitted
 
@@ -120,13 +122,13 @@ class Queue:
 
     def _chain(
         self, packs: Sequence[Sequence[ChainedRun]], profile: Profile, label: str, groups: Sequence[str], throttle: int,
-        after: str | None, time: float,
+        after: Sequence[str], time: float,
     ) -> list[Submission]:  # fmt: skip
         keys = [[run.key for run in pack] for pack in packs]
         chain = self.journal.record_intent(self.name, groups, keys, label, time)
         done: list[Submission] = []
         try:
-            dependency = None if after is None else f"afterany:{after}"
+            dependency = "afterany:" + ":".join(after) if after else None
             for one in chain:
                 own = profile.resources(one.group)
                 blank = Job((), HOST, stall_s=60 * own.stall_min, grace_s=0.5 * own.signal_s)

@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ablations.run.stages import record_environment, run_stages
+from ablations.run.stages import run_stages
 from cscdarts.errors import Stopped
+from cscdarts.records.environment import record_environment
 from cscdarts.records.run_folder import RunFolder, append_line, read_json, write_json
 from cscdarts.settings.config import RunConfig
 from slurm.control import Control
@@ -122,8 +123,11 @@ ENGINE = {"search": search, "derive": derive, "check": check, "retrain": retrain
 
 def prepare(config: RunConfig, folder: RunFolder, threads: int | None, job: str) -> None:
     """Record a start, and count it: every start of every run leaves one line."""
-    record_environment(folder, {"commit": "0" * 40, "dirty": False, "hostname": os.uname().nodename, "torch": "none",
-                                "cpu": "fake", "cores": 1, "gpu": None, "started_at": time.time()}, job)  # fmt: skip
+    now = {
+        "commit": "0" * 40, "dirty": False, "hostname": os.uname().nodename, "torch": "none", "cpu": "fake", "cores": 1,
+        "gpu": None, "started_at": time.time(),
+    }  # fmt: skip
+    record_environment(folder.path, now, job)
     with (folder.path / "starts.jsonl").open("a") as file:
         file.write(json.dumps({"pid": os.getpid(), "threads": os.environ.get("OMP_NUM_THREADS")}) + "\n")
 

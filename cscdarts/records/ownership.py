@@ -1,0 +1,192 @@
+"""Whether a folder holds the run that is asked for: every key in it is compared before anything in it is believed or
+written. No torch.
+
+A folder that was renamed, copied over, filled by hand, or made for other settings or other data answers for nothing but
+itself. What is found is one sentence; who meets it stops there and leaves the folder as it is.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from cscdarts.errors import UserError
+from cscdarts.records.run_folder import RunFolder, read_json
+from cscdarts.settings.config import RunConfig, hashed_values, neutral_values
+from cscdarts.settings.keys import retraining_key, search_key, searches
+
+#: Files that stages leave: where one of them is, the folder is somebody's.
+_OUTPUTS = ("search.json", "genotype.json", "check.json", "result.json", "checkpoint.pt", "retrain.pt", "alphas.jsonl")
+#: Differences that a sentence names.
+_NAMED = 3
+
+
+def require_own(folder: RunFolder, config: RunConfig) -> None:
+    """Make sure that a folder is empty, missing, or holds this run and nothing else's output.
+
+    Errors:
+        UserError: it holds something else; nothing was written.
+    """
+    problem = foreign(folder, config)
+    if problem is not None:
+        _refuse(folder, config, problem)
+
+
+def _refuse(folder: RunFolder, config: RunConfig, problem: str) -> NoReturn:
+    raise UserError(
+        str(folder.path), problem, f"a folder of run {config.hash}", "Choose another folder, or move it away.",
+        f"{folder.path} {problem}. Nothing was written; choose another folder, or move this one away.",
+    )  # fmt: skip
+
+
+def foreign(folder: RunFolder, config: RunConfig) -> str | None:
+    """What keeps a folder from being this run's, as the predicate of a sentence; None where it is or can become it."""
+    try:
+        return next(_problems(folder, config), None)
+    except UserError as error:
+        return f"cannot be read as a run's ({' '.join(str(error).split())})"
+
+
+def _problems(folder: RunFolder, config: RunConfig) -> Iterator[str]:
+    keys, stored = folder.keys(), _read(folder.path / "config.json")
+    if stored is None:
+        if keys is not None and keys["run"] != config.hash:
+            yield f"was begun for run {keys['run']}, not for run {config.hash}"
+        found = [name for name in _OUTPUTS if (folder.path / name).exists()]
+        if found:
+            yield f"holds {found[0]} but no config.json, so it is not known whose that is"
+        return
+    there = _built(folder)
+    if there.hash != config.hash:
+        yield f"holds run {there.hash}, not run {config.hash}: {differences(there, config)}"
+    if keys is not None:
+        wanted = [search_key(one).id for one in searches(config)]
+        if keys["run"] != config.hash:
+            yield f"says in keys.json that it holds run {keys['run']}, not run {config.hash}"
+        if keys.get("searches") != wanted or keys["search"] not in wanted:
+            yield f"names other searches in keys.json than run {config.hash} has ({', '.join(wanted)})"
+    yield from _stages(folder, config, keys)
+
+
+def _stages(folder: RunFolder, config: RunConfig, keys: Mapping[str, Any] | None) -> Iterator[str]:
+    search, genotype = _read(folder.file("search.json")), _read(folder.path / "genotype.json")
+    key = search_key(config).id if keys is None else str(keys["search"])
+    if search is not None and search.get("key", key) != key:
+        yield f"leads to search.json of search {search['key']}, not of {key}"
+    if genotype is None:
+        return
+    if "text" not in genotype:
+        yield "holds a genotype.json without a cell"
+        return
+    if genotype.get("search", key) not in ([key] if keys is None else keys["searches"]):
+        yield f"holds genotype.json derived from search {genotype['search']}, not from {key}"
+    elif genotype.get("rule", config.search.derive) != config.search.derive:
+        yield f"holds genotype.json derived by {genotype['rule']}, not by {config.search.derive}"
+    if search is not None and "genotype" in search and search["genotype"] != genotype["text"]:
+        yield "holds genotype.json with another cell than its search.json"
+    wanted = retraining_key(config, str(genotype["text"])).id
+    if keys is not None and keys["retrain"] not in (None, wanted):
+        yield f"names retraining {keys['retrain']} in keys.json, but its cell has {wanted}"
+    result = _read(folder.file("result.json"))
+    if result is not None and result.get("key", wanted) != wanted:
+        yield f"leads to result.json of retraining {result['key']}, not of {wanted}"
+    elif result is not None and result.get("genotype", genotype["text"]) != genotype["text"]:
+        yield "leads to result.json of another cell than its genotype.json"
+
+
+def require_search(folder: RunFolder, config: RunConfig) -> None:
+    """Make sure that what a folder holds of a search is that of this config.
+
+    Errors:
+        UserError: it is another's.
+    """
+    _require_stage(folder, config, "search.json", search_key(config).id)
+
+
+def require_retraining(folder: RunFolder, config: RunConfig) -> None:
+    """Make sure that what a folder holds of a retraining is that of its own cell under this config.
+
+    Errors:
+        UserError: it is another's.
+    """
+    key = folder.retraining_key(config)
+    if key is not None:
+        _require_stage(folder, config, "result.json", key.id)
+
+
+def _require_stage(folder: RunFolder, config: RunConfig, name: str, key: str) -> None:
+    if folder.keys() is None:
+        require_own_config(folder, config)
+    found = _read(folder.file(name))
+    if found is not None and found.get("key", key) != key:
+        raise UserError(str(folder.file(name)), f"of {found['key']}", f"that of {key}", "Choose another folder.")
+
+
+def require_own_config(folder: RunFolder, config: RunConfig) -> None:
+    """Make sure that a folder which has a config has this one.
+
+    Errors:
+        UserError: it has another.
+    """
+    if (folder.path / "config.json").exists() and (there := _built(folder)).hash != config.hash:
+        _refuse(folder, config, f"holds run {there.hash}, not run {config.hash}: {differences(there, config)}")
+
+
+def differences(there: RunConfig, here: RunConfig) -> str:
+    """The settings in which two runs differ, for people: `seed is 0 there and 77 here`."""
+    neutral = neutral_values()
+    ours, theirs = ({**neutral, **dict(_flat(hashed_values(one)))} for one in (here, there))
+    names = [name for name in sorted({*ours, *theirs}) if ours.get(name) != theirs.get(name)]
+    named = [f"{name} is {_shown(theirs.get(name))} there and {_shown(ours.get(name))} here" for name in names[:_NAMED]]
+    more = len(names) - len(named)
+    return ", ".join(named) + (f", and {more} more differ" if more else "")
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _shown(value: Any) -> str:
+    return "empty" if value == "" else str(value)
+
+
+#: Path -> (size, time, content): a status that is asked every second must not parse what has not changed.
+_parsed: dict[Path, tuple[tuple[int, int], Any]] = {}
+_built_configs: dict[Path, tuple[tuple[int, int], RunConfig]] = {}
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A JSON object, or None where there is no file."""
+    stamp = _stamp(path)
+    if stamp is None:
+        return None
+    known = _parsed.get(path)
+    if known is None or known[0] != stamp:
+        value = read_json(path)
+        known = _parsed[path] = (stamp, {} if not isinstance(value, dict) else _told(value))
+    return known[1]  # type: ignore[no-any-return]
+
+
+def _told(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Of an output only what is compared, so that thousands of runs are remembered cheaply."""
+    return {name: value[name] for name in ("key", "search", "rule", "text", "genotype") if name in value}
+
+
+def _built(folder: RunFolder) -> RunConfig:
+    path = folder.path / "config.json"
+    stamp = _stamp(path)
+    known = _built_configs.get(path)
+    if known is None or known[0] != stamp:
+        known = _built_configs[path] = (stamp or (0, 0), folder.config())
+    return known[1]
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        stat = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return stat.st_size, stat.st_mtime_ns
