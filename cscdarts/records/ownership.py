@@ -167,7 +167,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     if known is None or known[0] != stamp:
         value = read_json(path)
         known = _parsed[path] = (stamp, {} if not isinstance(value, dict) else _told(value))
-    return known[1]  # type: ignore[no-any-return]
+    return known[1]
 
 
 def _told(value: Mapping[str, Any]) -> dict[str, Any]:
