@@ -22,6 +22,7 @@ import numpy.typing as npt
 from cscdarts.errors import MissingFile, UserError
 from cscdarts.records.run_folder import RunFolder, read_json, write_json
 from cscdarts.settings.config import RunConfig, SupernetConfig
+from cscdarts.settings.keys import search_key, searches
 from cscdarts.spaces import SPACES, Genotype, parse_genotype, softmax
 from cscdarts.spaces.rules import derive_capped
 
@@ -73,30 +74,56 @@ def skip_share_pct(genotype: Genotype) -> float:
 def derive(config: RunConfig, folder: RunFolder) -> Genotype:
     """Write `genotype.json` from the search's output, or read it where it is.
 
-    Beside the cell stand its epoch, the rule and what it found (`why`), and `derived_valid_error_pct`, its one-shot
-    error on the validation half under the weights of the epoch it comes from, where the search measured it.
+    Beside the cell stand the key and seed of its search, its epoch, the rule and what it found (`why`), and
+    `derived_valid_error_pct`, its one-shot error on the validation half under the weights of the epoch it comes from,
+    where the search measured it. Of `search.best_of` searches the cell with the lowest such error is taken, the first
+    of equals (Xu et al. 2020, PC-DARTS, choose among several searches likewise, but by training each cell for a while).
 
     Errors:
-        UserError: the search has not finished here, or see `derived_cell`.
+        UserError: a search has not finished here, or see `derived_cell`.
     """
     present = read_json(folder.file("genotype.json"))
     if present is not None:
         return parse_genotype(str(present["text"]), config.supernet.space)
-    search = read_json(folder.file("search.json"))
-    if search is None:
-        raise MissingFile(str(folder.path), "Run the search first.", "search.json")
-    cell = derived_cell(config, folder.alphas(), folder.curves(), search)
+    runs = searches(config)
+    if len(runs) > 1 and folder.keys() is None:
+        raise UserError(
+            "search.best_of", len(runs), "1 in a folder that holds one search", "Run it with `cscdarts search`."
+        )
+    cells, named = [], False
+    for one in runs:
+        folder.bind("search", search_key(one))
+        search = read_json(folder.file("search.json"))
+        if search is None:
+            raise MissingFile(str(folder.path), "Run the search first.", "search.json")
+        cells.append(derived_cell(one, folder.alphas(), folder.curves(), search))
+        named = "genotype" in search
+    errors = [math.inf if cell.error_pct is None else cell.error_pct for cell in cells]
+    best = min(range(len(cells)), key=lambda number: (errors[number], number))
+    cell, key = cells[best], search_key(runs[best])
+    folder.bind("search", key)
     record: dict[str, Any] = {
         "space": cell.genotype.space,
         "text": str(cell.genotype),
+        "search": key.id,
+        "seed": runs[best].seed,
         "epoch": cell.epoch,
-        "rule": config.search.strategy if "genotype" in search else config.search.derive,
-        "why": cell.why,
+        "rule": config.search.strategy if named else config.search.derive,
+        "why": cell.why + _chosen(errors, best),
     }
     if cell.error_pct is not None:
         record["values"] = {"derived_valid_error_pct": cell.error_pct}
     write_json(folder.file("genotype.json"), record)
     return cell.genotype
+
+
+def _chosen(errors: Sequence[float], best: int) -> str:
+    """Why a cell was taken among those of several searches."""
+    if len(errors) == 1:
+        return ""
+    if math.isinf(errors[best]):
+        return f"; the first of {len(errors)} searches, none of which recorded the error of its cell"
+    return f"; the lowest validation error of {len(errors)} searches, {errors[best]:.2f} %, of number {best + 1}"
 
 
 def derived_cell(
