@@ -169,7 +169,7 @@ def test_the_best_of_several_searches_is_derived(tmp_path: Path) -> None:
     path = Path(task.folder)
     path.mkdir(parents=True)
     stages = {**engine.ENGINE, "search": search, "derive": deriving}
-    assert run_stages(path, task.arguments, Control(), stages, engine.prepare) == "done"  # type: ignore[arg-type]
+    assert run_stages(path, task.arguments, Control(), stages, engine.prepare) == "done"
     found = written(path / "genotype.json")
     alone = search_key(with_values(point.config, {"seed": 1, "search.best_of": 1})).id
     assert (found["seed"], found["search"], found["values"]) == (1, alone, {"derived_valid_error_pct": 12.5})
@@ -189,6 +189,6 @@ def test_refused_data_leave_no_folder_of_a_stage(tmp_path: Path) -> None:
     path = Path(task.folder)
     path.mkdir(parents=True)
     stages = {**engine.ENGINE, "search": refuse}
-    assert run_stages(path, task.arguments, Control(), stages, engine.prepare) == "failed"  # type: ignore[arg-type]
+    assert run_stages(path, task.arguments, Control(), stages, engine.prepare) == "failed"
     assert list((tmp_path / "runs" / "searches").iterdir()) == []
     assert (read_json(path / "failure.json") or {})["stage"] == "search"
