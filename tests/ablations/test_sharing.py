@@ -79,6 +79,7 @@ def test_what_another_process_works_on_is_passed_over_and_taken_up_later(tmp_pat
     assert "held by search elsewhere" in (second.path(second.grid.points[0]) / "log.txt").read_text()
     state = second.states()[0]
     assert (state.status, state.kind) == ("new", "")
+    assert state.detail.startswith(f"waits for search {place.name}, which search elsewhere ")
     assert not (second.path(second.grid.points[0]) / "failure.json").exists()
     held.release()
     assert work(second) == "done"
