@@ -22,12 +22,14 @@ def identified_grid(grid: Grid, folder: Path) -> Grid:
     recorded = read_json(folder / "grid.json")
     noted = recorded.get("fingerprints", {}) if isinstance(recorded, dict) else {}
     found: dict[tuple[str, str], str] = {}
+    absent: dict[str, None] = {}
 
     def of(name: str, root: str) -> str:
         if (name, root) not in found:
             try:
                 found[name, root] = fingerprint(name, Path(root))
             except (UserError, OSError):
+                absent[name] = None
                 found[name, root] = str(noted.get(name, ""))
         return found[name, root]
 
@@ -41,4 +43,4 @@ def identified_grid(grid: Grid, folder: Path) -> Grid:
         else:
             config = with_fingerprints(point.config, own, other)
             points.append(Point(config, config.hash, point.methods))
-    return replace(grid, points=tuple(points))
+    return replace(grid, points=tuple(points), absent=tuple(absent))
