@@ -1,15 +1,19 @@
 """`cscdarts reproduce TABLE`: run what a table of the paper needs, then print that table beside the published one."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ablations.drive.backend import backend_forms
 from ablations.grid.load import MOST_RETRAININGS
 from cscdarts.settings.protocols import DEFAULT_SCALE, SCALES
+
+if TYPE_CHECKING:
+    from ablations.drive.driver import Driver
 
 
 @dataclass(frozen=True)
@@ -91,13 +95,9 @@ def reproduce(
     """
     from rich.console import Console
 
-    from ablations.drive.backend import Observer, Options, read_backend
+    from ablations.drive.backend import Options, read_backend
     from ablations.drive.driver import Driver
     from ablations.drive.loop import run_grid
-    from ablations.drive.plan import absent_data
-    from ablations.drive.plan import plan as count
-    from ablations.drive.show import tally
-    from ablations.grid.estimate import measured, sentence
     from ablations.grid.load import load_grid
     from benchmarks.sources import require_benchmark
     from cscdarts.data.limits import require_data
@@ -111,19 +111,8 @@ def reproduce(
         raise UserError("--json", "without --plan", "with --plan", "Add --plan: only its counts are JSON.")
     drivers = [Driver(load_grid(name, scale, assignments, retrainings), runs) for name in target.grids]
     if only_plan:
-        observers = [Observer(driver) for driver in drivers]
-        states = [observer.states() for observer in observers]
-        whole, past = count(list(zip(drivers, states, strict=True))), measured(runs)
-        for line in (*absent_data(drivers), *dict.fromkeys(o.caveat for o in observers if o.caveat)):
-            click.echo(line, err=True)
-        if as_json:
-            click.echo(json.dumps(whole.values(past), indent=1))
-            return 0
-        for driver, found in zip(drivers, states, strict=True):
-            click.echo(f"{driver.grid.name} ({driver.grid.scale}): {tally(found)}")
-        click.echo(f"{whole.sentence()}; {sentence(whole.expected(past))}")
+        _tell_plan(drivers, runs, as_json)
         return 0
-
     from reports.build import build_report
     from reports.read.tracking import tracking_uri
     from reports.terminal import print_ablation, print_table
@@ -150,3 +139,23 @@ def reproduce(
         console.print(f"{finding.title}. {finding.text}", markup=False, highlight=False)
     console.print(f"page:  {made.page}\nstore: {tracking_uri()}", markup=False, highlight=False, soft_wrap=True)
     return worst
+
+
+def _tell_plan(drivers: Sequence["Driver"], runs: Path, as_json: bool) -> None:
+    """Print what is to be done for some grids together."""
+    from ablations.drive.backend import Observer
+    from ablations.drive.plan import absent_data, plan
+    from ablations.drive.show import tally
+    from ablations.grid.estimate import measured, sentence
+
+    observers = [Observer(driver) for driver in drivers]
+    states = [observer.states() for observer in observers]
+    whole, past = plan(list(zip(drivers, states, strict=True))), measured(runs)
+    for line in (*absent_data(drivers), *dict.fromkeys(one.caveat for one in observers if one.caveat)):
+        click.echo(line, err=True)
+    if as_json:
+        click.echo(json.dumps(whole.values(past), indent=1))
+        return
+    for driver, found in zip(drivers, states, strict=True):
+        click.echo(f"{driver.grid.name} ({driver.grid.scale}): {tally(found)}")
+    click.echo(f"{whole.sentence()}; {sentence(whole.expected(past))}")
