@@ -2,7 +2,10 @@
 """Several retrainings of one search: averaged within the search first, never counted as results of their own."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 
@@ -23,7 +26,10 @@ ERRORS = ((3.0, 4.0, 5.0), (7.0, 9.0))
 
 
 def _add(
-    made: SyntheticStore, errors: tuple[tuple[float, ...], ...] = ERRORS, tag: bool = True, **settings: object
+    made: SyntheticStore,
+    errors: tuple[tuple[float, ...], ...] = ERRORS,
+    settings: Mapping[str, Any] = MappingProxyType({}),
+    tag: bool = True,
 ) -> None:
     for seed, values in enumerate(errors):
         for time, error in enumerate(values):
@@ -95,7 +101,7 @@ def test_validation_chooses_a_search_and_its_retrainings_are_averaged(store: Syn
 
 def test_pairs_are_of_searches_over_the_retrainings_that_both_finished(store: SyntheticStore) -> None:
     _add(store)
-    _add(store, ((1.0, 1.0), (2.0, 4.0)), **PLAIN)
+    _add(store, ((1.0, 1.0), (2.0, 4.0)), PLAIN)
     study, _ = _setting(store)
     ours, plain = (next(s for s in study.settings if s.params["supernet.split_ratio"] == r) for r in ("1/2", "1"))
     both = pairs(ours, plain, "test_error_pct")
@@ -132,7 +138,7 @@ def test_the_search_s_own_machine_and_code_stand_beside_it(store: SyntheticStore
 
 def test_retrainings_of_a_given_cell_are_each_a_result(store: SyntheticStore) -> None:
     given = {"search__strategy": "given", "search__genotype": "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"}
-    _add(store, ((3.0, 5.0), (7.0,)), **given)
+    _add(store, ((3.0, 5.0), (7.0,)), given)
     study, setting = _setting(store)
     assert setting.given
     assert sorted(setting.values("test_error_pct")) == [3.0, 5.0, 7.0]
