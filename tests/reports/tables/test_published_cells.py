@@ -66,7 +66,7 @@ def test_a_published_cell_stands_beside_its_printed_number(store: SyntheticStore
 
 def test_a_published_cell_is_no_result_of_the_method_that_found_it(store: SyntheticStore) -> None:
     """Not even where the run is labelled so."""
-    label = {"labels__method": "pcdarts"}
+    label: dict[str, Any] = {"labels__method": "pcdarts"}
     table = cifar_table(
         gathered(store, [(cell("PC_DARTS_cifar", **label), 2.6), (cell("ENAS", labels__method="csc"), 2.5)])
     )
@@ -101,7 +101,7 @@ def test_numbers_of_another_scale_keep_their_own_block(store: SyntheticStore) ->
         {"evaluation__split_eval": "true", "supernet__split_ratio": "1/2"},
     ],
 )
-def test_a_cell_in_another_network_is_not_the_published_one(store: SyntheticStore, values: dict[str, str]) -> None:
+def test_a_cell_in_another_network_is_not_the_published_one(store: SyntheticStore, values: dict[str, Any]) -> None:
     table = cifar_table(gathered(store, [(cell("PDARTS", **values), 2.5)]))
     assert block(table, TITLE) is None
     (apart,) = [found for found in table.blocks if found.title.startswith("Ours, not comparable")]
@@ -109,7 +109,7 @@ def test_a_cell_in_another_network_is_not_the_published_one(store: SyntheticStor
 
 
 def test_an_identity_that_is_active_in_the_search_alone_changes_no_retraining(store: SyntheticStore) -> None:
-    values = {"supernet__identity": "edge", "supernet__identity_phases": "search"}
+    values: dict[str, Any] = {"supernet__identity": "edge", "supernet__identity_phases": "search"}
     assert set(rows(cifar_table(gathered(store, [(cell("PDARTS", **values), 2.5)])), TITLE)) == {"PDARTS (P-DARTS)"}
 
 
