@@ -121,7 +121,10 @@ def _say_identity(genotype: str, config: "RunConfig") -> None:
     path = existing_path(genotype)
     if path is None or not (path / "config.json").is_file():
         return
-    own, now = RunFolder(path).config().identity_in("eval"), config.identity_in("eval")
+    try:
+        own, now = RunFolder(path).config().identity_in("eval"), config.identity_in("eval")
+    except UserError:  # a config of another version says nothing of the cell
+        return
     if own != now:
         click.echo(
             f"cscdarts: that run's own network has identity={own} in evaluation, this one {now}; "

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from cscdarts.settings.config import RunConfig, neutral_values
+from cscdarts.spaces import DARTS
 from cscdarts.spaces.known import name_of
 from reports import statistics
 from reports.read.store import Store
@@ -106,10 +107,12 @@ class Setting:
     @property
     def published_cell(self) -> str | None:
         """The name of the known cell that it trains in its plain network, None for any other."""
+        if not self.given or self.space != DARTS.name:
+            return None
         identity = self.params.get("supernet.identity", "none")
         active = identity != "none" and self.params.get("supernet.identity_phases", "both") in ("both", "eval")
         split = normal_text(self.params.get("evaluation.split_eval", "")) == "true"
-        return name_of(self.params.get("search.genotype", "")) if self.given and not active and not split else None
+        return None if active or split else name_of(self.params.get("search.genotype", ""))
 
     @functools.cached_property
     def hardware(self) -> tuple[str, ...]:

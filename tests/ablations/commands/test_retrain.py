@@ -127,6 +127,13 @@ def test_a_run_whose_network_has_an_identity_is_told_apart(capsys: pytest.Captur
     assert again == csc
 
 
+def test_a_run_of_another_version_still_gives_its_cell(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    (here / "run").mkdir()
+    (here / "run" / "genotype.json").write_text(json.dumps({"space": "darts", "text": CELL, "epoch": 3}))
+    (here / "run" / "config.json").write_text('{"field_of_another_version": 1}')
+    assert retrained(capsys, here / "run")["genotype"] == CELL
+
+
 def test_settings_and_seed_are_those_asked_for(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     found = retrained(capsys, "PDARTS", "--seed", 5, "--set", "evaluation.channels=4", "--set", "labels.note=a, b")
     config = RunFolder(here / found["folder"]).config()
