@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cscdarts.records.genotype_source import read_genotype
     from cscdarts.records.run_folder import RunFolder
     from cscdarts.settings.config import RunConfig
-    from cscdarts.settings.methods import apply_preset
+    from cscdarts.settings.methods import apply_cell, apply_preset
     from cscdarts.settings.overrides import with_values
     from cscdarts.settings.protocols import protocol
     from cscdarts.spaces.genotype import parse_genotype
@@ -43,6 +43,7 @@ _HOMES = {
     "Stopped": "cscdarts.errors",
     "Supernet": "cscdarts.models.supernet",
     "UserError": "cscdarts.errors",
+    "apply_cell": "cscdarts.settings.methods",
     "apply_preset": "cscdarts.settings.methods",
     "derive": "cscdarts.training.derivation",
     "network_cost": "cscdarts.models.cost",
@@ -72,6 +73,7 @@ __all__ = [
     "Supernet",
     "UserError",
     "__version__",
+    "apply_cell",
     "apply_preset",
     "derive",
     "network_cost",
