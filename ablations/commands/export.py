@@ -107,11 +107,13 @@ def _ending(form: str, endings: dict[str, str]) -> str:
 def _run_folder(what: str) -> Path | None:
     """The run folder that is meant, or None for a genotype; a folder that holds a result but no config is a run's."""
     from cscdarts.records.genotype_source import existing_path
+    from cscdarts.records.run_folder import RunFolder
 
     path = existing_path(what)
     if path is None or not path.is_dir():
         return None
-    return path if any((path / name).exists() for name in ("config.json", "result.json", "retrain.pt")) else None
+    held = (RunFolder(path).file(name).exists() for name in ("config.json", "result.json", "retrain.pt"))
+    return path if any(held) else None
 
 
 def _of_run(path: Path, root: Path | None, asked: dict[str, Any]) -> "Classifier":

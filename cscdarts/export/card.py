@@ -182,8 +182,8 @@ def markdown(card: Card, name: str, sha256: str) -> str:
 
 
 def _title(card: Card) -> str:
-    what = "classifier" if card.trained else "untrained network"
-    return f"A {what} of the {card.space} space{f', cell {card.known_as}' if card.known_as else ''}"
+    what = "A classifier" if card.trained else "An untrained network"
+    return f"{what} of the {card.space} space{f', cell {card.known_as}' if card.known_as else ''}"
 
 
 def _paragraphs(card: Card) -> Iterator[str]:
@@ -209,6 +209,8 @@ def _facts(card: Card, name: str, sha256: str) -> Iterator[str]:
         if card.data.train_images is not None:
             rows.append(("images", f"{card.data.train_images:,} to train, {card.data.test_images:,} to test"))
         rows += [("noticed in the data", note) for note in card.data.notes]
+    if card.data is None:
+        rows.append(("shaped for", str(card.config.get("data", {}).get("dataset", "no data set"))))
     rows += [
         ("genotype", f"`{card.genotype}`"),
         ("parameters", f"{card.params:,} (auxiliary head left out)"),

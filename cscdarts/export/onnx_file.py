@@ -120,8 +120,10 @@ def read(data: bytes) -> OnnxClassifier:
     require_packages("onnxruntime")
     import onnxruntime
 
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors: its remarks on the graph are for its makers
     try:
-        session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no class in common
         raise ValueError(f"onnxruntime does not read it ({' '.join(str(error).split())[:200]})") from None
     return OnnxClassifier(session, card)

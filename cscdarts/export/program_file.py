@@ -142,7 +142,9 @@ def read(data: bytes) -> ProgramClassifier:
         card = read_card(archive.read_string(f"extra/{_EXTRA}"))
         _require_plain(data, archive, names)
         program = torch.export.load(io.BytesIO(data))
-    except (RuntimeError, AssertionError, KeyError, TypeError) as error:
+    except ValueError:
+        raise
+    except Exception as error:  # torch's reader has errors of every class
         raise ValueError(f"it is torn or has been changed ({' '.join(str(error).split())[:200]})") from None
     weights = {name.removeprefix("network."): value for name, value in program.state_dict.items()}
     if weights_sha256(weights) != card.weights_sha256:
@@ -163,6 +165,8 @@ def _require_plain(data: bytes, archive: PT2ArchiveReader, names: list[str]) -> 
     other = [name for name in names if not _RECORDS.fullmatch(name)]
     with zipfile.ZipFile(io.BytesIO(data)) as zipped:  # the form of torch 2.7, which lies at the top of the archive
         other += [name for name in zipped.namelist() if "/" not in name]
+        if zipped.testzip() is not None:
+            raise ValueError("its records do not match their checksums, so it is torn")
     if other:
         raise ValueError(f"it holds {other[0]!r}, which no export writes")
     for kind in ("weights", "constants"):
