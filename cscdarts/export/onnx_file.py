@@ -7,7 +7,6 @@ other, are read as one, so that the hash of the graph, which the card's neighbou
 
 import hashlib
 import importlib.util
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -86,12 +85,9 @@ def write(classifier: Classifier) -> bytes:
     import onnx
 
     program = traced(classifier)
-    with warnings.catch_warnings():
-        # torch's translation calls what torch itself and onnxscript deprecate; none of it is ours to change.
-        warnings.simplefilter("ignore")
-        made = torch.onnx.export(
-            program, (), dynamo=True, opset_version=20, input_names=["images"], output_names=["logits"], verbose=False
-        )
+    made = torch.onnx.export(
+        program, (), dynamo=True, opset_version=20, input_names=["images"], output_names=["logits"], verbose=False
+    )
     assert made is not None
     graph = _plain(made.model_proto)
     content: bytes = graph.SerializeToString(deterministic=True)

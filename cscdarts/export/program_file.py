@@ -7,7 +7,6 @@ It runs wherever torch does, without this package: `torch.export.load(FILE).modu
 import io
 import json
 import re
-import warnings
 import zipfile
 from collections.abc import Iterator
 from typing import Any
@@ -86,9 +85,7 @@ def traced(classifier: Classifier) -> ExportedProgram:
     example = torch.zeros(2, images.channels, images.size, images.size)
     shapes = {"images": {0: Dim("n", min=1)}}
     try:
-        with torch.no_grad(), warnings.catch_warnings():
-            # torch warns of its own internals here; which ones differs from version to version.
-            warnings.simplefilter("ignore")
+        with torch.no_grad():
             program = torch.export.export(classifier, (example,), dynamic_shapes=shapes)
     except Exception as error:
         raise OutsideFailure(

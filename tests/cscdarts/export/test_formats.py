@@ -55,27 +55,25 @@ def test_the_cases_hold_every_pair_of_values() -> None:
         assert set(product(SWITCHES[a], SWITCHES[b])) == {(case[a], case[b]) for case in CASES}
 
 
-@pytest.mark.parametrize("case", CASES, ids=name_of)
-def test_safetensors_and_program_give_the_references_logits(case: dict[str, Any], tmp_path: Path) -> None:
-    reference, classifier = pair(**case)
-    for name in ("safetensors", "torch-export"):
-        path = tmp_path / f"net{FORMATS[name].ending}"
-        write_export(classifier, FORMATS[name], path)
-        loaded = cscdarts.load(path)
-        assert_same_logits(loaded, reference, 3, case["size"])
-        assert loaded.card == classifier.card
-        assert not loaded.training
+#: Tracing takes seconds a network: of the programs two are quick tests, of all forms the weights are.
+QUICK = {"safetensors": len(CASES), "torch-export": 2, "onnx": 1}
+WAYS = [
+    pytest.param(name, case, id=f"{name}-{name_of(case)}", marks=[] if place < quick else pytest.mark.slow)
+    for name, quick in QUICK.items()
+    for place, case in enumerate(CASES)
+]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("case", CASES, ids=name_of)
-def test_onnx_gives_the_references_logits(case: dict[str, Any], tmp_path: Path) -> None:
-    chosen = form("onnx")
+@pytest.mark.parametrize(("name", "case"), WAYS)
+def test_every_format_gives_the_references_logits(name: str, case: dict[str, Any], tmp_path: Path) -> None:
+    chosen = form(name)
     reference, classifier = pair(**case)
-    write_export(classifier, chosen, tmp_path / "net.onnx")
-    loaded = cscdarts.load(tmp_path / "net.onnx")
+    path = tmp_path / f"net{chosen.ending}"
+    write_export(classifier, chosen, path)
+    loaded = cscdarts.load(path)
     assert_same_logits(loaded, reference, 3, case["size"])
     assert loaded.card == classifier.card
+    assert not loaded.training
 
 
 @pytest.mark.parametrize("name", FORMATS)
