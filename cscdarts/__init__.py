@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cscdarts.errors import NumericalError, Stopped, UserError
+    from cscdarts.export.reading import load
     from cscdarts.models.cost import Cost, network_cost, supernet_cost
     from cscdarts.models.network import Network
     from cscdarts.models.reference import ReferenceSupernet
@@ -46,6 +47,7 @@ _HOMES = {
     "apply_cell": "cscdarts.settings.methods",
     "apply_preset": "cscdarts.settings.methods",
     "derive": "cscdarts.training.derivation",
+    "load": "cscdarts.export.reading",
     "network_cost": "cscdarts.models.cost",
     "parse_genotype": "cscdarts.spaces.genotype",
     "protocol": "cscdarts.settings.protocols",
@@ -76,6 +78,7 @@ __all__ = [
     "apply_cell",
     "apply_preset",
     "derive",
+    "load",
     "network_cost",
     "parse_genotype",
     "protocol",

@@ -107,11 +107,6 @@ class Setting:
         return " = ".join(method_title(name) for name in sorted(self.methods, key=method_rank)) or "–"
 
     @property
-    def given(self) -> bool:
-        """Whether its cell was given and not searched."""
-        return self.params.get("search.strategy") == "given"
-
-    @property
     def published_cell(self) -> str | None:
         """The name of the known cell that it trains in its plain network, None for any other."""
         if not self.given or self.space != DARTS.name:
