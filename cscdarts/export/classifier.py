@@ -10,7 +10,19 @@ from cscdarts.export.card import Card
 from cscdarts.models.network import Network
 
 
-class Classifier(nn.Module):
+class ExportedNetwork(nn.Module):
+    """What `cscdarts.load` gives: images (n, c, h, w), float32 and normalised -> logits (n, classes).
+
+    Args:
+        card: what is known of the network.
+    """
+
+    def __init__(self, card: Card) -> None:
+        super().__init__()
+        self.card = card
+
+
+class Classifier(ExportedNetwork):
     """A network without auxiliary head, in evaluation mode: images (n, c, h, w) -> logits (n, classes).
 
     Args:
@@ -19,8 +31,8 @@ class Classifier(nn.Module):
     """
 
     def __init__(self, network: Network, card: Card) -> None:
-        super().__init__()
-        self.network, self.card = network, card
+        super().__init__(card)
+        self.network = network
         network.auxiliary, network.auxiliary_after = None, -1
         network.dropper.probability, network.dropper.generator = 0.0, None
         self.eval()

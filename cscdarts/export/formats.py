@@ -7,9 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from cscdarts.export.classifier import Classifier
+    from cscdarts.export.classifier import Classifier, ExportedNetwork
 
 
 class FormatModule(Protocol):
@@ -24,7 +22,7 @@ class FormatModule(Protocol):
     def write(self, classifier: "Classifier") -> bytes:
         """The bytes of the file."""
 
-    def read(self, data: bytes) -> "nn.Module":
+    def read(self, data: bytes) -> "ExportedNetwork":
         """The module from images to logits, with its card; a ValueError says why it cannot be had."""
 
 

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cscdarts.errors import UserError
 from cscdarts.export.card import KEY, Card, read_card
-from cscdarts.export.classifier import Classifier
+from cscdarts.export.classifier import Classifier, ExportedNetwork
 from cscdarts.export.program_file import require_images, traced
 
 #: The entry of metadata that names length and SHA-256 of the graph.
@@ -25,7 +25,7 @@ _METADATA, _NAME, _VALUE = 14, 1, 2
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
-class OnnxClassifier(nn.Module):
+class OnnxClassifier(ExportedNetwork):
     """An ONNX graph computed by onnxruntime on the CPU: images (n, c, h, w) -> logits (n, classes), no gradients.
 
     Args:
@@ -33,8 +33,8 @@ class OnnxClassifier(nn.Module):
     """
 
     def __init__(self, session: Any, card: Card) -> None:
-        super().__init__()
-        self.session, self.card = session, card
+        super().__init__(card)
+        self.session = session
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:

@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.export import Dim, ExportedProgram
 from torch.export.pt2_archive import PT2ArchiveReader
 
 from cscdarts.errors import OutsideFailure, UserError
 from cscdarts.export.card import KEY, Card, read_card
-from cscdarts.export.classifier import Classifier, weights_sha256
+from cscdarts.export.classifier import Classifier, ExportedNetwork, weights_sha256
 
 _EXTRA = f"{KEY}.json"
 #: The records of an archive as `write` makes it; an archive with any other is not read.
@@ -37,7 +37,7 @@ _REFUSED = ("as_operator", "as_graph", "as_custom_obj")
 _TREES = ("in_spec", "out_spec")
 
 
-class ProgramClassifier(nn.Module):
+class ProgramClassifier(ExportedNetwork):
     """A traced program: images (n, c, h, w) -> logits (n, classes), in evaluation mode for good.
 
     Args:
@@ -45,8 +45,7 @@ class ProgramClassifier(nn.Module):
     """
 
     def __init__(self, program: ExportedProgram, card: Card) -> None:
-        super().__init__()
-        self.card = card
+        super().__init__(card)
         self.program = program.module(check_guards=False)
         self.training = False
 

@@ -7,12 +7,12 @@ from cscdarts.errors import BrokenFile, MissingFile, UserError
 from cscdarts.export.formats import format_of
 
 if TYPE_CHECKING:
-    from torch import nn
+    from cscdarts.export.classifier import ExportedNetwork
 
 _WANTED = "a network that cscdarts export wrote"
 
 
-def load(path: str | Path) -> "nn.Module":
+def load(path: str | Path) -> "ExportedNetwork":
     """The network of a file that `cscdarts export` wrote, in evaluation mode on the CPU.
 
     The module maps images (n, c, h, w), float32 and normalised, to logits (n, classes); its `card` says what is known
@@ -45,7 +45,7 @@ def load(path: str | Path) -> "nn.Module":
     return read_module(path, data)
 
 
-def read_module(path: Path, data: bytes) -> "nn.Module":
+def read_module(path: Path, data: bytes) -> "ExportedNetwork":
     """The network of a file's bytes; see `load`."""
     form = format_of(data)
     if form is None:

@@ -75,7 +75,7 @@ def of_run(folder: RunFolder, report: Report, data_root: Path | None = None) -> 
             epochs=config.evaluation.epochs, scale=config.labels.scale,
         ),
         "run": Run(
-            hash=config.hash, search=search_key(config).id, retraining=retraining_key(config, str(genotype)).id,
+            hash=config.hash, search=_search(folder, config), retraining=retraining_key(config, str(genotype)).id,
             seed=config.seed, method=config.labels.method, commit=_commit(folder),
         ),
         "licence": (CODE_LICENCE, WEIGHTS_OF_DATA.format(label=label)),
@@ -151,6 +151,12 @@ def _seed(config: RunConfig) -> int:
     return config.seed if config.evaluation.seed is None else config.evaluation.seed
 
 
+def _search(folder: RunFolder, config: RunConfig) -> str:
+    """The key of the search that the cell comes from."""
+    keys = folder.keys()
+    return search_key(config).id if keys is None else str(keys["search"])
+
+
 def _finished(folder: RunFolder, config: RunConfig) -> tuple[Genotype, Mapping[str, Any]]:
     """The genotype and the result of a run that has come to its end."""
     derived = read_json(folder.file("genotype.json"))
@@ -174,9 +180,13 @@ def _finished(folder: RunFolder, config: RunConfig) -> tuple[Genotype, Mapping[s
             str(cell), str(genotype), f"{trained}, which result.json is of",
             "The weights belong to that cell; put the run's own genotype.json back.",
         )  # fmt: skip
-    if result["hash"] != config.hash:
+    # Version 0.1.0 names the run in place of the retraining's key.
+    wanted, found = (retraining_key(config, trained).id, result["key"]) if "key" in result else (
+        config.hash, result["hash"]
+    )  # fmt: skip
+    if found != wanted:
         raise UserError(
-            str(folder.file("result.json")), f"of run {result['hash']}", f"a result of run {config.hash}",
+            str(folder.file("result.json")), f"of {found}", f"the result of {wanted}",
             "Result and config.json are of different runs; take the folder as it was written.",
         )  # fmt: skip
     return genotype, result
@@ -189,7 +199,8 @@ def _final_state(
     path, epochs = folder.file("retrain.pt"), config.evaluation.epochs
     if epochs == 0:
         return None
-    state = load_checkpoint(path, str(result["hash"]), torch.device("cpu"), report)
+    keys = (retraining_key(config, str(result["genotype"])).id, config.hash)
+    state = load_checkpoint(path, keys, torch.device("cpu"), report)
     if state is None:
         raise MissingFile(
             folder.path, f"It holds the weights; retrain in an empty folder to have them again. "

@@ -86,7 +86,7 @@ def test_the_same_network_gives_the_same_bytes_and_no_path_of_this_machine(name:
 
 
 def test_a_program_runs_without_this_package(tmp_path: Path) -> None:
-    _, classifier = pair("darts", **{"supernet.identity": "cell", "evaluation.split_eval": True})
+    _, classifier = pair("darts", 32, **{"supernet.identity": "cell", "evaluation.split_eval": True})
     path = tmp_path / "net.pt2"
     write_export(classifier, FORMATS["torch-export"], path)
     images = batch(3, 3, 32)

@@ -18,6 +18,7 @@ from cscdarts.export.shape import Shape
 from cscdarts.export.source import of_genotype
 from cscdarts.export.writing import card_path, write_export
 from cscdarts.records.environment import Code
+from cscdarts.records.run_folder import write_atomic
 from cscdarts.spaces import OPERATIONS, Operation, register_operation
 from tests.support.exports import NB201, drawn, settings_of
 
@@ -68,12 +69,12 @@ def test_a_write_that_fails_leaves_everything_as_it_was(
     path = tmp_path / "net"
     if older:
         write_export(drawn("nasbench201"), TENSORS, path)
-    before, whole = contents(tmp_path), writing.write_atomic
+    before = contents(tmp_path)
 
     def full(place: Path, content: str | bytes) -> None:
         if place == path:
             raise OSError(28, "No space left on device")
-        whole(place, content)
+        write_atomic(place, content)
 
     monkeypatch.setattr(writing, "write_atomic", full)
     with pytest.raises(UserError, match="No space left on device"):
