@@ -196,7 +196,7 @@ def measured(tmp_path: Path, skips: Sequence[int]) -> RunFolder:
 def test_the_record_says_rule_epoch_and_why(tmp_path: Path) -> None:
     folder = measured(tmp_path, [0, 1, 2, 3])
     derive(config(search__derive="skip-stop"), folder)
-    assert written(folder.file("genotype.json")) == {
+    wanted = {
         "space": "nasbench201",
         "text": str(genotype_of_line(config().supernet, with_skips(2))),
         "epoch": 2,
@@ -204,6 +204,8 @@ def test_the_record_says_rule_epoch_and_why(tmp_path: Path) -> None:
         "why": "the first epoch whose cell has 2 or more skip connections: it has 2",
         "values": {"derived_valid_error_pct": 13.0},
     }
+    found = written(folder.file("genotype.json"))
+    assert {key: found[key] for key in wanted} == wanted
 
 
 @pytest.mark.parametrize(("most", "error"), [(3, {"derived_valid_error_pct": 14.0}), (2, None)])
@@ -249,7 +251,7 @@ def test_a_cell_that_the_search_names_is_no_rule_s(tmp_path: Path, strategy: str
     folder = RunFolder(tmp_path)
     write_json(folder.file("search.json"), {"genotype": cell, "candidate_error_pct": 7.5})
     assert derive(chosen, folder).skips == 4
-    assert written(folder.file("genotype.json")) == {
+    wanted = {
         "space": "nasbench201",
         "text": cell,
         "epoch": epoch,
@@ -257,6 +259,8 @@ def test_a_cell_that_the_search_names_is_no_rule_s(tmp_path: Path, strategy: str
         "why": why,
         "values": {"derived_valid_error_pct": 7.5},
     }
+    found = written(folder.file("genotype.json"))
+    assert {key: found[key] for key in wanted} == wanted
 
 
 def test_a_named_cell_is_read_in_the_space_of_the_run(tmp_path: Path) -> None:
