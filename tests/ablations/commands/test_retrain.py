@@ -59,15 +59,16 @@ def test_a_known_cell_by_its_name(capsys: pytest.CaptureFixture[str], here: Path
 
 def test_the_same_command_answers_again_without_training(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     first = retrained(capsys, "SNAS")
-    before = (here / first["folder"] / "result.json").stat().st_mtime_ns
+    result = RunFolder(here / first["folder"]).file("result.json")
+    before = result.stat().st_mtime_ns
     assert retrained(capsys, str(KNOWN_GENOTYPES["SNAS"])) == first
-    assert (here / first["folder"] / "result.json").stat().st_mtime_ns == before
+    assert result.stat().st_mtime_ns == before
 
 
 def test_people_are_told_error_and_parameters(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = call(capsys, "retrain", "--genotype", "ENAS", *QUICK, "--out", "mine")
     assert code == 0
-    values = written(Path("mine") / "result.json")["values"]
+    values = written(RunFolder(Path("mine")).file("result.json"))["values"]
     assert f"test error   {values['test_error_pct']:.2f} %" in out
     assert f"parameters   {values['params_m']:.6f} M" in out
     assert "run folder   mine" in out
@@ -98,7 +99,7 @@ def test_a_cell_of_the_nasbench201_space_takes_its_own_protocol(capsys: pytest.C
     assert found["genotype"] == NB201
     assert (config.supernet.space, config.evaluation.lr, config.labels.method) == ("nasbench201", 0.1, "cell")
     # A benchmark holds the cell, so it is looked up as any run's is.
-    assert written(here / found["folder"] / "check.json")["index"] == 11
+    assert written(RunFolder(here / found["folder"]).file("check.json"))["index"] == 11
 
 
 def test_a_protocol_of_another_space_lends_its_data_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
