@@ -18,7 +18,7 @@ from slurm.control import Control, Stopping
 #: The smallest run that searches, derives and retrains for real.
 SMALL: dict[str, Any] = {
     "supernet.space": "nasbench201", "supernet.channels": 4, "supernet.cells": 1, "search.order": 1, "search.epochs": 2,
-    "search.alpha_warmup": 0, "search.batch_size": 32, "data.search_fraction": 0.1, "evaluation.channels": 4,
+    "search.alpha_warmup": 0, "search.batch_size": 16, "data.search_fraction": 0.1, "evaluation.channels": 4,
     "evaluation.cells": 1, "evaluation.epochs": 2, "evaluation.batch_size": 128, "evaluation.auxiliary": 0.0,
     "evaluation.cutout": 0, "runtime.threads": 1, "runtime.workers": 0, "runtime.device": "cpu",
 }  # fmt: skip
