@@ -21,6 +21,7 @@ from ablations.run.moving import (
     fill_stage,
     fresh,
     origin_of,
+    passing,
     remove_left_over,
     rename_in_manifest,
 )
@@ -166,7 +167,7 @@ class Migration:
         names = (
             (*STAGE_FILES[stage], "metrics.jsonl") if stage else tuple(sorted(entry.name for entry in path.iterdir()))
         )
-        stamps = {name: stamp for name, stamp in stamps_of(path, names).items() if name != CLAIM}
+        stamps = {name: stamp for name, stamp in stamps_of(path, names).items() if not passing(name)}
         return {"from": path.relative_to(self.runs).as_posix(), "version": "0.1.0", "files": stamps}
 
     def _take_over(self, run: OldRun, target: Path, ways: Mapping[Stage, Way], again: bool) -> None:

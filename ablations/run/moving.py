@@ -42,6 +42,11 @@ def origin_of(place: Path) -> Any:
     return read_json(place / ORIGIN) if (place / ORIGIN).is_file() else None
 
 
+def passing(name: str) -> bool:
+    """Whether a name in a run's folder is that of a claim, or of a file that was never finished."""
+    return name == CLAIM or name.startswith(f".{CLAIM}.") or (name.startswith(".") and name.endswith(".tmp"))
+
+
 def fill_stage(work: Path, run: OldRun, stage: Stage) -> None:
     """A stage's folder: its files, its lines of `metrics.jsonl`, its key; checkpoints that go on are sealed with it."""
     output, ended, key = STAGE_FILES[stage][0], bool(run.output(stage)), run.key(stage)
@@ -75,7 +80,7 @@ def _write_output(path: Path, run: OldRun, stage: Stage, key: Key) -> None:
 def fill_run(work: Path, run: OldRun) -> None:
     """A run's folder under another hash: all that the old one holds, with the configuration that names the data."""
     for source in sorted(run.path.iterdir()):
-        if source.name == CLAIM:
+        if passing(source.name):
             continue
         if source.is_dir():
             shutil.copytree(source, work / source.name, symlinks=True)
