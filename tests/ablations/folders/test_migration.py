@@ -257,6 +257,16 @@ def _set(path: Path, **values: Any) -> None:
     write_json(path, {**written(path), **values})
 
 
+def _folder_instead(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _other_cell(path: Path) -> None:
+    _set(path / "genotype.json", text=OTHER_CELL)
+    _set(path / "result.json", genotype=OTHER_CELL)
+
+
 OTHER_CELL = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
 
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -268,12 +278,9 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "torn genotype": (lambda path: _tear(path / "genotype.json"), "genotype.json"),
     "torn result": (lambda path: _tear(path / "result.json"), "result.json"),
     "a list": (lambda path: (path / "result.json").write_text("[]"), "result.json"),
-    "a folder": (lambda path: ((path / "search.json").unlink(), (path / "search.json").mkdir()), "search.json"),
+    "a folder": (lambda path: _folder_instead(path / "search.json"), "search.json"),
     "another cell": (lambda path: _set(path / "genotype.json", text=OTHER_CELL), "another cell"),
-    "another cell all through": (
-        lambda path: (_set(path / "genotype.json", text=OTHER_CELL), _set(path / "result.json", genotype=OTHER_CELL)),
-        "another cell in genotype.json than its search gives",
-    ),
+    "another cell all through": (_other_cell, "another cell in genotype.json than its search gives"),
     "a result of another cell": (lambda path: _set(path / "result.json", genotype=OTHER_CELL), "another cell"),
     "a result of another run": (lambda path: _set(path / "result.json", hash="0" * 16), "run 0000"),
     "another search's values": (
