@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from cscdarts.records.run_folder import RunFolder
 from tests.test_structure import MOST_MODULES, PACKAGES
 
 pytestmark = pytest.mark.xdist_group("extending")
@@ -149,7 +150,7 @@ class Desk:
         """The folder of the finished run of a grid that has a seed."""
         (found,) = (
             path.parent
-            for path in self.folder.glob(f"runs/{grid}/*/result.json")
+            for path in self.folder.glob(f"runs/{grid}/*/config.json")
             if json.loads(path.read_text(encoding="utf-8"))["seed"] == seed
         )
         return found
@@ -244,7 +245,7 @@ def test_a_space(desk: Desk) -> None:
     root = desk.folder / "space"
     genotype = json.loads((root / "tried" / "genotype.json").read_text())
     assert (genotype["space"], genotype["text"].count("~")) == ("four_nodes", 10)
-    assert 0 <= json.loads((root / "tried" / "result.json").read_text())["values"]["test_error_pct"] <= 100
+    assert 0 <= json.loads(RunFolder(root / "tried").file("result.json").read_text())["values"]["test_error_pct"] <= 100
     assert not (root / "tried" / "check.json").exists()
     assert "<svg" in (root / "tried.svg").read_text()
 
@@ -266,7 +267,7 @@ def test_a_table(desk: Desk) -> None:
     with (desk.folder / "table" / "report" / "tables" / "t6d_slowest.csv").open() as file:
         rows = {row["hash"]: row for row in csv.DictReader(file)}
     run = desk.run("noise")
-    values = json.loads((run / "result.json").read_text())["values"]
+    values = json.loads(RunFolder(run).file("search.json").read_text())["values"]
     assert float(rows[run.name]["search_time_s"]) == pytest.approx(values["search_time_s"])
     assert ">T6d · " in (desk.folder / "table" / "report" / "index.html").read_text()
 

@@ -117,9 +117,11 @@ def _read(runs: Path) -> Iterator[Measured]:
     for _, folder in sorted(finished, key=lambda one: one[0], reverse=True)[:MAX_READ]:
         try:
             config = folder.config()
-            spent = [(read_json(folder.file(name)) or {}).get("values", {}) for name in ("search.json", "result.json")]
+            values: dict[str, object] = {}
+            for name in ("search.json", "result.json"):
+                values |= (read_json(folder.file(name)) or {}).get("values", {})
         except UserError:
             continue
-        search, retrain = spent[0].get("search_time_s", 0.0), spent[1].get("retrain_time_s")
+        search, retrain = values.get("search_time_s", 0.0), values.get("retrain_time_s")
         if isinstance(search, int | float) and isinstance(retrain, int | float):
             yield Measured(config, float(search), float(retrain))

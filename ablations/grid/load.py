@@ -69,10 +69,10 @@ class Grid:
     @property
     def fingerprints(self) -> dict[str, str]:
         """Data set -> fingerprint, of those that have one."""
-        data = [point.config.data for point in self.points]
-        told = {(one.dataset, one.fingerprint) for one in data}
-        told |= {(one.searched_dataset, one.searched_fingerprint) for one in data}
-        return {name: mark for name, mark in sorted(told) if mark}
+        found: dict[str, str] = {}
+        for data in (point.config.data for point in self.points):
+            found |= {data.dataset: data.fingerprint, data.searched_dataset: data.searched_fingerprint}
+        return {name: mark for name, mark in sorted(found.items()) if mark}
 
 
 def grid_names() -> list[str]:

@@ -62,7 +62,7 @@ def taken(
             _pause(control)
         yield not output.exists()
         return
-    while not output.exists() and not claim.acquire(what, control.job):
+    while not output.exists() and not _acquire(claim, folder, name, key, what, control.job):
         if world == 1:
             raise Busy(f"waits for {place}, held by {claim.owner()}")
         _pause(control)
@@ -75,7 +75,29 @@ def taken(
         with claim.refreshing(lambda: control.request_stop(f"another process has taken {place} over")):
             yield True
     finally:
-        claim.release()
+        _tidy(place, claim)
+
+
+def _acquire(claim: Lock, folder: RunFolder, stage: Stage, key: Key, what: str, job: str) -> bool:
+    """Take the claim; where another process has just tidied the folder away it is made again."""
+    try:
+        return claim.acquire(what, job)
+    except FileNotFoundError:
+        folder.bind(stage, key)
+        return claim.acquire(what, job)
+
+
+def _tidy(place: Path, claim: Lock) -> None:
+    """Let a stage's folder go, and take it away if nothing was computed there, say because its data were refused."""
+    mine = claim.mine is not None
+    empty = mine and {path.name for path in place.iterdir()} <= {"key.json", "environment.json", CLAIM}
+    if empty:
+        for name in ("key.json", "environment.json"):
+            (place / name).unlink(missing_ok=True)
+    claim.release()
+    if empty:
+        with contextlib.suppress(OSError):  # another process has begun there meanwhile
+            place.rmdir()
 
 
 def _bound(folder: RunFolder, stage: Stage, key: Key, control: Control) -> Path:

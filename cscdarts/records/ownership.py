@@ -79,7 +79,7 @@ def _stages(folder: RunFolder, config: RunConfig, keys: Mapping[str, Any] | None
         return
     if genotype.get("search", key) not in ([key] if keys is None else keys["searches"]):
         yield f"holds genotype.json derived from search {genotype['search']}, not from {key}"
-    elif genotype.get("rule", config.search.derive) != config.search.derive:
+    elif genotype.get("rule", config.search.derive) not in (config.search.derive, config.search.strategy):
         yield f"holds genotype.json derived by {genotype['rule']}, not by {config.search.derive}"
     if search is not None and "genotype" in search and search["genotype"] != genotype["text"]:
         yield "holds genotype.json with another cell than its search.json"
@@ -167,7 +167,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     if known is None or known[0] != stamp:
         value = read_json(path)
         known = _parsed[path] = (stamp, {} if not isinstance(value, dict) else _told(value))
-    return known[1]  # type: ignore[no-any-return]
+    return known[1]
 
 
 def _told(value: Mapping[str, Any]) -> dict[str, Any]:

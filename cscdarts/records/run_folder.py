@@ -83,7 +83,7 @@ def read_json(path: Path) -> Any | None:
     """The content of a JSON file, or None where there is none."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
         raise BrokenFile(str(path), "it cannot be read", "JSON as cscdarts wrote it", "Move the file away.") from error

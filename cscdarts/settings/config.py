@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
+from cscdarts.settings.given_cell import canonical_cell
 from cscdarts.spaces import SPACES
 
 #: Raise when the meaning of a stored config or of the numbers it stands for changes.
@@ -174,7 +175,7 @@ class SearchConfig(Frozen):
     """The bilevel search. Learning-rate schedule of the weights: cosine from `lr` to `lr_min` over `epochs`."""
 
     strategy: Literal["gradient", "random", "random-ws", "given"] = "gradient"
-    #: The cell that `strategy=given` retrains: a known cell's name, or its text.
+    #: The cell that `strategy=given` retrains: a known cell's name or its text, kept as its text.
     genotype: Annotated[str, Neutral("")] = ""
     order: Literal[1, 2, "second-exact"] = 2
     xi: Literal["lr"] | float = "lr"
@@ -195,9 +196,10 @@ class SearchConfig(Frozen):
     derive: Literal["last", "best", "skip-stop", "eigenvalue-stop", "skip-cap"] = "last"
     #: Of `derive=skip-stop` and `skip-cap`: skip connections in the normal cell at which to stop, or that are kept.
     derive_skips: Annotated[int, Neutral(2)] = Field(default=2, ge=0, le=64)
-    #: Of `derive=eigenvalue-stop`: epochs of its running mean and of its look back, and the growth that stops.
+    #: Of `derive=eigenvalue-stop`: epochs of its running mean and of its look back, and the growth that stops, which
+    #: Zela et al. 2020 print as a ratio of 0.75.
     derive_window: Annotated[int, Neutral(5)] = Field(default=5, ge=1, le=1000)
-    derive_growth: Annotated[float, Neutral(1.3)] = Field(default=1.3, gt=1, le=100)
+    derive_growth: Annotated[float, Neutral(4 / 3)] = Field(default=4 / 3, gt=1, le=100)
     #: Searches with the seeds `seed`, `seed` + 1, ... of which the cell with the lowest validation error is derived.
     best_of: Annotated[int, Neutral(1)] = Field(default=1, ge=1, le=100)
     random_candidates: int = Field(default=1, ge=1, le=100_000)
@@ -239,11 +241,18 @@ class SearchConfig(Frozen):
             raise ValueError("nesterov needs momentum above 0")
         if (self.strategy == "given") != bool(self.genotype):
             raise ValueError(
-                f"genotype={self.genotype!r} with strategy={self.strategy}: a cell is given with strategy=given and "
-                "search.genotype=CELL, and only so"
+                f"genotype={self.genotype[:40]!r} with strategy={self.strategy}: a cell is given with strategy=given "
+                "and search.genotype=CELL, and only so"
             )
         if self.derive == "eigenvalue-stop" and not self.hessian_every and self.strategy == "gradient":
             raise ValueError("derive=eigenvalue-stop reads eigenvalues, which hessian_every records; set it, say to 1")
+        if self.derive == "eigenvalue-stop" and self.hessian_every > self.derive_window:
+            raise ValueError(
+                f"derive_window={self.derive_window} epochs may hold no eigenvalue with hessian_every="
+                f"{self.hessian_every}; lower that or widen the window"
+            )
+        if self.derive == "skip-stop" and not self.derive_skips:
+            raise ValueError("derive_skips=0 stops a search before it begins; derive=skip-stop takes 1 or more")
         return self
 
 
@@ -332,14 +341,18 @@ class RunConfig(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _resolve(cls, values: Any) -> Any:
-        """A retraining without a seed of its own takes the run's."""
+        """A retraining without a seed of its own takes the run's; a given cell becomes its text in the run's space."""
         if not isinstance(values, dict):
             return values
-        evaluation = values.get("evaluation", {})
-        if isinstance(evaluation, BaseModel):
-            evaluation = evaluation.model_dump()
+        sections = {name: values.get(name, {}) for name in ("evaluation", "search", "supernet")}
+        sections = {name: s.model_dump() if isinstance(s, BaseModel) else s for name, s in sections.items()}
+        evaluation, search, supernet = sections.values()
         if isinstance(evaluation, dict) and evaluation.get("seed") is None:
             values = {**values, "evaluation": {**evaluation, "seed": values.get("seed", 0)}}
+        if isinstance(search, dict) and isinstance(supernet, dict):
+            cell, space = search.get("genotype"), supernet.get("space", "darts")
+            if cell and isinstance(cell, str) and isinstance(space, str):
+                values = {**values, "search": {**search, "genotype": canonical_cell(cell, space)}}
         return values
 
     @model_validator(mode="after")

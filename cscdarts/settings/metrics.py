@@ -6,7 +6,7 @@ from typing import Literal
 
 Direction = Literal["lower", "higher", "none"]
 Stage = Literal["search", "derive", "check", "retrain"]
-#: What a metric needs beside its stage: `supernet`, a search that trains one (strategy `random` does not);
+#: What a metric needs beside its stage: `supernet`, a search that trains one (`random` and `given` do not);
 #: `cosine_every` or `hessian_every`, a probe that is off by default; `classes`, more than ten of them.
 Condition = Literal["", "supernet", "cosine_every", "hessian_every", "classes"]
 

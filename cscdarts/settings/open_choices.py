@@ -67,7 +67,7 @@ _ROWS: tuple[tuple[int, str, str, Level, str], ...] = (
     (15, "profile", "batch size and learning rates", "unknown",
      "no source; the DARTS family's (64, 0.025, 3e-4) or PC-DARTS's"),
     (16, "supernet.ops", "candidate operations, and which epoch is derived (`search.derive`)", "inferred",
-     "DARTS: 8 operations, two strongest edges per node, last epoch"),
+     "DARTS: 8 operations, two strongest edges per node, last epoch; rules of DARTS+, R-DARTS and P-DARTS beside it"),
     (17, "evaluation.drop_path", "drop-path probability in evaluation", "inferred", "DARTS 0.2, PC-DARTS 0.3"),
     (18, "data.search_dataset", "which data the cell for CIFAR-100 is searched on", "unknown",
      "no source; protocols `cifar100` (direct) and `cifar100-transfer` (from CIFAR-10)"),

@@ -1,6 +1,7 @@
 """`--set key=value`: apply overrides to a config by dotted path or by a leaf name that is unique. No torch."""
 
 import difflib
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -75,7 +76,7 @@ def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
         *parents, leaf = path.split(".")
         for parent in parents:
             section = section[parent]
-        section[leaf] = _typed(value)
+        section[leaf] = value if path in _texts() else _typed(value)
     changed = set(values)
     if "supernet.space" in changed and "supernet.ops" not in changed:
         data["supernet"]["ops"] = None
@@ -112,6 +113,19 @@ def validation_sentence(error: ValidationError, root: str) -> UserError:
         close = difflib.get_close_matches(where.rsplit(".", 1)[-1], [p.rsplit(".", 1)[-1] for p in field_paths()], n=1)
         return UserError(where, value, "only known keys", f"Did you mean {close[0]}?" if close else "Remove it.")
     return UserError(where, value, message, "Correct the value and run the command again.")
+
+
+@functools.cache
+def _texts() -> frozenset[str]:
+    """The settings that are any text, commas included."""
+    return frozenset(path for path in field_paths() if _annotation(path) is str)
+
+
+def _annotation(path: str) -> object:
+    model: Any = RunConfig
+    for part in path.split("."):
+        model = model.model_fields[part].annotation
+    return model
 
 
 def _typed(value: Any) -> Any:

@@ -1,12 +1,13 @@
 """How cells are picked: from architecture parameters, and uniformly at random. No torch."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
+from cscdarts.errors import UserError
 from cscdarts.spaces.operations import OPERATIONS
-from cscdarts.spaces.space import Floats, KeptEdge, Space
+from cscdarts.spaces.space import Floats, KeptEdge, Rule, Space
 
 
 def softmax(values: Floats) -> Floats:
@@ -59,18 +60,24 @@ class StrongestInputs:
         self, space: Space, ops: tuple[str, ...], alpha: Mapping[str, Floats], beta: Mapping[str, Floats] | None
     ) -> dict[str, tuple[KeptEdge, ...]]:
         """See `Rule.derive`."""
+        return self.pick(space, ops, {kind: softmax(alpha[kind]) for kind in space.cell_kinds}, beta)
+
+    def pick(
+        self, space: Space, ops: tuple[str, ...], weights: Mapping[str, Floats], beta: Mapping[str, Floats] | None
+    ) -> dict[str, tuple[KeptEdge, ...]]:
+        """As `derive`, from the weights of the operations, (edges, operations) for each kind, in place of alpha."""
         candidates = [column for column, op in enumerate(ops) if not OPERATIONS[op].is_zero]
 
         def cell(kind: str) -> tuple[KeptEdge, ...]:
-            weights = softmax(alpha[kind])[:, candidates]
+            of_kind = weights[kind][:, candidates]
             kept: list[KeptEdge] = []
             for rows in space.incoming.values():
-                strength = weights[rows].max(axis=1)
+                strength = of_kind[rows].max(axis=1)
                 if beta:
                     strength = strength * softmax(beta[kind][rows])
                 # A stable sort keeps the earlier input where strengths are equal, as sorted() does in quark0/darts.
                 for best in np.argsort(-strength, kind="stable")[: self.inputs]:
-                    op = ops[candidates[int(np.argmax(weights[rows[best]]))]]
+                    op = ops[candidates[int(np.argmax(of_kind[rows[best]]))]]
                     source, target = space.edges[rows[best]]
                     kept.append(KeptEdge(source, target, op))
             return tuple(kept)
@@ -92,3 +99,55 @@ class StrongestInputs:
             return tuple(kept)
 
         return {kind: cell() for kind in space.cell_kinds}
+
+
+def derive_capped(
+    space: Space, ops: tuple[str, ...], alpha: Mapping[str, Floats], beta: Mapping[str, Floats] | None, most: int
+) -> tuple[dict[str, tuple[KeptEdge, ...]], tuple[KeptEdge, ...]]:
+    """Derive a cell by the space's rule with at most so many skip connections in the first kind of cell.
+
+    Chen et al. 2019 (P-DARTS, arXiv 1904.12760), section 3.3, as chenxin061/pdarts train_search.py has it: while there
+    are more, the kept skip connection with the smallest weight softmax(alpha) is taken out of its edge, whose other
+    operations keep their weights, and the cell is derived anew. Only the normal cell is capped, as there. Departures:
+    the earlier edge of equals goes; a space whose rule is its own sees the operation at alpha = -inf, so the others'
+    weights are normalised without it; the rank among skip connections is by softmax(alpha), with edge normalisation
+    too, which P-DARTS has not.
+
+    Args:
+        ops, alpha, beta: see `Rule.derive`.
+        most: skip connections that may stay.
+
+    Returns:
+        Kind -> kept edges, and the skip connections taken out, in that order.
+
+    Errors:
+        UserError: there is no other operation to put in a skip connection's place.
+    """
+    rule, kind = space.rule, space.cell_kinds[0]
+    raw = dict(alpha) | {kind: np.array(alpha[kind], dtype=np.float64)}
+    weights = {name: softmax(np.asarray(alpha[name], dtype=np.float64)) for name in space.cell_kinds}
+    original = weights[kind].copy()
+    cells, removed = rule.derive(space, ops, alpha, beta), list[KeptEdge]()
+
+    def place(edge: KeptEdge) -> tuple[int, int]:
+        return space.edges.index((edge.source, edge.target)), ops.index(edge.op)
+
+    while True:
+        skips = [edge for edge in cells[kind] if OPERATIONS[edge.op].is_skip]
+        if len(skips) <= most:
+            return cells, tuple(removed)
+        weakest = min(skips, key=lambda edge: float(original[place(edge)]))
+        if weakest in removed:
+            raise UserError(
+                "search.derive", f"skip-cap at {most}", "candidate operations beside skip connections",
+                f"Edge {weakest.source} to {weakest.target} has no other one; choose another rule.",
+            )  # fmt: skip
+        removed.append(weakest)
+        raw[kind][place(weakest)] = -np.inf
+        weights[kind][place(weakest)] = -1.0  # below every weight, also one that is 0 in floating point
+        cells = rule.pick(space, ops, weights, beta) if _picks(rule) else rule.derive(space, ops, raw, beta)
+
+
+def _picks(rule: Rule) -> TypeGuard[StrongestInputs]:
+    """Whether a rule derives from weights as `StrongestInputs` does."""
+    return getattr(type(rule), "derive", None) is StrongestInputs.derive

@@ -1,17 +1,51 @@
-"""From architecture parameters to a genotype by the rule of its space, and the monitors of collapse that read them."""
+"""From the records of a search to its cell, by one of several rules, and the monitors of collapse that read alpha.
 
-from collections.abc import Mapping
-from typing import Any
+| `search.derive` | the cell |
+|---|---|
+| `last` | of the last epoch (Liu et al. 2019) |
+| `best` | of the epoch with the lowest supernet validation error, the earliest of equals |
+| `skip-stop` | of the first epoch with `derive_skips` or more skip connections in the normal cell (DARTS+) |
+| `eigenvalue-stop` | of the epoch before the largest eigenvalue of the validation Hessian grows (R-DARTS) |
+| `skip-cap` | of the last epoch, with at most `derive_skips` skip connections in the normal cell (P-DARTS) |
+
+Nothing is trained: a stopped search is one that ran on and whose record is read up to there. In a space without a
+normal cell its first kind of cell stands for it. Where a criterion is never met the last epoch is taken, and said.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from cscdarts.errors import MissingFile
+from cscdarts.errors import MissingFile, UserError
 from cscdarts.records.run_folder import RunFolder, read_json, write_json
 from cscdarts.settings.config import RunConfig, SupernetConfig
+from cscdarts.settings.keys import search_key, searches
 from cscdarts.spaces import SPACES, Genotype, parse_genotype, softmax
+from cscdarts.spaces.rules import derive_capped
 
 Alpha = Mapping[str, npt.NDArray[np.float64]]
+#: Epoch -> its line of `alphas.jsonl`, and epoch -> the values that the search recorded.
+Lines = Mapping[int, Mapping[str, Any]]
+Curves = Mapping[int, Mapping[str, float]]
+
+
+class DerivedCell(NamedTuple):
+    """A cell and where it comes from.
+
+    Attributes:
+        epoch: of the search, counted from 0.
+        error_pct: its one-shot error on the validation half under the weights of that epoch, as the search measured it;
+            None where it did not.
+        why: what the rule found, in words.
+    """
+
+    epoch: int
+    genotype: Genotype
+    error_pct: float | None
+    why: str
 
 
 def genotype_of(config: SupernetConfig, alpha: Alpha, beta: Alpha | None = None) -> Genotype:
@@ -40,37 +74,203 @@ def skip_share_pct(genotype: Genotype) -> float:
 def derive(config: RunConfig, folder: RunFolder) -> Genotype:
     """Write `genotype.json` from the search's output, or read it where it is.
 
-    `derive=last` takes the last epoch, `best` the epoch with the lowest supernet validation error (the earliest of
-    equals). Beside the cell stands `derived_valid_error_pct`, its one-shot error on the validation half under the
-    weights of the epoch it comes from, as the search measured it; nothing where no supernet was trained.
+    Beside the cell stand the key and seed of its search, its epoch, the rule and what it found (`why`), and
+    `derived_valid_error_pct`, its one-shot error on the validation half under the weights of the epoch it comes from,
+    where the search measured it. Of `search.best_of` searches the cell with the lowest such error is taken, the first
+    of equals (Xu et al. 2020, PC-DARTS, choose among several searches likewise, but by training each cell for a while).
 
     Errors:
-        UserError: the search has not finished here.
+        UserError: a search has not finished here, or see `derived_cell`.
     """
     present = read_json(folder.file("genotype.json"))
     if present is not None:
         return parse_genotype(str(present["text"]), config.supernet.space)
-    search = read_json(folder.file("search.json"))
-    if search is None:
-        raise MissingFile(str(folder.path), "Run the search first.", "search.json")
-    if "genotype" in search:
-        epoch, genotype = config.search.epochs - 1, parse_genotype(str(search["genotype"]), config.supernet.space)
-        error = search.get("candidate_error_pct")
-    else:
-        lines = {int(line["epoch"]): line for line in folder.alphas()}
-        epoch = max(lines)
-        curves = {int(line["epoch"]): line["values"] for line in folder.curves() if line["stage"] == "search"}
-        if config.search.derive == "best":
-            name = "search_valid_error_pct"
-            errors = {at: values[name] for at, values in curves.items() if name in values}
-            epoch = min(errors, key=lambda number: (errors[number], number)) if errors else epoch
-        genotype = genotype_of_line(config.supernet, lines[epoch])
-        error = _one_shot_error_pct(curves.get(epoch, {}))
-    record: dict[str, Any] = {"space": genotype.space, "text": str(genotype), "epoch": epoch}
-    if error is not None:
-        record["values"] = {"derived_valid_error_pct": error}
+    runs = searches(config)
+    if len(runs) > 1 and folder.keys() is None:
+        raise UserError(
+            "search.best_of", len(runs), "1 in a folder that holds one search", "Run it with `cscdarts search`."
+        )
+    cells, named = [], False
+    for one in runs:
+        folder.bind("search", search_key(one))
+        search = read_json(folder.file("search.json"))
+        if search is None:
+            raise MissingFile(str(folder.path), "Run the search first.", "search.json")
+        cells.append(derived_cell(one, folder.alphas(), folder.curves(), search))
+        named = "genotype" in search
+    errors = [math.inf if cell.error_pct is None else cell.error_pct for cell in cells]
+    best = min(range(len(cells)), key=lambda number: (errors[number], number))
+    cell, key = cells[best], search_key(runs[best])
+    folder.bind("search", key)
+    record: dict[str, Any] = {
+        "space": cell.genotype.space,
+        "text": str(cell.genotype),
+        "search": key.id,
+        "seed": runs[best].seed,
+        "epoch": cell.epoch,
+        "rule": config.search.strategy if named else config.search.derive,
+        "why": cell.why + _chosen(errors, best),
+    }
+    if cell.error_pct is not None:
+        record["values"] = {"derived_valid_error_pct": cell.error_pct}
     write_json(folder.file("genotype.json"), record)
-    return genotype
+    return cell.genotype
+
+
+def _chosen(errors: Sequence[float], best: int) -> str:
+    """Why a cell was taken among those of several searches."""
+    if len(errors) == 1:
+        return ""
+    if math.isinf(errors[best]):
+        return f"; the first of {len(errors)} searches, none of which recorded the error of its cell"
+    return f"; the lowest validation error of {len(errors)} searches, {errors[best]:.2f} %, of number {best + 1}"
+
+
+def derived_cell(
+    config: RunConfig,
+    alpha_lines: Sequence[Mapping[str, Any]],
+    curves: Sequence[Mapping[str, Any]],
+    search_record: Mapping[str, Any],
+) -> DerivedCell:
+    """The cell that `search.derive` finds in the stored records of a search.
+
+    A search that names its cell (`random`, `random-ws`, `given`) is believed, whatever the rule.
+
+    Args:
+        alpha_lines: the lines of `alphas.jsonl`, as `RunFolder.alphas` has them.
+        curves: metric lines of any stage, as `RunFolder.curves` has them.
+        search_record: the content of `search.json`.
+
+    Errors:
+        UserError: the records lack what the rule reads, or see `derive_capped`.
+    """
+    search, space = config.search, config.supernet.space
+    if "genotype" in search_record:
+        epoch = 0 if search.strategy == "given" else search.epochs - 1
+        cell = parse_genotype(str(search_record["genotype"]), space)
+        return DerivedCell(epoch, cell, search_record.get("candidate_error_pct"), _NAMED.get(search.strategy, ""))
+    lines = {int(line["epoch"]): line for line in alpha_lines}
+    if not lines:
+        raise UserError("alphas.jsonl", "no epoch", "a line for each epoch of the search", "Search again.")
+    values = {int(line["epoch"]): line["values"] for line in curves if line["stage"] == "search"}
+    epoch, why = _RULES[search.derive](config, lines, values)
+    cell = genotype_of_line(config.supernet, lines[epoch])
+    error = _one_shot_error_pct(values.get(epoch, {}))
+    if search.derive == "skip-cap":
+        whole, (cell, why) = cell, _capped(config, lines[epoch])
+        # The search measured the cell with all its skip connections.
+        error = error if cell == whole else None
+    return DerivedCell(epoch, cell, error, why)
+
+
+#: Why a search names its cell itself.
+_NAMED = {
+    "random": "drawn uniformly, without a search",
+    "random-ws": "the sampled cell with the lowest validation error under shared weights",
+    "given": "the cell was given",
+}
+
+
+def _last(config: RunConfig, lines: Lines, curves: Curves) -> tuple[int, str]:
+    return max(lines), "the last epoch"
+
+
+def _best(config: RunConfig, lines: Lines, curves: Curves) -> tuple[int, str]:
+    errors = {
+        epoch: curves[epoch]["search_valid_error_pct"]
+        for epoch in lines
+        if "search_valid_error_pct" in curves.get(epoch, {})
+    }
+    if not errors:
+        return max(lines), "no validation error was recorded, so the last epoch"
+    epoch = min(errors, key=lambda number: (errors[number], number))
+    return epoch, f"the lowest supernet validation error, {errors[epoch]:.2f} %"
+
+
+def _skip_stop(config: RunConfig, lines: Lines, curves: Curves) -> tuple[int, str]:
+    """The first epoch with k or more skip connections in the normal cell.
+
+    Liang et al. 2019 (DARTS+, arXiv 1909.06035), criterion 1: the search stops when one normal cell has two or more
+    skip connections, and the cell is derived from the alpha it stops with, so these stay in it. Departure: alpha is
+    looked at after each epoch, and only from the first epoch on in which it was trained.
+    """
+    most, cell = config.search.derive_skips, _cell_word(config)
+    for epoch in sorted(lines):
+        if epoch >= (config.search.alpha_warmup or 0):
+            skips = genotype_of_line(config.supernet, lines[epoch]).skips
+            if skips >= most:
+                return epoch, f"the first epoch whose {cell} has {most} or more skip connections: it has {skips}"
+    return max(lines), f"no epoch's {cell} has {most} or more skip connections, so the last epoch"
+
+
+def _eigenvalue_stop(config: RunConfig, lines: Lines, curves: Curves) -> tuple[int, str]:
+    """The epoch i - k of the first i with m(i) > g m(i - k), m(i) the mean |eigenvalue| over k epochs around i.
+
+    Zela et al. 2020 (R-DARTS, arXiv 1909.09656), section 4.3: k = 5, and m(i - k) / m(i) < 0.75, that is g = 4/3; the
+    released automl/RobustDARTS has 1.3, measures every other epoch, looks back four measurements and not before epoch
+    10. For even k the window has one epoch more before i than after it. Departures: the eigenvalue is the one of
+    largest magnitude, by power iteration on a batch of the validation half; only epochs in which alpha is trained take
+    part, and only whole windows. With `hessian_every` above 1 a mean is over the measured epochs of its window.
+    """
+    search = config.search
+    name = "alpha_hessian_eigenvalue"
+    found = {epoch: abs(values[name]) for epoch, values in curves.items() if not math.isnan(values.get(name, math.nan))}
+    if not found:
+        raise UserError(
+            "search.derive", "eigenvalue-stop", "a search that recorded the largest eigenvalue of the Hessian",
+            "Search with search.hessian_every=1, or derive by another rule.",
+        )  # fmt: skip
+    k, growth = search.derive_window, search.derive_growth
+    first, last = max(min(lines), search.alpha_warmup or 0), max(lines)
+
+    def smoothed(epoch: int) -> float:
+        start = epoch - k // 2
+        inside = [found[at] for at in range(start, start + k) if at in found]
+        return sum(inside) / len(inside) if inside else math.nan
+
+    grown = 0.0
+    for epoch in range(first + k // 2 + k, last + k // 2 - k + 2):
+        before, now = smoothed(epoch - k), smoothed(epoch)
+        ratio = now / before if before else math.inf if now else 1.0
+        if now > growth * before and epoch - k in lines:
+            return epoch - k, (
+                f"the {k}-epoch mean of the largest eigenvalue is {ratio:.2f} times as large around epoch {epoch} as "
+                f"around epoch {epoch - k}, above {growth:.4g}"
+            )
+        grown = max(grown, ratio)  # a window without a measurement is NaN and never larger
+    if grown == 0:
+        return last, f"the search has no two windows of {k} epochs to compare, so the last epoch"
+    return last, (
+        f"the {k}-epoch mean of the largest eigenvalue never grew above {growth:.4g} times, at most {grown:.2f}, so "
+        "the last epoch"
+    )
+
+
+_RULES: Mapping[str, Callable[[RunConfig, Lines, Curves], tuple[int, str]]] = {
+    "last": _last,
+    "best": _best,
+    "skip-stop": _skip_stop,
+    "eigenvalue-stop": _eigenvalue_stop,
+    "skip-cap": _last,
+}
+
+
+def _capped(config: RunConfig, line: Mapping[str, Any]) -> tuple[Genotype, str]:
+    """The cell of a line with at most `derive_skips` skip connections, and what was taken out; see `derive_capped`."""
+    supernet, most, cell = config.supernet, config.search.derive_skips, _cell_word(config)
+    assert supernet.ops is not None
+    space = SPACES[supernet.space]
+    cells, removed = derive_capped(space, supernet.ops, *_parameters(line), most)
+    genotype = space.genotype.from_edges(space.name, cells)
+    if not removed:
+        return genotype, f"the last epoch, whose {cell} has {genotype.skips} skip connections, at most {most}"
+    taken = ", ".join(f"{edge.source} to {edge.target}" for edge in removed)
+    return genotype, f"the last epoch with at most {most} skip connections in its {cell}; taken out: {taken}"
+
+
+def _cell_word(config: RunConfig) -> str:
+    kinds = SPACES[config.supernet.space].cell_kinds
+    return f"{kinds[0]} cell" if len(kinds) > 1 else "cell"
 
 
 def _one_shot_error_pct(values: Mapping[str, float]) -> float | None:
@@ -82,8 +282,13 @@ def _one_shot_error_pct(values: Mapping[str, float]) -> float | None:
     return None if supernet is None or gap is None else round(supernet + gap, 9)
 
 
-def genotype_of_line(config: SupernetConfig, line: Mapping[str, Mapping[str, list[object]]]) -> Genotype:
+def genotype_of_line(config: SupernetConfig, line: Mapping[str, Any]) -> Genotype:
     """The genotype of one line of `alphas.jsonl`."""
+    return genotype_of(config, *_parameters(line))
+
+
+def _parameters(line: Mapping[str, Any]) -> tuple[Alpha, Alpha | None]:
+    """Raw architecture and edge parameters of a line: kind -> (edges, operations), kind -> (edges,)."""
     alpha = {kind: np.asarray(rows, dtype=np.float64) for kind, rows in line["alpha"].items()}
     beta = {kind: np.asarray(rows, dtype=np.float64) for kind, rows in line.get("beta", {}).items()}
-    return genotype_of(config, alpha, beta or None)
+    return alpha, beta or None

@@ -23,7 +23,7 @@ from cscdarts.records.ownership import require_search
 from cscdarts.records.run_folder import RunFolder, append_line, write_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.keys import search_key
-from cscdarts.spaces import Genotype, random_genotype
+from cscdarts.spaces import Genotype, parse_genotype, random_genotype
 from cscdarts.training.bilevel import ArchitectureStep, only_gradients_of
 from cscdarts.training.build import build_supernet
 from cscdarts.training.derivation import alpha_entropy, genotype_of_line, skip_share_pct
@@ -56,9 +56,9 @@ def search(
     require_search(folder, config)
     if folder.has("search"):
         return
-    if config.search.strategy == "random":
+    if config.search.strategy in ("random", "given"):
         if join_world(config.runtime.device).leads:
-            _sample(config, folder, report)
+            _name_cell(config, folder, report)
         return
     run = SearchRun(config, folder, stop, report)
     run.resume()
@@ -363,10 +363,15 @@ class SearchRun(ResumableRun):
         self.sums = _Sums(*state["sums"])
 
 
-def _sample(config: RunConfig, folder: RunFolder, report: Callable[[str], None]) -> None:
-    """Strategy `random`: no search, one architecture drawn uniformly."""
-    genotype = random_genotype(config.supernet.space, numpy_generator(config.seed, "architecture"))
-    report(f"sampled {genotype}")
+def _name_cell(config: RunConfig, folder: RunFolder, report: Callable[[str], None]) -> None:
+    """Without a search: strategy `random` draws one architecture uniformly, `given` takes the configured one."""
+    space = config.supernet.space
+    if config.search.strategy == "given":
+        genotype = parse_genotype(config.search.genotype, space)
+        report(f"given {genotype}")
+    else:
+        genotype = random_genotype(space, numpy_generator(config.seed, "architecture"))
+        report(f"sampled {genotype}")
     write_json(
         folder.file("search.json"),
         {

@@ -21,6 +21,7 @@ from ablations.grid.load import load_grid
 from cscdarts.errors import UserError
 from cscdarts.records.run_folder import RunFolder
 from tests.support.harness.grids import write_grid
+from tests.support.records import epoch_lines
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +41,10 @@ def _console() -> Console:
 
 def _run(driver: Driver, console: Console | None = None, parallel: int | None = None) -> int:
     return run_grid(LocalBackend(driver, Options(parallel)), console or _console())
+
+
+def _result(driver: Driver, key: str) -> bytes:
+    return RunFolder(driver.folder / key).file("result.json").read_bytes()
 
 
 def _starts(driver: Driver) -> list[int]:
@@ -173,16 +178,15 @@ def test_ctrl_c_loses_nothing_finished_and_the_same_command_goes_on(
     states = driver.states()
     assert counts(states)["done"] >= 2
     assert counts(states)["failed"] == counts(states)["lost"] == counts(states)["running"] == 0
-    done = {s.hash: (driver.folder / s.hash / "result.json").read_bytes() for s in states if s.status == "done"}
+    done = {s.hash: _result(driver, s.hash) for s in states if s.status == "done"}
     with _Process(tmp_path, *words) as process:
         assert process.popen.wait(timeout=120) == 0
     assert counts(driver.states()) == {"done": 6}
-    assert {key: (driver.folder / key / "result.json").read_bytes() for key in done} == done
+    assert {key: _result(driver, key) for key in done} == done
     for point, starts in zip(driver.grid.points, _starts(driver), strict=True):
         assert starts == 1 if point.hash in done else starts <= 2
         # What was interrupted went on from its checkpoint: no epoch was done twice.
-        lines = list((driver.path(point) / "metrics.jsonl").read_text().splitlines())
-        assert len(lines) == 4
+        assert epoch_lines(driver.path(point)) == 4
 
 
 @pytest.mark.slow
@@ -197,7 +201,7 @@ def test_a_driver_killed_with_sigkill_is_followed_by_another(tmp_path: Path, slo
         assert process.popen.wait(timeout=120) == 0, process.out.read_text()
     assert counts(driver.states()) == {"done": 6}
     for point in driver.grid.points:
-        assert len((driver.path(point) / "metrics.jsonl").read_text().splitlines()) == 4
+        assert epoch_lines(driver.path(point)) == 4
 
 
 @pytest.mark.slow

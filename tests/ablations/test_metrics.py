@@ -86,7 +86,7 @@ def expected(config: RunConfig) -> set[str]:
     stages |= {"retrain"} if config.runtime.retrain else set()
     met: Mapping[str, bool] = {
         "": True,
-        "supernet": config.search.strategy != "random",
+        "supernet": config.search.strategy not in ("random", "given"),
         "cosine_every": config.search.cosine_every > 0,
         "hessian_every": config.search.hessian_every > 0,
         "classes": config.data.dataset == "image-folder",
@@ -158,7 +158,7 @@ def test_the_derived_cell_s_error_is_its_one_shot_error_in_the_supernet(worked: 
     from cscdarts.training.one_shot import one_shot_scores
 
     for point in worked.grid.points:
-        if point.config.search.strategy == "random":
+        if point.config.search.strategy in ("random", "given"):
             continue
         folder = RunFolder(worked.path(point))
         record = read_json(folder.file("genotype.json")) or {}
@@ -175,7 +175,7 @@ def test_the_record_of_a_grid_is_what_its_runs_found(worked: Driver, uri: str, t
         assert run["arch"] == genotype["text"]
         look_up = check(run["arch"])["datasets"]["digits"]
         assert run["datasets"]["digits"] == {key: look_up[key] for key in run["datasets"]["digits"]}
-        assert run["search"] == (read_json(worked.path(point) / "search.json") or {})["values"]
+        assert run["search"] == (read_json(RunFolder(worked.path(point)).file("search.json")) or {})["values"]
     assert (record["runs_planned"], record["scale"]) == (len(worked.grid.points), "smoke")
 
 
@@ -184,12 +184,12 @@ def test_a_run_without_retraining_ends_with_its_check(worked: Driver, uri: str) 
     all."""
     point = worked.grid.points[1]
     assert not point.config.runtime.retrain
-    assert not (worked.path(point) / "result.json").exists()
+    assert not RunFolder(worked.path(point)).has("result")
     state = next(state for state in worked.states() if state.hash == point.hash)
     assert state.status == "done"
     store = load(["tiny"], uri)
     (row,) = store.runs[store.runs["hash"] == point.hash].to_dict("records")
-    search = read_json(worked.path(point) / "search.json") or {}
+    search = read_json(RunFolder(worked.path(point)).file("search.json")) or {}
     assert (row["status"], row["data"]) == ("done", search["data"]["label"])
     again = load_grid(str(worked.grid.source), "smoke", ["runtime.retrain=true"])
     wanted = Driver(Grid("tiny", "smoke", {}, (again.points[1],), again.source), worked.runs)

@@ -1,6 +1,5 @@
 """The mirror: whenever it runs, however often it is cut short, the store ends the same."""
 
-import json
 import os
 import signal
 import time
@@ -15,7 +14,7 @@ from ablations.mirror.sync import GridMirror
 from ablations.mirror.updates import flatten
 from ablations.run.stages import STAGES
 from cscdarts.errors import UserError
-from cscdarts.records.run_folder import write_json
+from cscdarts.records.run_folder import RunFolder, read_lines, write_json
 from slurm.control import Control
 from tests.support.harness import engine
 from tests.support.harness.mirrors import content_of, driver_of, mirror_once, name_of, work
@@ -46,13 +45,13 @@ def test_what_the_store_holds(tmp_path: Path, uri: str) -> None:
     assert params["search.order"] == "2"
     assert params["seed"] == "0"
     assert not [key for key in params if key.startswith(("runtime", "labels"))]
-    lines = (driver.path(point) / "metrics.jsonl").read_text().splitlines()
+    lines = [line for path in RunFolder(driver.path(point)).metrics_files().values() for line in read_lines(path)]
     assert [step for step, _, _ in curves["search_train_loss"]] == [0, 1]
     assert len(lines) == 3
     assert len(curves["test_error_pct"]) == 1
     assert [name for name, _ in files] == sorted(
         ["config.json", "environment.json", "search.json", "genotype.json", "check.json", "result.json",
-         "alphas.jsonl", "metrics.jsonl", "log.txt"]
+         "alphas.jsonl", "search-metrics.jsonl", "retrain-metrics.jsonl", "log.txt"]
     )  # fmt: skip
     assert failed[0][0] == "FAILED"
     assert failed[1]["cscdarts.status"] == "failed"
@@ -63,8 +62,8 @@ def test_the_jobs_own_times_are_kept(tmp_path: Path, uri: str) -> None:
     driver = driver_of(tmp_path, [""])
     work(driver, [0])
     mirror_once(driver, uri)
-    path = driver.path(driver.grid.points[0])
-    times = [int(1000 * json.loads(line)["time"]) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    path = RunFolder(driver.path(driver.grid.points[0])).metrics("search")
+    times = [int(1000 * line["time"]) for line in read_lines(path)]
     curves = content_of(uri, driver.grid)[name_of(driver, 0)][3]
     assert [when for _, when, _ in curves["search_train_loss"]] == times[:2]
 
@@ -129,7 +128,7 @@ def test_a_retried_run_is_no_longer_failed(tmp_path: Path, uri: str) -> None:
 def test_a_torn_last_line_waits_until_it_is_whole(tmp_path: Path, uri: str) -> None:
     driver = driver_of(tmp_path, [""])
     work(driver, [0], ("search",))
-    metrics = driver.path(driver.grid.points[0]) / "metrics.jsonl"
+    metrics = RunFolder(driver.path(driver.grid.points[0])).metrics("search")
     whole = metrics.read_bytes()
     metrics.write_bytes(whole[:-10])
     mirror_once(driver, uri)

@@ -20,6 +20,7 @@ import pytest
 from ablations.drive.driver import Driver
 from ablations.mirror.bulk import BulkWriter
 from ablations.mirror.sync import GridMirror
+from cscdarts.records.run_folder import RunFolder
 from tests.support.harness.mirrors import content_of, driver_of, mirror_once, work
 
 
@@ -28,7 +29,7 @@ def _mixed(tmp_path: Path) -> Driver:
     driver = driver_of(tmp_path, ["", "raise", "", "", "", ""])
     work(driver, [0, 1, 3, 4])
     work(driver, [2], ("search",))
-    lines = driver.path(driver.grid.points[3]) / "metrics.jsonl"
+    lines = RunFolder(driver.path(driver.grid.points[3])).metrics("search")
     odd = {"stage": "search", "epoch": 1, "step": 9, "time": 2e9, "values": {"search_train_loss": math.nan}}
     with lines.open("a") as file:
         file.write(json.dumps(odd) + "\n" + json.dumps({**odd, "values": {"search_valid_loss": math.inf}}) + "\n")

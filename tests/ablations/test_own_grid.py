@@ -17,6 +17,7 @@ from ablations.drive.local import LocalBackend
 from ablations.drive.loop import run_grid
 from ablations.grid.load import load_grid
 from cscdarts.errors import UserError
+from cscdarts.records.run_folder import RunFolder
 from cscdarts.spaces import OPERATIONS
 from tests.support.records import written
 
@@ -72,7 +73,7 @@ def test_workers_know_what_a_grid_file_registers(
     assert run_grid(LocalBackend(driver, Options(parallel=1)), Console(file=io.StringIO())) == 0
     (state,) = driver.states()
     assert state.status == "done", state
-    assert written(driver.path(grid.points[0]) / "result.json")["values"]["test_error_pct"] <= 100
+    assert written(RunFolder(driver.path(grid.points[0])).file("result.json"))["values"]["test_error_pct"] <= 100
 
 
 def test_grids_without_anything_of_their_own_carry_nothing() -> None:

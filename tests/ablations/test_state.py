@@ -69,6 +69,7 @@ def test_all_outputs_are_done_whatever_the_scheduler_says(point: Point, folder: 
 
 def test_a_live_claim_is_running_with_epoch_and_eta(point: Point, folder: Path) -> None:
     _claim(folder)
+    RunFolder(folder).create(point.config)
     line = {"stage": "search", "epoch": 0, "step": 3, "time": 1.0, "values": {"search_epoch_time_s": 40.0}}
     (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n{torn")
     state = run_state(point, folder, NOW)

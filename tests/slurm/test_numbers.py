@@ -1,6 +1,5 @@
 """What must hold on a real SLURM with the real engine: the cluster finds what this machine finds, to the bit."""
 
-import json
 import re
 import subprocess
 from pathlib import Path
@@ -10,7 +9,7 @@ import pytest
 
 from ablations.drive.driver import Driver, counts
 from ablations.grid.load import load_grid
-from cscdarts.records.run_folder import RunFolder, read_json
+from cscdarts.records.run_folder import RunFolder, read_json, read_lines
 from cscdarts.settings.metrics import METRICS
 from tests.support.harness.grids import write_grid
 from tests.support.harness.slurm_site import ON, Site, job_of, states_of, until
@@ -35,9 +34,9 @@ def grid(scale):
 
 def _numbers(folder: Path) -> dict[str, Any]:
     """Everything a run found that is not a time or a measure of memory."""
-    result = read_json(folder / "result.json")
-    assert result is not None
     run = RunFolder(folder)
+    result = read_json(run.file("result.json"))
+    assert result is not None
     return {
         "values": {k: v for k, v in result["values"].items() if k not in MEASURED},
         "genotype": result["genotype"],
@@ -62,9 +61,9 @@ def test_the_cluster_finds_what_this_machine_finds(site: Site) -> None:
         place.call("ablate", "run", "quickstart.py", "--scale", "smoke", *options, engine="real", seconds=1200)
         place.call("report", "quickstart", "--out", "report", "--formats", "csv", engine="real")
     local, slurm = (site.path / name for name in places)
-    runs = {p.parent.name: _numbers(p.parent) for p in (local / "runs/quickstart").glob("*/result.json")}
+    runs = {p.parent.name: _numbers(p.parent) for p in (local / "runs/quickstart").glob("*/config.json")}
     assert len(runs) >= 14
-    assert runs == {p.parent.name: _numbers(p.parent) for p in (slurm / "runs/quickstart").glob("*/result.json")}
+    assert runs == {p.parent.name: _numbers(p.parent) for p in (slurm / "runs/quickstart").glob("*/config.json")}
 
     def table(path: Path) -> list[list[str]]:
         rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
@@ -88,7 +87,7 @@ def test_a_search_preempted_three_times_is_bit_equal_to_one_undisturbed(site: Si
     # How fast is this machine now? The disturbed search must outlast the signal, which comes after 50 s at most.
     probe, source = grid(8)
     site.call("ablate", "run", source, "--scale", "smoke", engine="real")
-    result = read_json(probe.path(probe.grid.points[0]) / "result.json")
+    result = read_json(RunFolder(probe.path(probe.grid.points[0])).file("search.json"))
     assert result is not None
     pace = result["values"]["search_time_s"] / 8
     driver, source = grid(min(1500, max(24, round(70 / pace))))
@@ -98,9 +97,9 @@ def test_a_search_preempted_three_times_is_bit_equal_to_one_undisturbed(site: Si
         "ablate", "run", source, *ON, "--no-wait", "--slurm", "time_min=2", "--slurm", "signal_s=70", engine="real"
     )
     folder = driver.path(point)
-    metrics = folder / "metrics.jsonl"
 
     def lines() -> int:
+        metrics = RunFolder(folder).metrics("search")
         return len(metrics.read_text().splitlines()) if metrics.exists() else 0
 
     def starts() -> int:
@@ -132,7 +131,7 @@ def test_two_nodes_work_on_one_run(site: Site) -> None:
     )  # fmt: skip
     (point,) = driver.grid.points
     assert counts(states_of(driver)) == {"done": 1}
-    lines = [json.loads(line) for line in (driver.path(point) / "metrics.jsonl").read_text().splitlines()]
+    lines = [line for path in RunFolder(driver.path(point)).metrics_files().values() for line in read_lines(path)]
     # One writer: every epoch of both stages once.
     assert [line["epoch"] for line in lines if line["stage"] == "search"] == [0, 1, 2]
     assert [line["epoch"] for line in lines if line["stage"] == "retrain"] == [0]

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from ablations.drive.driver import counts
-from cscdarts.records.run_folder import RunFolder, read_json
+from cscdarts.records.run_folder import RunFolder, read_json, read_lines
 from tests.support.harness.slurm_site import ON, Site, job_of, queued_names, starts_of, states_of, until
+from tests.support.records import epoch_lines
 
 # One group: some tests stop daemons that others need.
 pytestmark = [
@@ -64,9 +65,8 @@ def test_each_failure_is_named_the_rest_finishes_and_retry_reruns_only_them(site
 def test_requeued_by_signal_by_hand_and_by_cancel(site: Site) -> None:
     driver, source = site.grid(["pace=1.5"], search__epochs=20)
     (point,) = driver.grid.points
-    metrics = driver.path(point) / "metrics.jsonl"
     site.call("ablate", "run", source, *ON, "--no-wait")
-    until(lambda: metrics.exists(), what="first epoch")
+    until(lambda: epoch_lines(driver.path(point)) >= 1, what="first epoch")
     job = job_of(driver, 0, "search")
     subprocess.run(["scancel", "--signal=USR2", job], check=True)
     until(lambda: states_of(driver)[0].status == "preempted", what="requeued after the signal")
@@ -78,8 +78,7 @@ def test_requeued_by_signal_by_hand_and_by_cancel(site: Site) -> None:
     assert "1 cancelled" in site.call("ablate", "status", source)
     site.call("ablate", "run", source, *ON)
     assert counts(states_of(driver)) == {"done": 1}
-    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
-    epochs = [line["epoch"] for line in lines if line["stage"] == "search"]
+    epochs = [line["epoch"] for line in read_lines(RunFolder(driver.path(point)).metrics("search"))]
     assert sorted(set(epochs)) == list(range(20))
     assert len(epochs) <= 20 + 1, "at most the epoch under way at the requeue by hand was done twice"
 
@@ -153,8 +152,7 @@ def test_a_node_and_its_job_killed_at_once(site: Site, dev_cluster: Path) -> Non
     driver, source = site.grid(["pace=1.0"], search__epochs=15)
     site.call("ablate", "run", source, *ON, "--no-wait", "--slurm", "extra.nodelist=n3")
     (point,) = driver.grid.points
-    metrics = driver.path(point) / "metrics.jsonl"
-    until(lambda: metrics.exists() and len(metrics.read_text().splitlines()) >= 2, what="epochs")
+    until(lambda: epoch_lines(driver.path(point)) >= 2, what="epochs")
     claim = json.loads((driver.path(point) / "claim").read_text())
     os.kill(_pid("slurmd-n3"), signal.SIGKILL)
     for victim in _family(claim["pid"]):

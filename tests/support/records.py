@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from cscdarts.records.run_folder import read_json
+from cscdarts.records.run_folder import RunFolder, read_json, read_lines
 
 
 def written(file: Path) -> dict[str, Any]:
@@ -11,3 +11,8 @@ def written(file: Path) -> dict[str, Any]:
     found = read_json(file)
     assert found is not None, f"{file.name} was not written"
     return dict(found)
+
+
+def epoch_lines(path: Path) -> int:
+    """How many lines of metrics a run has written, wherever they lie."""
+    return sum(len(list(read_lines(file))) for file in RunFolder(path).metrics_files().values())

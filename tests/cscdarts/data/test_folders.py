@@ -16,6 +16,7 @@ from cscdarts.data.contents import Contents
 from cscdarts.data.open import open_data
 from cscdarts.data.source import DataSet, Place
 from cscdarts.errors import UserError
+from cscdarts.records.run_folder import RunFolder
 from cscdarts.settings.config import DataConfig
 from tests.support.pictures import gray_rgb, pattern, rgb_tree, save_rgb, tree
 
@@ -236,7 +237,7 @@ def test_the_command_says_it_records_it_and_names_what_is_broken(tmp_path: Path)
     assert done.returncode == 0, done.stderr
     said = "2 classes, 16 + 8 images of 16x16, 1 file skipped (.txt: 1)"
     assert done.stdout.count(f"data: {said}") == 1
-    assert f'"contents": "{said}"' in (tmp_path / "good" / "result.json").read_text()
+    assert f'"contents": "{said}"' in RunFolder(tmp_path / "good").file("result.json").read_text()
     (root / "test" / "bee" / "spoilt.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     failed = search("bad", "imagenet", 2)
     assert failed.returncode == 2

@@ -106,6 +106,8 @@ def test_a_batch_larger_than_a_set_that_is_not_here_yet_is_refused() -> None:
 def test_settings_of_a_stage_that_does_not_read_them_are_not_held_against_it() -> None:
     require_data(config(**{"evaluation.epochs": 0, "evaluation.batch_size": 60_000}))
     require_data(with_values(apply_preset(config(), "random"), {"search.batch_size": 60_000}))
+    given = {"search.strategy": "given", "search.genotype": "(3, 3, 4, 0, 3, 4)", "search.batch_size": 60_000}
+    require_data(config(**given, **{"data.search_dataset": "image-folder", "runtime.data_root": "/nowhere"}))
 
 
 def test_counting_a_large_tree_stops_when_both_batches_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

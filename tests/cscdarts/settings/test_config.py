@@ -27,6 +27,8 @@ OTHER: dict[str, Any] = {
     "data.split_seed": 3,
     "data.square": "pad",
     "data.background": "black",
+    "data.fingerprint": "0123456789abcdef",
+    "data.search_fingerprint": "fedcba9876543210",
     "supernet.space": "nasbench201",
     "supernet.ops": ("skip_connect", "sep_conv_3x3"),
     "supernet.channels": 32,
@@ -42,6 +44,7 @@ OTHER: dict[str, Any] = {
     "supernet.identity_proj": "pool-pad",
     "supernet.identity_phases": "search",
     "search.strategy": "random-ws",
+    "search.genotype": "PDARTS",
     "search.order": 1,
     "search.xi": 0.01,
     "search.eps": 0.1,
@@ -59,6 +62,10 @@ OTHER: dict[str, Any] = {
     "search.alpha_init_std": 0.0,
     "search.alpha_warmup": 0,
     "search.derive": "best",
+    "search.derive_skips": 3,
+    "search.derive_window": 4,
+    "search.derive_growth": 1.3,
+    "search.best_of": 4,
     "search.random_candidates": 5,
     "search.accumulate": 2,
     "search.amp": "bf16",
@@ -110,6 +117,8 @@ def changed(path: str) -> RunConfig:
     values = {path: OTHER[path]}
     if path == "supernet.identity_decay":
         values["supernet.identity_phases"] = "search"
+    if path == "search.genotype":
+        values["search.strategy"] = "given"
     return with_values(RunConfig(), values)
 
 

@@ -114,7 +114,7 @@ SHOWN_BY = {
     "first order: xi = 0": "cscdarts/training/test_bilevel.py::test_second_order_with_xi_0_is_first_order",
     "operations, cell and supernet": "cscdarts/models/test_supernet.py::test_known_sizes_of_the_darts_supernet",
     "derivation: two strongest inputs, never none": "cscdarts/models/test_network.py::test_darts_keeps_the_two_strongest_inputs_and_never_none",
-    "derivation: last epoch": "cscdarts/training/test_derivation.py::test_last_takes_the_last_epoch",
+    "derivation: last epoch": "cscdarts/training/derivation/test_derivation.py::test_last_takes_the_last_epoch",
     "no drop-path in the search": "cscdarts/training/test_search_step.py::test_three_epochs_equal_the_plainly_written_ones",
     "retraining: SGD, clipping, auxiliary loss, smoothing, cutout": "cscdarts/training/test_retrain.py::test_two_epochs_equal_the_plainly_written_ones",
     "retraining: each of them matters": "cscdarts/training/test_retrain.py::test_each_term_matters",
@@ -127,7 +127,7 @@ SHOWN_BY = {
     "ImageNet: resized crop, flip, jitter .4 .4 .4 .2": "cscdarts/data/test_data.py::test_streamed_images_are_transformed_as_published",
     "PC-DARTS: alpha rests in the warm-up": "cscdarts/training/test_search_step.py::test_each_term_matters",
     "PC-DARTS: warm-up keeps its share": "cscdarts/settings/test_config.py::test_warmup_keeps_its_share_of_the_epochs",
-    "PC-DARTS: beta softmaxed over a node's inputs, alpha x beta": "cscdarts/training/test_derivation.py::test_edge_parameters_are_softmaxed_over_the_inputs_of_a_node_and_multiplied",
+    "PC-DARTS: beta softmaxed over a node's inputs, alpha x beta": "cscdarts/training/derivation/test_derivation.py::test_edge_parameters_are_softmaxed_over_the_inputs_of_a_node_and_multiplied",
 }
 
 

@@ -186,9 +186,8 @@ def test_the_test_error_is_that_of_the_test_part_counted_by_hand(tmp_path: Path)
     assert result["values"]["test_top5_error_pct"] == pytest.approx(100 * 5 / 20)
     assert result["data"]["test_images"] == 20
     assert run.network.batches == [12, 8]  # twice the training batch, and the incomplete last one counts
-    assert {key: result["values"][key] for key in ("search_time_s", "peak_memory_mib", "retrain_time_s")} == {
-        "search_time_s": 2.5, "peak_memory_mib": 7.0, "retrain_time_s": 0.0,
-    }  # fmt: skip
+    # What the search cost stands with the search: other runs may share the retraining.
+    assert (result["values"]["retrain_time_s"], "search_time_s" in result["values"]) == (0.0, False)
     assert said[-1] == "test error 55.00%"
 
 

@@ -20,6 +20,7 @@ from cscdarts.errors import NumericalError, Stopped, UserError
 from cscdarts.records.checkpoint import read_state
 from cscdarts.records.run_folder import RunFolder, read_json
 from cscdarts.settings.config import RunConfig
+from cscdarts.settings.keys import search_key
 from cscdarts.settings.methods import PRESETS, apply_preset
 from cscdarts.settings.metrics import METRICS
 from cscdarts.settings.overrides import with_values
@@ -185,8 +186,9 @@ def test_finished_stages_are_not_run_again(tmp_path: Path) -> None:
 
 def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
     RunFolder(tmp_path).create(tiny())
-    with pytest.raises(UserError, match="a folder of run"):
-        RunFolder(tmp_path).create(tiny(seed=3))
+    with pytest.raises(UserError, match="seed is 0 there and 3 here"):
+        search(tiny(seed=3), RunFolder(tmp_path), never, silent)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 # --- guards, schedules, probes -----------------------------------------------------------------
@@ -198,7 +200,7 @@ def test_a_loss_that_is_not_finite_stops_the_search_with_its_place(tmp_path: Pat
     folder.create(config)
     with pytest.raises(NumericalError, match=r"training loss is not finite at epoch \d, step \d"):
         search(config, folder, never, silent)
-    assert read_state(folder.file("broken.pt"), CPU)["hash"] == config.hash
+    assert read_state(folder.file("broken.pt"), CPU)["hash"] == search_key(config).id
     assert not folder.has("search")
 
 

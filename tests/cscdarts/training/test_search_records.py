@@ -19,7 +19,7 @@ from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import build, with_values
 from cscdarts.spaces import parse_genotype, random_genotype
 from cscdarts.training.build import build_supernet
-from cscdarts.training.derivation import genotype_of_line
+from cscdarts.training.derivation import derive, genotype_of_line
 from cscdarts.training.one_shot import discrete_mixing, error_pct
 from cscdarts.training.search import SearchRun, search
 from tests.support.plain_training import Pictures, batches, cross_entropy, seeded
@@ -227,6 +227,30 @@ def test_random_architectures_are_drawn_by_the_seed(tmp_path: Path) -> None:
     assert found["values"] == {"search_time_s": 0.0}
     assert found["finished_at"] > 1.6e9
     assert said == [f"sampled {cell}"]
+
+
+def test_a_given_cell_is_recorded_without_data_or_training(tmp_path: Path) -> None:
+    cell = "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|none~0|nor_conv_3x3~1|avg_pool_3x3~2|"
+    nowhere = {"data.dataset": "image-folder", "runtime.data_root": str(tmp_path / "nothing")}
+    folder, said = searched(tmp_path, **{"search.strategy": "given", "search.genotype": cell, **nowhere})
+    found = written(folder.file("search.json"))
+    assert found["genotype"] == cell
+    assert found["values"] == {"search_time_s": 0.0}
+    assert said == [f"given {cell}"]
+    assert not {"alphas.jsonl", "metrics.jsonl", "checkpoint.pt"} & {path.name for path in tmp_path.iterdir()}
+    assert str(derive(folder.config(), folder)) == cell
+    record = written(folder.file("genotype.json"))
+    assert record == {
+        "space": "nasbench201", "text": cell, "epoch": 0, "rule": "given", "why": "the cell was given"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", ["last", "best", "skip-stop", "skip-cap"])
+def test_a_given_cell_stays_whole_under_every_rule(tmp_path: Path, rule: str) -> None:
+    cell = "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|"
+    values = {"search.strategy": "given", "search.genotype": cell, "search.derive": rule}
+    folder, _ = searched(tmp_path, **values)
+    assert str(derive(folder.config(), folder)) == cell
 
 
 # --- probes and guards ----------------------------------------------------------------------------

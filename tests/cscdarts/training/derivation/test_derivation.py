@@ -43,7 +43,8 @@ def test_last_takes_the_last_epoch(tmp_path: Path) -> None:
     folder = searched(tmp_path, CELLS, [4.0, 1.0, 2.0, 3.0])
     assert derive(config(), folder) == CellGenotype(("nor_conv_3x3",) * 6)
     found = written(folder.file("genotype.json"))
-    assert found == {"space": "nasbench201", "text": str(CellGenotype(("nor_conv_3x3",) * 6)), "epoch": 3}
+    cell = str(CellGenotype(("nor_conv_3x3",) * 6))
+    assert found == {"space": "nasbench201", "text": cell, "epoch": 3, "rule": "last", "why": "the last epoch"}
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,14 @@ def test_best_takes_the_epoch_of_the_least_validation_error(
 ) -> None:
     folder = searched(tmp_path, CELLS, errors)
     assert derive(config(**{"search.derive": "best"}), folder) == CellGenotype((CELLS[epoch],) * 6)
-    assert written(folder.file("genotype.json"))["epoch"] == epoch
+    found = written(folder.file("genotype.json"))
+    assert (found["epoch"], found["rule"]) == (epoch, "best")
+    least = min((error for error in errors if error is not None), default=None)
+    assert found["why"] == (
+        "no validation error was recorded, so the last epoch"
+        if least is None
+        else f"the lowest supernet validation error, {least:.2f} %"
+    )
 
 
 def test_what_is_derived_stays_derived(tmp_path: Path) -> None:
@@ -147,7 +155,7 @@ def test_large_alphas_do_not_overflow() -> None:
 
 def test_a_line_of_the_record_becomes_a_cell() -> None:
     alpha = [[float(op == "nor_conv_1x1") for op in OPS]] * 6
-    assert genotype_of_line(TABULAR, {"alpha": {"cell": alpha}}) == CellGenotype(("nor_conv_1x1",) * 6)  # type: ignore[dict-item]
+    assert genotype_of_line(TABULAR, {"alpha": {"cell": alpha}}) == CellGenotype(("nor_conv_1x1",) * 6)
     both = darts_alpha({})
     beta = {kind: np.zeros(14) for kind in both}
     beta["normal"][13] = 9.0  # the last node's last input
