@@ -209,7 +209,7 @@ def _id(run: OldRun, stage: Stage) -> str:
 def _keys(run: OldRun) -> dict[str, Any]:
     """What `keys.json` of a run holds; see `RunFolder.create`."""
     search = _id(run, "search")
-    retraining = _id(run, "retrain") if "retrain" in run.begun else None
+    retraining = _id(run, "retrain") if run.genotype else None
     return {"run": run.target.hash, "store": "../..", "searches": [search], "search": search, "retrain": retraining}
 
 

@@ -10,12 +10,24 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cscdarts.errors import UserError
-from cscdarts.records.run_folder import RunFolder, read_json
-from cscdarts.settings.config import RunConfig, hashed_values, neutral_values
-from cscdarts.settings.keys import retraining_key, search_key, searches
+from cscdarts.records.run_folder import STAGE_FOLDERS, RunFolder, read_json
+from cscdarts.settings.config import RunConfig, canonical_json, hashed_values, neutral_values
+from cscdarts.settings.keys import Key, Stage, retraining_key, search_key, searches
 
-#: Files that stages leave: where one of them is, the folder is somebody's.
-_OUTPUTS = ("search.json", "genotype.json", "check.json", "result.json", "checkpoint.pt", "retrain.pt", "alphas.jsonl")
+#: What may lie in a folder before its config does: a start that came no further, and what the system puts everywhere.
+#: Anything else is somebody's, be it another run's or the user's own.
+_BEFORE_CONFIG = frozenset(
+    {
+        "claim",
+        "environment.json",
+        "failure.json",
+        "heartbeat",
+        "keys.json",
+        "log.txt",
+        "requeued",
+        *STAGE_FOLDERS.values(),
+    }
+)
 #: Differences that a sentence names.
 _NAMED = 3
 
@@ -47,11 +59,13 @@ def foreign(folder: RunFolder, config: RunConfig) -> str | None:
 
 
 def _problems(folder: RunFolder, config: RunConfig) -> Iterator[str]:
-    keys, stored = folder.keys(), _read(folder.path / "config.json")
+    keys, stored, allowed = folder.keys(), _read(folder.path / "config.json"), _BEFORE_CONFIG
     if stored is None:
         if keys is not None and keys["run"] != config.hash:
             yield f"was begun for run {keys['run']}, not for run {config.hash}"
-        found = [name for name in _OUTPUTS if (folder.path / name).exists()]
+        elif keys is None:
+            allowed = _BEFORE_CONFIG.difference(STAGE_FOLDERS.values())
+        found = [name for name in _names(folder.path) if name not in allowed and not name.startswith(".")]
         if found:
             yield f"holds {found[0]} but no config.json, so it is not known whose that is"
         return
@@ -68,6 +82,9 @@ def _problems(folder: RunFolder, config: RunConfig) -> Iterator[str]:
 
 
 def _stages(folder: RunFolder, config: RunConfig, keys: Mapping[str, Any] | None) -> Iterator[str]:
+    if keys is not None:
+        for stage in STAGE_FOLDERS:
+            yield from _stage_folder(folder, stage, keys[stage] or "")
     search, genotype = _read(folder.file("search.json")), _read(folder.path / "genotype.json")
     key = search_key(config).id if keys is None else str(keys["search"])
     if search is not None and search.get("key", key) != key:
@@ -91,6 +108,20 @@ def _stages(folder: RunFolder, config: RunConfig, keys: Mapping[str, Any] | None
         yield f"leads to result.json of retraining {result['key']}, not of {wanted}"
     elif result is not None and result.get("genotype", genotype["text"]) != genotype["text"]:
         yield "leads to result.json of another cell than its genotype.json"
+
+
+def _stage_folder(folder: RunFolder, stage: Stage, key: str) -> Iterator[str]:
+    """Whether the folder that a key leads to says itself that it is of this key."""
+    place = folder.stage_folder(stage) / "key.json"
+    stamp = _stamp(place) if key else None
+    if stamp is None:
+        return
+    known = _key_ids.get(place)
+    if known is None or known[0] != stamp:
+        text = canonical_json(read_json(place))
+        known = _key_ids[place] = (stamp, Key(stage, text).id)
+    if known[1] != key:
+        yield f"leads to {place.parent}, whose key.json is that of {stage} {known[1]}"
 
 
 def require_search(folder: RunFolder, config: RunConfig) -> None:
@@ -153,9 +184,18 @@ def _shown(value: Any) -> str:
     return "empty" if value == "" else str(value)
 
 
-#: Path -> (size, time, content): a status that is asked every second must not parse what has not changed.
-_parsed: dict[Path, tuple[tuple[int, int], Any]] = {}
-_built_configs: dict[Path, tuple[tuple[int, int], RunConfig]] = {}
+def _names(path: Path) -> list[str]:
+    """What lies in a folder, sorted; nothing in one that is not there or cannot be listed."""
+    try:
+        return sorted(entry.name for entry in path.iterdir())
+    except OSError:
+        return []
+
+
+#: Path -> (size, time and inode, content): a status that is asked every second must not parse what has not changed.
+_parsed: dict[Path, tuple[tuple[int, ...], Any]] = {}
+_built_configs: dict[Path, tuple[tuple[int, ...], RunConfig]] = {}
+_key_ids: dict[Path, tuple[tuple[int, ...], str]] = {}
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -180,13 +220,13 @@ def _built(folder: RunFolder) -> RunConfig:
     stamp = _stamp(path)
     known = _built_configs.get(path)
     if known is None or known[0] != stamp:
-        known = _built_configs[path] = (stamp or (0, 0), folder.config())
+        known = _built_configs[path] = (stamp or (), folder.config())
     return known[1]
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def _stamp(path: Path) -> tuple[int, ...] | None:
     try:
         stat = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return stat.st_size, stat.st_mtime_ns
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino
