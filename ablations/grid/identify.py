@@ -20,7 +20,7 @@ def identified_grid(grid: Grid, folder: Path) -> Grid:
         folder: of the grid's runs.
     """
     recorded = read_json(folder / "grid.json")
-    noted = recorded.get("fingerprints", {}) if isinstance(recorded, dict) else {}
+    noted = recorded.get("fingerprints") if isinstance(recorded, dict) else None
     found: dict[tuple[str, str], str] = {}
 
     def of(name: str, root: str) -> str:
@@ -28,7 +28,7 @@ def identified_grid(grid: Grid, folder: Path) -> Grid:
             try:
                 found[name, root] = fingerprint(name, Path(root))
             except (UserError, OSError):
-                found[name, root] = str(noted.get(name, ""))
+                found[name, root] = str(noted.get(name, "")) if isinstance(noted, dict) else ""
         return found[name, root]
 
     points = []
