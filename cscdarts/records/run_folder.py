@@ -37,7 +37,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from cscdarts.errors import BrokenFile, MissingFile
 from cscdarts.settings.config import RunConfig
@@ -116,7 +116,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
                     yield value
 
 
-def _are_keys(value: Any) -> bool:
+def _are_keys(value: Any) -> TypeGuard[dict[str, Any]]:
     """Whether a value has the shape of `keys.json`; what it names must stay within the store."""
     if not isinstance(value, dict) or not {"run", "store", "searches", *STAGE_FOLDERS} <= value.keys():
         return False

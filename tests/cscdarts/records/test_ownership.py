@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from ablations.run import alone
 from ablations.run.alone import run_alone
 from ablations.run.stages import STAGES
 from cscdarts.errors import UserError
@@ -28,7 +27,7 @@ from tests.support.snapshots import snapshot
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("ablations.run.stages.run_task", engine.run_task)
-    monkeypatch.setattr(alone.signal, "signal", lambda *_: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.chdir(tmp_path)
 
 
