@@ -20,8 +20,7 @@ from cscdarts.records.run_folder import RunFolder, write_json
 from slurm.control import Control
 from tests.support.harness import engine
 from tests.support.harness.grids import write_grid
-from tests.support.records import written
-from tests.support.snapshots import snapshot
+from tests.support.records import snapshot, written
 
 CELL = "|none~0|+|none~0|none~1|+|none~0|none~1|nor_conv_3x3~2|"
 

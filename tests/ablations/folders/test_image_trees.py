@@ -13,8 +13,7 @@ from cscdarts.data.fingerprint import fingerprint
 from cscdarts.records.run_folder import RunFolder
 from tests.support.old_runs import SMALL, go, small_config
 from tests.support.pictures import gray_rgb, pattern, rgb_tree, save_rgb
-from tests.support.records import written
-from tests.support.snapshots import snapshot
+from tests.support.records import snapshot, written
 
 #: As `small_config`, on an image folder.
 ON_IMAGES = {

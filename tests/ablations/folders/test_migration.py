@@ -19,8 +19,7 @@ from cscdarts.settings.config import RunConfig
 from slurm.lock import Lock
 from tests.support.old_runs import go, old_run, small_config
 from tests.support.pictures import rgb_tree
-from tests.support.records import written
-from tests.support.snapshots import snapshot
+from tests.support.records import snapshot, written
 
 #: Steps after which a run is stopped: in the search, and in the retraining.
 IN_SEARCH, IN_RETRAINING = 5, 20

@@ -17,7 +17,7 @@ from cscdarts.records.run_folder import RunFolder, read_json
 from cscdarts.settings.config import RunConfig
 from tests.support.old_runs import old_run, small_config
 from tests.support.pictures import rgb_tree
-from tests.support.snapshots import snapshot
+from tests.support.records import snapshot
 
 #: Audit events of what changes something on disk.
 CHANGES = frozenset({"os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", "os.utime", "os.symlink"})

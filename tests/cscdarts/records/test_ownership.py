@@ -20,8 +20,7 @@ from cscdarts.settings.keys import search_key
 from cscdarts.settings.overrides import with_values
 from tests.support.harness import engine
 from tests.support.old_runs import small_config
-from tests.support.records import written
-from tests.support.snapshots import snapshot
+from tests.support.records import snapshot, written
 
 
 @pytest.fixture(autouse=True)
