@@ -1,8 +1,8 @@
 """The run configuration: one frozen, validated model, one canonical JSON, one hash. No torch.
 
-A field stands in the hash exactly when it can change a number. `runtime` (where and how fast a run goes) and `labels`
-(what it is called) cannot, so they stay outside. Every choice the closed paper leaves open is a field here with a
-stated default; `cscdarts.settings.open_choices` holds the evidence for each.
+A field stands in the hash exactly when it can change what is computed. `runtime` (where and how fast a run goes) and
+`labels` (what it is called) cannot, so they stay outside. Every choice the closed paper leaves open is a field here
+with a stated default; `cscdarts.settings.open_choices` holds the evidence for each.
 """
 
 import hashlib
@@ -295,7 +295,10 @@ class EvaluationConfig(Frozen):
 
 
 class RuntimeConfig(Frozen):
-    """Where and how fast a run goes, and how far. Nothing here may change a number, so nothing here is hashed.
+    """Where and how fast a run goes, and how far: what is computed is the same, so nothing here is hashed.
+
+    Threads, kind of device and determinism (and the number of processes) round otherwise, which a search can amplify;
+    they are recorded and compared, see `docs/identity.md`.
 
     Attributes:
         benchmark: the table that the check looks derived cells up in, as `cscdarts check --benchmark` names it; its

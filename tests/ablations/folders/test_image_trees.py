@@ -11,7 +11,7 @@ from ablations.drive.driver import Driver
 from ablations.grid.load import load_grid
 from cscdarts.data.fingerprint import fingerprint
 from cscdarts.records.run_folder import RunFolder
-from tests.support.old_runs import SMALL, go, small_config
+from tests.support.harness.old_runs import SMALL, go, small_config
 from tests.support.pictures import gray_rgb, pattern, rgb_tree, save_rgb
 from tests.support.records import snapshot, written
 
@@ -104,7 +104,7 @@ def test_images_replaced_while_a_run_waits_are_refused_by_the_stage_itself(place
 
 
 GRID = """
-from tests.support.old_runs import small_config
+from tests.support.harness.old_runs import small_config
 from tests.ablations.folders.test_image_trees import ON_IMAGES
 
 def grid(scale):

@@ -17,7 +17,7 @@ from cscdarts.records.checkpoint import read_state
 from cscdarts.records.run_folder import RunFolder, write_json
 from cscdarts.settings.config import RunConfig
 from slurm.lock import Lock
-from tests.support.old_runs import go, old_run, small_config
+from tests.support.harness.old_runs import go, old_run, small_config
 from tests.support.pictures import rgb_tree
 from tests.support.records import snapshot, written
 
@@ -104,7 +104,7 @@ def test_after_it_status_says_done_and_nothing_runs_again(
     runs: Path, migrate: Migrate, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (tmp_path / "mine.py").write_text(
-        "from tests.support.old_runs import small_config\n\ndef grid(scale):\n    yield small_config()\n"
+        "from tests.support.harness.old_runs import small_config\n\ndef grid(scale):\n    yield small_config()\n"
     )
     migrate(runs, "--yes")
     before = snapshot(path_of(runs, 0)) | snapshot(runs / "searches") | snapshot(runs / "retrainings")

@@ -15,7 +15,7 @@ from ablations.run.state import run_state
 from cscdarts.data.fingerprint import identified
 from cscdarts.records.run_folder import RunFolder, read_json
 from cscdarts.settings.config import RunConfig
-from tests.support.old_runs import old_run, small_config
+from tests.support.harness.old_runs import old_run, small_config
 from tests.support.pictures import rgb_tree
 from tests.support.records import snapshot
 

@@ -13,7 +13,7 @@ from cscdarts.records.environment import Code
 from cscdarts.settings.config import RunConfig
 from tests.ablations.folders.test_migration import IMAGES
 from tests.support.harness.mirrors import mirror_once
-from tests.support.old_runs import old_run, small_config
+from tests.support.harness.old_runs import old_run, small_config
 from tests.support.pictures import rgb_tree
 
 

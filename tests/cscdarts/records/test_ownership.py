@@ -19,7 +19,7 @@ from cscdarts.settings.config import RunConfig
 from cscdarts.settings.keys import search_key
 from cscdarts.settings.overrides import with_values
 from tests.support.harness import engine
-from tests.support.old_runs import small_config
+from tests.support.harness.old_runs import small_config
 from tests.support.records import snapshot, written
 
 
