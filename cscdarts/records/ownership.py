@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cscdarts.errors import UserError
+from cscdarts.errors import BrokenFile, UserError
 from cscdarts.records.run_folder import STAGE_FOLDERS, RunFolder, read_json
 from cscdarts.settings.config import RunConfig, canonical_json, hashed_values, neutral_values
 from cscdarts.settings.keys import Key, Stage, retraining_key, search_key, searches
@@ -17,17 +17,8 @@ from cscdarts.settings.keys import Key, Stage, retraining_key, search_key, searc
 #: What may lie in a folder before its config does: a start that came no further, and what the system puts everywhere.
 #: Anything else is somebody's, be it another run's or the user's own.
 _BEFORE_CONFIG = frozenset(
-    {
-        "claim",
-        "environment.json",
-        "failure.json",
-        "heartbeat",
-        "keys.json",
-        "log.txt",
-        "requeued",
-        *STAGE_FOLDERS.values(),
-    }
-)
+    ("claim", "environment.json", "failure.json", "heartbeat", "keys.json", "log.txt", "requeued")
+) | frozenset(STAGE_FOLDERS.values())
 #: Differences that a sentence names.
 _NAMED = 3
 
@@ -83,8 +74,7 @@ def _problems(folder: RunFolder, config: RunConfig) -> Iterator[str]:
 
 def _stages(folder: RunFolder, config: RunConfig, keys: Mapping[str, Any] | None) -> Iterator[str]:
     if keys is not None:
-        for stage in STAGE_FOLDERS:
-            yield from _stage_folder(folder, stage, keys[stage] or "")
+        yield from _stage_folders(folder.path / keys["store"], keys)
     search, genotype = _read(folder.file("search.json")), _read(folder.path / "genotype.json")
     key = search_key(config).id if keys is None else str(keys["search"])
     if search is not None and search.get("key", key) != key:
@@ -110,18 +100,37 @@ def _stages(folder: RunFolder, config: RunConfig, keys: Mapping[str, Any] | None
         yield "leads to result.json of another cell than its genotype.json"
 
 
-def _stage_folder(folder: RunFolder, stage: Stage, key: str) -> Iterator[str]:
-    """Whether the folder that a key leads to says itself that it is of this key."""
-    place = folder.stage_folder(stage) / "key.json"
-    stamp = _stamp(place) if key else None
+def _stage_folders(store: Path, keys: Mapping[str, Any]) -> Iterator[str]:
+    """Whether the folders that keys lead to say themselves that they are of these keys."""
+    stages: list[tuple[Stage, str]] = [("search", key) for key in keys["searches"]]
+    stages += [("retrain", keys["retrain"])] if keys["retrain"] else []
+    for stage, key in stages:
+        place = store / STAGE_FOLDERS[stage] / key
+        there = _key_id(place / "key.json", stage)
+        if there is not None and there != key:
+            yield f"leads to {place}, whose key.json is that of {stage} {there}"
+        output = _read(place / "search.json") if stage == "search" else None
+        if output is not None and output.get("key", key) != key:
+            yield f"leads to {place}, whose search.json is that of search {output['key']}"
+
+
+def _key_id(path: Path, stage: Stage) -> str | None:
+    """The id of the key that a file holds; None where there is no file.
+
+    Errors:
+        BrokenFile: it holds no key.
+    """
+    stamp = _stamp(path)
     if stamp is None:
-        return
-    known = _key_ids.get(place)
+        return None
+    known = _key_ids.get(path)
     if known is None or known[0] != stamp:
-        text = canonical_json(read_json(place))
-        known = _key_ids[place] = (stamp, Key(stage, text).id)
-    if known[1] != key:
-        yield f"leads to {place.parent}, whose key.json is that of {stage} {known[1]}"
+        try:
+            text = canonical_json(read_json(path))
+        except ValueError as error:
+            raise BrokenFile(path, str(error), "a key as cscdarts wrote it", "Move the folder away.") from error
+        known = _key_ids[path] = (stamp, Key(stage, text).id)
+    return known[1]
 
 
 def require_search(folder: RunFolder, config: RunConfig) -> None:

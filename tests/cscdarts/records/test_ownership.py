@@ -84,7 +84,7 @@ def test_the_same_settings_are_the_same_run(tmp_path: Path) -> None:
 def test_a_folder_whose_config_is_gone_goes_on_only_as_its_own(tmp_path: Path) -> None:
     """keys.json is written first, so a start that died between the two leaves it alone."""
     run(tmp_path / "out", small_config(), ("search",))
-    for name in ("config.json", "starts.jsonl", "search.checkpoint"):
+    for name in ("config.json", "starts.jsonl"):
         (tmp_path / "out" / name).unlink()
     refused(tmp_path / "out", small_config(seed=77), "was begun for run")
     run(tmp_path / "out", small_config())
