@@ -38,7 +38,7 @@ def migrate(runs: Path, data_root: Path | None, dry: bool, as_json: bool) -> int
     """
     if not runs.is_dir():
         raise MissingFile(runs, "Name the folder of runs with --runs.")
-    migration = Migration(runs, data_root, _waiting, _forget)
+    migration = Migration(runs, data_root, waiting, _forget)
     outcomes = list(migration.outcomes(dry))
     refused = sum(bool(one.refused) for one in outcomes)
     if as_json:
@@ -71,7 +71,7 @@ def _record(one: Outcome) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _waiting(folder: Path, key: str) -> str:
+def waiting(folder: Path, key: str) -> str:
     """Which job of a run a cluster has in its queue, or may have; "" for none."""
     driver = Driver(Grid(folder.name, "", {}, (), folder), folder.parent)
     for cluster in clusters_of(driver):

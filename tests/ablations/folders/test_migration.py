@@ -17,6 +17,7 @@ from cscdarts.records.checkpoint import read_state
 from cscdarts.records.run_folder import RunFolder, write_json
 from cscdarts.settings.config import RunConfig
 from slurm.lock import Lock
+from tests.ablations.folders.conftest import Migrate
 from tests.support.harness.old_runs import go, old_run, small_config
 from tests.support.pictures import rgb_tree
 from tests.support.records import snapshot, written
@@ -49,20 +50,6 @@ def path_of(runs: Path, seed: int, grid: str = "mine") -> Path:
 
 def state_of(path: Path, config: RunConfig) -> RunState:
     return run_state(Point(config, config.hash, ("csc",)), path, 0.0)
-
-
-Migrate = Callable[..., tuple[int, dict[str, Any]]]
-
-
-@pytest.fixture
-def migrate(capsys: pytest.CaptureFixture[str]) -> Migrate:
-    def call(runs: Path, *words: str) -> tuple[int, dict[str, Any]]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main(["runs", "migrate", "--runs", str(runs), "--json", *words])
-        return int(ended.value.code or 0), json.loads(capsys.readouterr().out)
-
-    return call
 
 
 def refusals(found: dict[str, Any]) -> dict[str, str]:
@@ -104,7 +91,8 @@ def test_after_it_status_says_done_and_nothing_runs_again(
     runs: Path, migrate: Migrate, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (tmp_path / "mine.py").write_text(
-        "from tests.support.harness.old_runs import small_config\n\ndef grid(scale):\n    yield small_config()\n"
+        "from tests.ablations.folders.conftest import Migrate
+from tests.support.harness.old_runs import small_config\n\ndef grid(scale):\n    yield small_config()\n"
     )
     migrate(runs, "--yes")
     before = snapshot(path_of(runs, 0)) | snapshot(runs / "searches") | snapshot(runs / "retrainings")
@@ -330,80 +318,3 @@ def test_a_missing_folder_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFix
         main(["runs", "migrate", "--runs", str(tmp_path / "none")])
     assert ended.value.code == 2
     assert str(tmp_path / "none") in capsys.readouterr().err
-
-
-# --- image folders: their content comes into the identity --------------------------------------------------
-
-
-IMAGES: dict[str, Any] = {
-    "data__dataset": "image-folder", "data__crop_padding": 0, "data__search_fraction": 1.0,
-    "search__batch_size": 4, "evaluation__batch_size": 4,
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`runs/mine` of a run on `tree`, both in one folder."""
-    root = tmp_path_factory.mktemp("pictures")
-    rgb_tree(root / "tree", size=8, train=12, test=3)
-    old_run(root / "runs", small_config(**IMAGES, runtime__data_root=str(root / "tree")))
-    return root
-
-
-@pytest.fixture
-def images(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CSCDARTS_CACHE", str(tmp_path / "cache"))
-    for name in ("runs", "tree"):
-        shutil.copytree(pictures / name, tmp_path / name)
-    return tmp_path
-
-
-def test_a_run_on_images_at_hand_gets_their_fingerprint(images: Path, migrate: Migrate) -> None:
-    config = small_config(**IMAGES, runtime__data_root=str(images / "tree"))
-    old, now = images / "runs/mine" / config.hash, identified(config)
-    (old / "thesis.tex").write_text("mine")
-    write_json(images / "runs/mine/grid.json", {"runs": [{"hash": config.hash, "methods": ["csc"]}]})
-    code, found = migrate(images / "runs", "--yes", "--data-root", str(images / "tree"))
-    assert code == 0, found
-    new = images / "runs/mine" / now.hash
-    assert (found["runs"][0]["to"], old.exists(), now.hash == config.hash) == (str(new), False, False)
-    assert state_of(new, now).status == "done"
-    assert RunFolder(new).config().data.fingerprint == now.data.fingerprint
-    assert (new / "thesis.tex").read_text() == "mine"
-    assert written(new / "migrated.json")["from"] == f"mine/{config.hash}"
-    manifest = written(images / "runs/mine/grid.json")
-    assert manifest["runs"] == [{"hash": now.hash, "methods": ["csc"]}]
-    assert manifest["fingerprints"] == {"image-folder": now.data.fingerprint}
-
-
-def test_other_images_are_refused_with_both_fingerprints(images: Path, migrate: Migrate) -> None:
-    (path,) = (images / "runs/mine").iterdir()
-    recorded = written(path / "search.json")["data"]["sha256"][:16]
-    shutil.copy(images / "tree/train/ape/000.png", images / "tree/train/ape/001.png")
-    before = snapshot(path)
-    code, found = migrate(images / "runs", "--yes", "--data-root", str(images / "tree"))
-    assert code == 1
-    told = refusals(found)[path.name]
-    assert recorded in told
-    now = told.split()[-1]
-    assert len(now) == 16
-    assert now != recorded
-    assert snapshot(path) == before
-
-
-def test_images_that_are_not_at_hand_prove_nothing(images: Path, migrate: Migrate) -> None:
-    (path,) = (images / "runs/mine").iterdir()
-    before = snapshot(path)
-    code, found = migrate(images / "runs", "--yes", "--data-root", str(images / "nowhere"))
-    assert (code, "nowhere" in refusals(found)[path.name], snapshot(path)) == (1, True, before)
-
-
-def test_a_search_that_has_not_ended_does_not_tell_its_images(images: Path, migrate: Migrate) -> None:
-    (path,) = (images / "runs/mine").iterdir()
-    for name in ("search.json", "genotype.json", "result.json", "check.json", "retrain.pt", "retrain.previous.pt"):
-        (path / name).unlink()
-    lines = (path / "metrics.jsonl").read_text().splitlines(keepends=True)
-    (path / "metrics.jsonl").write_text("".join(line for line in lines if '"stage": "search"' in line))
-    _, found = migrate(images / "runs", "--yes", "--data-root", str(images / "tree"))
-    assert "has not ended" in refusals(found)[path.name]

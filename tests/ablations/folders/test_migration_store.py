@@ -1,4 +1,4 @@
-"""The tracker after run folders were taken over: each run once, with the numbers that it had."""
+"""What else knows of run folders that are taken over: the tracker has each run once, a queue may hold some."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,12 +6,17 @@ from pathlib import Path
 import pytest
 
 from ablations.cli import main
+from ablations.commands.runs import waiting
 from ablations.drive.driver import Driver
 from ablations.grid.load import Grid, Point
+from ablations.run.migration import Migration
 from cscdarts.data.fingerprint import identified
 from cscdarts.records.environment import Code
+from cscdarts.records.run_folder import RunFolder
 from cscdarts.settings.config import RunConfig
-from tests.ablations.folders.test_migration import IMAGES
+from slurm.errors import ClusterError
+from slurm.jobs import Phase, SubmittedJob
+from tests.ablations.folders.test_migration_images import IMAGES
 from tests.support.harness.mirrors import mirror_once
 from tests.support.harness.old_runs import old_run, small_config
 from tests.support.pictures import rgb_tree
@@ -68,3 +73,47 @@ def test_a_run_with_a_new_hash_has_a_new_row_and_no_old_one(
     _mirrored(runs, now, uri)
     ((key, status, again),) = _rows(uri)
     assert (key, status, again) == (now.hash, "FINISHED", values)
+
+
+class _Cluster:
+    """A queue as `ablations.drive.backend.Cluster` has it, as far as it is asked."""
+
+    name = "a counter"
+
+    def __init__(self, used: bool = True, available: bool = True, phase: Phase | None = None) -> None:
+        self._used, self._available, self._phase = used, available, phase
+
+    def used(self) -> bool:
+        return self._used
+
+    def available(self) -> bool:
+        return self._available
+
+    def jobs(self, hashes: set[str]) -> list[SubmittedJob]:
+        if self._phase is None:
+            raise ClusterError("--on", "counter", "a counter that answers", "Ask later.")
+        return [SubmittedJob(key, "ticket-7", "all", self._phase, 0.0, Path("none")) for key in hashes]
+
+
+@pytest.mark.parametrize(
+    ("cluster", "said"),
+    [
+        (_Cluster(phase="queued"), "ticket-7 of a counter"),
+        (_Cluster(phase="running"), "ticket-7"),
+        (_Cluster(available=False), "cannot be seen from this machine"),
+        (_Cluster(), "does not answer"),
+        (_Cluster(phase="ended"), ""),
+        (_Cluster(used=False), ""),
+    ],
+)
+def test_an_unfinished_run_that_a_queue_may_hold_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: _Cluster, said: str
+) -> None:
+    monkeypatch.setattr("ablations.commands.runs.clusters_of", lambda driver: [cluster])
+    config = small_config()
+    path = tmp_path / "runs" / "mine" / config.hash
+    RunFolder(path).create(config)
+    found = list(Migration(tmp_path / "runs", None, waiting, lambda grid, key: None).outcomes(dry=False))
+    assert [bool(one.refused) for one in found] == [bool(said)]
+    assert said in found[0].refused
+    assert (path / "keys.json").exists() is not bool(said)
