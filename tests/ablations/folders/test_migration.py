@@ -12,14 +12,12 @@ import torch
 from ablations.cli import main
 from ablations.grid.load import Point
 from ablations.run.state import RunState, run_state
-from cscdarts.data.fingerprint import identified
 from cscdarts.records.checkpoint import read_state
 from cscdarts.records.run_folder import RunFolder, write_json
 from cscdarts.settings.config import RunConfig
 from slurm.lock import Lock
 from tests.ablations.folders.conftest import Migrate
 from tests.support.harness.old_runs import go, old_run, small_config
-from tests.support.pictures import rgb_tree
 from tests.support.records import snapshot, written
 
 #: Steps after which a run is stopped: in the search, and in the retraining.
@@ -91,8 +89,7 @@ def test_after_it_status_says_done_and_nothing_runs_again(
     runs: Path, migrate: Migrate, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (tmp_path / "mine.py").write_text(
-        "from tests.ablations.folders.conftest import Migrate
-from tests.support.harness.old_runs import small_config\n\ndef grid(scale):\n    yield small_config()\n"
+        "from tests.support.harness.old_runs import small_config\n\ndef grid(scale):\n    yield small_config()\n"
     )
     migrate(runs, "--yes")
     before = snapshot(path_of(runs, 0)) | snapshot(runs / "searches") | snapshot(runs / "retrainings")
