@@ -23,7 +23,7 @@ def identified_grid(grid: Grid, folder: Path) -> Grid:
     recorded = None
     with contextlib.suppress(NotADirectoryError):  # who writes there says so
         recorded = read_json(folder / "grid.json")
-    noted = recorded.get("fingerprints", {}) if isinstance(recorded, dict) else {}
+    noted = recorded.get("fingerprints") if isinstance(recorded, dict) else None
     found: dict[tuple[str, str], str] = {}
     absent: dict[str, None] = {}
 
@@ -33,7 +33,7 @@ def identified_grid(grid: Grid, folder: Path) -> Grid:
                 found[name, root] = fingerprint(name, Path(root))
             except (UserError, OSError):
                 absent[name] = None
-                found[name, root] = str(noted.get(name, ""))
+                found[name, root] = str(noted.get(name, "")) if isinstance(noted, dict) else ""
         return found[name, root]
 
     points = []
