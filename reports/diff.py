@@ -13,6 +13,7 @@ from cscdarts.records.run_folder import read_json
 from cscdarts.settings.metrics import METRICS, format_value
 from reports import statistics
 from reports.read.comparison import MACHINE_BOUND, signed
+from reports.read.searches import by_search
 from reports.read.settings import FACTORS, Study, code, number, studies
 from reports.read.store import load
 from reports.tables.table import DASH, Block, Column, ReportTable, Row, TableCell, text_cell
@@ -56,6 +57,8 @@ def snapshot(studies_found: Sequence[Study], commit: str = "") -> dict[str, Any]
                 {
                     "hash": str(run["hash"]),
                     "seed": int(run["seed"]),
+                    **({"search.strategy": "given"} if setting.given else {}),
+                    **({"search": str(run["search"])} if run.get("search") else {}),
                     "code": code(run),
                     "hardware": str(run["hardware"]),
                     "values": {name: number(run, name) for name in _METRICS if number(run, name) == number(run, name)},
@@ -156,7 +159,7 @@ def _row(name: str, metric: str, before: Sequence[Mapping[str, Any]], after: Seq
     right = {(r["seed"], r["hash"]): r["values"][metric] for r in after if metric in r["values"]}
     if left == right:
         return None
-    x, y = statistics.finite(list(left.values())), statistics.finite(list(right.values()))
+    x, y = _by_search(before, metric), _by_search(after, metric)
     cells = [text_cell(name), text_cell(METRICS[metric].label), _mean(metric, x), _mean(metric, y)]
     if not x.size or not y.size:
         return Row((*cells, TableCell(), TableCell(), TableCell(), text_cell("only in A" if x.size else "only in B")))
@@ -186,6 +189,12 @@ def _row(name: str, metric: str, before: Sequence[Mapping[str, Any]], after: Seq
             text_cell(word),
         )
     )
+
+
+def _by_search(runs: Sequence[Mapping[str, Any]], metric: str) -> statistics.Values:
+    """A metric's mean over the retrainings of each search, shape (searches,)."""
+    known = ([run["values"][metric] for run in same if metric in run["values"]] for same in by_search(runs))
+    return statistics.finite([value for values in known if (value := statistics.mean(values)) is not None])
 
 
 def _mean(metric: str, values: statistics.Values) -> TableCell:

@@ -1,8 +1,11 @@
 """`cscdarts ablate`: plan, run, status, watch, logs, cancel, retry and prune of a grid."""
 
+import functools
+import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,11 @@ from ablations.drive.backend import Cluster, Observer, Options, backend_forms, c
 from ablations.drive.driver import Driver, chosen_for_retry, untouched
 from ablations.drive.loop import exit_code, follow, run_grid, tell_end
 from ablations.drive.mirroring import mirroring
+from ablations.drive.plan import absent_data
+from ablations.drive.plan import plan as count
 from ablations.drive.show import following, label, status_table, tally
-from ablations.grid.estimate import estimate, measured, sentence
-from ablations.grid.load import Grid, grid_names, load_grid, recorded_choice
+from ablations.grid.estimate import measured, sentence
+from ablations.grid.load import MOST_RETRAININGS, Grid, grid_names, load_grid, recorded_choice
 from ablations.run.stages import missing_stages
 from ablations.run.state import RunState
 from benchmarks.sources import require_benchmark
@@ -37,17 +42,58 @@ def ablate() -> None:
     """
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Which runs of a grid are meant, and where they lie: what the options of all commands on a grid say."""
+
+    scale: str | None
+    assignments: tuple[str, ...]
+    data_root: Path | None
+    retrainings: int | None
+    runs: Path
+
+    def grid(self, source: str, recall: bool = True) -> Grid:
+        """The grid; with `recall`, scale, overrides and retrainings default to those it was last run with."""
+        assignments = self.assignments
+        if self.data_root is not None:
+            assignments = (*assignments, f"runtime.data_root={self.data_root.absolute()}")
+        if recall and self.scale is None and not assignments and self.retrainings is None:
+            recorded = recorded_choice(source, self.runs)
+            if recorded is not None:
+                return load_grid(source, *recorded)
+        return load_grid(source, self.scale or DEFAULT_SCALE, assignments, self.retrainings)
+
+
 def _grid_options(function: Command) -> Command:
+    """The argument GRID and the options that say which of its runs; they reach the function as `choice`."""
+    return _choice_options(click.argument("source", metavar="GRID")(function))
+
+
+def _choice_options(function: Command) -> Command:
     scale_help = f"Size of the runs: {DEFAULT_SCALE} for run and plan, the last used one for the others."
+
+    @functools.wraps(function)
+    def command(
+        scale: str | None, assignments: tuple[str, ...], data_root: Path | None, retrainings: int | None, runs: Path,
+        **others: Any,
+    ) -> Any:  # fmt: skip
+        return function(choice=Choice(scale, assignments, data_root, retrainings, runs), **others)
+
+    chosen: Command = command
     for option in reversed(
         (
-            click.argument("source", metavar="GRID"),
             click.option("--scale", type=click.Choice(SCALES), help=scale_help),
             click.option(
                 "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a setting of all runs."
             ),
             click.option(
                 "--data-root", type=click.Path(path_type=Path), help="Where data sets lie or are downloaded to."
+            ),
+            click.option(
+                "--retrainings",
+                type=click.IntRange(1, MOST_RETRAININGS),
+                metavar="N",
+                help="Retrain each cell N times, with seeds of their own; the search is shared. [what the grid says]",
             ),
             click.option(
                 "--runs",
@@ -58,8 +104,8 @@ def _grid_options(function: Command) -> Command:
             ),
         )
     ):
-        function = option(function)
-    return function
+        chosen = option(chosen)
+    return chosen
 
 
 def _backend_options(function: Command) -> Command:
@@ -90,19 +136,6 @@ def _backend_options(function: Command) -> Command:
     return function
 
 
-def _grid(
-    source: str, scale: str | None, assignments: Sequence[str], data_root: Path | None, runs: Path, recall: bool
-) -> Grid:
-    """The grid; with `recall`, scale and overrides default to those it was last run with."""
-    if data_root is not None:
-        assignments = [*assignments, f"runtime.data_root={data_root.absolute()}"]
-    if recall and scale is None and not assignments:
-        recorded = recorded_choice(source, runs)
-        if recorded is not None:
-            return load_grid(source, *recorded)
-    return load_grid(source, scale or DEFAULT_SCALE, assignments)
-
-
 @ablate.command("list")
 def list_grids() -> None:
     """List the grids that come with the distribution."""
@@ -111,43 +144,61 @@ def list_grids() -> None:
 
 
 @ablate.command()
-@_grid_options
+@click.argument("sources", metavar="GRID...", nargs=-1, required=True)
+@_choice_options
 @_backend_options
 @click.option("--script/--no-script", default=True, help="Print the scripts that would be submitted to the cluster.")
+@click.option("--json", "as_json", is_flag=True, help="Only the counts, as one JSON object.")
 def plan(
-    source: str, scale: str | None, assignments: Sequence[str], data_root: Path | None, runs: Path, backend: str,
-    overrides: Sequence[str], parallel: int | None, wait: bool, allow_dirty: bool, snapshot: bool, script: bool,
+    sources: Sequence[str], choice: Choice, backend: str, overrides: Sequence[str], parallel: int | None, wait: bool,
+    allow_dirty: bool, snapshot: bool, script: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Show what would run and what it would cost; nothing is submitted or written."""
+    """Show what is to be done for some grids together and what it would cost; nothing is submitted or written.
+
+    Runs that share a search or a retraining share its cost, and what is done costs nothing. In the JSON object `runs`
+    and `done` count distinct runs, `searches` and `retrainings` what is still to be done (`searches_total` and
+    `retrainings_total` also count what is done); a random architecture counts as a search, a given one does not.
+    `node_hours` is null where nothing like it was measured; `unmeasured` counts the searches and retrainings that it
+    leaves out.
+    """
     make = read_backend(backend, overrides)
-    driver = Driver(_grid(source, scale, assignments, data_root, runs, recall=False), runs)
-    observer = Observer(driver)
-    states = observer.states()
-    wanted = set(untouched(states))
+    drivers = [Driver(choice.grid(source, recall=False), choice.runs) for source in dict.fromkeys(sources)]
+    observers = [Observer(driver) for driver in drivers]
+    states = [observer.states() for observer in observers]
+    whole, past = count(list(zip(drivers, states, strict=True))), measured(choice.runs)
+    for line in absent_data(drivers):
+        click.echo(line, err=True)
+    for observer in observers:
+        if observer.caveat:
+            click.echo(observer.caveat, err=True)
+    if as_json:
+        click.echo(json.dumps(whole.values(past), indent=1))
+        return
     console = Console()
-    for point in driver.grid.points:
-        if point.hash in wanted:
-            click.echo(f"{point.hash} {label(point)}")
-    expected = estimate([point for point in driver.grid.points if point.hash in wanted], measured(runs))
-    console.print(f"{driver.grid.name} ({driver.grid.scale}): {tally(states)}", highlight=False, soft_wrap=True)
-    console.print(f"would run {len(wanted)}; {sentence(driver.grid, expected)}", highlight=False, soft_wrap=True)
-    if observer.caveat:
-        click.echo(observer.caveat, err=True)
+    for driver, found in zip(drivers, states, strict=True):
+        wanted = set(untouched(found))
+        for point in driver.grid.points:
+            if point.hash in wanted:
+                click.echo(f"{point.hash} {label(point)}")
+        line = f"{driver.grid.name} ({driver.grid.scale}): {tally(found)}; would run {len(wanted)}"
+        console.print(line, highlight=False, soft_wrap=True)
+    console.print(f"{whole.sentence()}; {sentence(whole.expected(past))}", highlight=False, soft_wrap=True)
     if script:
-        for text in make(driver, Options(parallel)).scripts(states):
-            click.echo(f"\n{text}", nl=False)
+        for driver, found in zip(drivers, states, strict=True):
+            for text in make(driver, Options(parallel)).scripts(found):
+                click.echo(f"\n{text}", nl=False)
 
 
 @ablate.command()
 @_grid_options
 @_backend_options
 def run(
-    source: str, scale: str | None, assignments: Sequence[str], data_root: Path | None, runs: Path, backend: str,
-    overrides: Sequence[str], parallel: int | None, wait: bool, allow_dirty: bool, snapshot: bool,
+    source: str, choice: Choice, backend: str, overrides: Sequence[str], parallel: int | None, wait: bool,
+    allow_dirty: bool, snapshot: bool,
 ) -> int:  # fmt: skip
     """Run what has not been run; a second call runs nothing again."""
     make = read_backend(backend, overrides)
-    driver = Driver(_grid(source, scale, assignments, data_root, runs, recall=False), runs)
+    driver = Driver(choice.grid(source, recall=False), choice.runs)
     for point in driver.grid.points:
         require_data(point.config)
     for benchmark in sorted({point.config.runtime.benchmark for point in driver.grid.points}):
@@ -162,13 +213,12 @@ def run(
 @click.option("--lost", is_flag=True, help="Those that vanished or were cancelled.")
 @click.option("--timeout", is_flag=True, help="Those that ran out of time or hung.")
 def retry(
-    source: str, scale: str | None, assignments: Sequence[str], data_root: Path | None, runs: Path, backend: str,
-    overrides: Sequence[str], parallel: int | None, wait: bool, allow_dirty: bool, snapshot: bool, failed: bool,
-    lost: bool, timeout: bool,
+    source: str, choice: Choice, backend: str, overrides: Sequence[str], parallel: int | None, wait: bool,
+    allow_dirty: bool, snapshot: bool, failed: bool, lost: bool, timeout: bool,
 ) -> int:  # fmt: skip
     """Run again what failed, and nothing else; each goes on from its last checkpoint."""
     make = read_backend(backend, overrides)
-    driver = Driver(_grid(source, scale, assignments, data_root, runs, recall=True), runs)
+    driver = Driver(choice.grid(source), choice.runs)
     which = (failed or not (lost or timeout), lost, timeout)
 
     def choose(states: Sequence[RunState]) -> list[str]:
@@ -183,15 +233,12 @@ def retry(
 @click.option("--watch", "live", is_flag=True, help="Stay, and keep showing the table until no run is in hand.")
 def status(
     source: str,
-    scale: str | None,
-    assignments: Sequence[str],
-    data_root: Path | None,
-    runs: Path,
+    choice: Choice,
     brief: bool,
     live: bool,
 ) -> None:
     """Show what has become of each run."""
-    driver = Driver(_grid(source, scale, assignments, data_root, runs, recall=True), runs)
+    driver = Driver(choice.grid(source), choice.runs)
     console = Console()
     observer = Observer(driver)
     if live:
@@ -210,11 +257,9 @@ def status(
 @ablate.command()
 @_grid_options
 @click.option("--once", is_flag=True, help="Mirror what is there and leave.")
-def watch(
-    source: str, scale: str | None, assignments: Sequence[str], data_root: Path | None, runs: Path, once: bool
-) -> int:
+def watch(source: str, choice: Choice, once: bool) -> int:
     """Mirror a grid into MLflow until no run is in hand; it can start late, stop and start again."""
-    driver = Driver(_grid(source, scale, assignments, data_root, runs, recall=True), runs)
+    driver = Driver(choice.grid(source), choice.runs)
     if not (driver.folder / "grid.json").exists():
         raise UserError("GRID", source, "a grid that was run", f"cscdarts ablate run {source}")
     observer = Observer(driver)
@@ -233,16 +278,13 @@ def watch(
 @click.option("--follow", "-f", is_flag=True, help="Go on as the log grows.")
 def logs(
     source: str,
-    scale: str | None,
-    assignments: Sequence[str],
-    data_root: Path | None,
-    runs: Path,
+    choice: Choice,
     key: str,
     lines: int,
     follow: bool,
 ) -> None:
     """Show a run's log, its failure if there is one, and what its last job wrote to standard error."""
-    driver = Driver(_grid(source, scale, assignments, data_root, runs, recall=True), runs)
+    driver = Driver(choice.grid(source), choice.runs)
     matches = [point for point in driver.grid.points if point.hash.startswith(key)]
     if len(matches) != 1:
         raise UserError("HASH", key, "the beginning of one run's hash", f"cscdarts ablate status {source} lists them.")
@@ -280,11 +322,9 @@ def _follow(path: Path) -> None:
 @ablate.command()
 @_grid_options
 @click.argument("keys", metavar="[HASH]...", nargs=-1)
-def cancel(
-    source: str, scale: str | None, assignments: Sequence[str], data_root: Path | None, runs: Path, keys: Sequence[str]
-) -> None:
+def cancel(source: str, choice: Choice, keys: Sequence[str]) -> None:
     """Cancel a grid's jobs on the cluster, or only those of the runs named; `run` submits them again."""
-    driver = Driver(_grid(source, scale, assignments, data_root, runs, recall=True), runs)
+    driver = Driver(choice.grid(source), choice.runs)
     clusters = _clusters_here(driver)
     if not clusters:
         names = " or ".join(cluster.name for cluster in clusters_of(driver))
@@ -298,11 +338,9 @@ def cancel(
 @ablate.command()
 @_grid_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def prune(
-    source: str, scale: str | None, assignments: Sequence[str], data_root: Path | None, runs: Path, yes: bool
-) -> int:
+def prune(source: str, choice: Choice, yes: bool) -> int:
     """Delete the folders of runs that the grid no longer names, after confirmation."""
-    driver = Driver(_grid(source, scale, assignments, data_root, runs, recall=True), runs)
+    driver = Driver(choice.grid(source), choice.runs)
     named = {point.hash for point in driver.grid.points}
     found = sorted(
         path for path in driver.folder.glob("*") if (path / "config.json").exists() and path.name not in named

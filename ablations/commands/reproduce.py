@@ -1,12 +1,19 @@
 """`cscdarts reproduce TABLE`: run what a table of the paper needs, then print that table beside the published one."""
 
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ablations.drive.backend import backend_forms
+from ablations.grid.load import MOST_RETRAININGS
 from cscdarts.settings.protocols import DEFAULT_SCALE, SCALES
+
+if TYPE_CHECKING:
+    from ablations.drive.driver import Driver
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,13 @@ class Target:
     tables: tuple[str, ...]
 
 
+def _together(targets: Iterable[Target]) -> Target:
+    """The grids and tables of several targets, each once."""
+    grids = dict.fromkeys(name for target in targets for name in target.grids)
+    tables = dict.fromkeys(name for target in targets for name in target.tables)
+    return Target(tuple(grids), tuple(tables))
+
+
 TARGETS = {
     "cifar10": Target(("cifar10",), ("T1",)),
     "cifar100": Target(("cifar100",), ("T1",)),
@@ -29,10 +43,11 @@ TARGETS = {
     "nasbench201": Target(("nasbench201",), ("T5", "T5b")),
     "ablations": Target(("split_ratio", "identity", "order", "factorial"), ("T3", "T4")),
 }
+TARGETS["all"] = _together(list(TARGETS.values()))
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("table", type=click.Choice(tuple(TARGETS)), metavar="cifar10|cifar100|imagenet|nasbench201|ablations")
+@click.argument("table", type=click.Choice(tuple(TARGETS)), metavar="|".join(TARGETS))
 @click.option("--scale", type=click.Choice(SCALES), default=DEFAULT_SCALE, show_default=True, help="Size of the runs.")
 @click.option(
     "--on", "backend", default="local", show_default=True, metavar="|".join(backend_forms()), help="Where they go."
@@ -45,6 +60,14 @@ TARGETS = {
 )
 @click.option("--parallel", type=click.IntRange(min=1), help="At most this many runs at once.")
 @click.option("--allow-dirty", is_flag=True, help="On a cluster: submit uncommitted code, storing the difference.")
+@click.option(
+    "--retrainings",
+    type=click.IntRange(1, MOST_RETRAININGS),
+    metavar="N",
+    help="Retrain each cell N times, with seeds of their own; the search is shared. [what the grids say]",
+)
+@click.option("--plan", "only_plan", is_flag=True, help="Count what is to be done, and run nothing.")
+@click.option("--json", "as_json", is_flag=True, help="With --plan: the counts as one JSON object.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the report; report-TABLE if not given.")
 def reproduce(
     table: str,
@@ -56,12 +79,19 @@ def reproduce(
     runs: Path,
     parallel: int | None,
     allow_dirty: bool,
+    retrainings: int | None,
+    only_plan: bool,
+    as_json: bool,
     out: Path | None,
 ) -> int:
-    """Run the grids behind a table of the paper and print that table, ours beside the published numbers.
+    """Run the grids behind a table of the paper and print that table, ours beside the published numbers; `all` is every
+    table.
 
     What is finished already is not run again. Only `--scale paper` on the true data stands in the paper's rows; at any
     other scale our numbers have a block of their own.
+
+    --plan counts what is to be done, each run, search and retraining once however many grids share it; see `cscdarts
+    ablate plan --help` for the keys of its JSON object.
     """
     from rich.console import Console
 
@@ -71,15 +101,22 @@ def reproduce(
     from ablations.grid.load import load_grid
     from benchmarks.sources import require_benchmark
     from cscdarts.data.limits import require_data
-    from reports.build import build_report
-    from reports.read.tracking import tracking_uri
-    from reports.terminal import print_ablation, print_table
+    from cscdarts.errors import UserError
 
     target = TARGETS[table]
     make = read_backend(backend, overrides)
     if data_root is not None:
         assignments = (*assignments, f"runtime.data_root={data_root.absolute()}")
-    drivers = [Driver(load_grid(name, scale, assignments), runs) for name in target.grids]
+    if as_json and not only_plan:
+        raise UserError("--json", "without --plan", "with --plan", "Add --plan: only its counts are JSON.")
+    drivers = [Driver(load_grid(name, scale, assignments, retrainings), runs) for name in target.grids]
+    if only_plan:
+        _tell_plan(drivers, runs, as_json)
+        return 0
+    from reports.build import build_report
+    from reports.read.tracking import tracking_uri
+    from reports.terminal import print_ablation, print_table
+
     for driver in drivers:
         for point in driver.grid.points:
             require_data(point.config)
@@ -102,3 +139,23 @@ def reproduce(
         console.print(f"{finding.title}. {finding.text}", markup=False, highlight=False)
     console.print(f"page:  {made.page}\nstore: {tracking_uri()}", markup=False, highlight=False, soft_wrap=True)
     return worst
+
+
+def _tell_plan(drivers: Sequence["Driver"], runs: Path, as_json: bool) -> None:
+    """Print what is to be done for some grids together."""
+    from ablations.drive.backend import Observer
+    from ablations.drive.plan import absent_data, plan
+    from ablations.drive.show import tally
+    from ablations.grid.estimate import measured, sentence
+
+    observers = [Observer(driver) for driver in drivers]
+    states = [observer.states() for observer in observers]
+    whole, past = plan(list(zip(drivers, states, strict=True))), measured(runs)
+    for line in (*absent_data(drivers), *dict.fromkeys(one.caveat for one in observers if one.caveat)):
+        click.echo(line, err=True)
+    if as_json:
+        click.echo(json.dumps(whole.values(past), indent=1))
+        return
+    for driver, found in zip(drivers, states, strict=True):
+        click.echo(f"{driver.grid.name} ({driver.grid.scale}): {tally(found)}")
+    click.echo(f"{whole.sentence()}; {sentence(whole.expected(past))}")

@@ -1,36 +1,44 @@
-"""What a grid will cost, from what runs have cost: seconds of finished runs, scaled by epochs. Nothing measured,
-nothing said."""
+"""What searches and retrainings will cost, from what finished ones have cost: seconds, scaled by epochs. Nothing
+measured, nothing said."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
-from ablations.grid.load import Grid, Point
 from cscdarts.errors import UserError
-from cscdarts.records.run_folder import RunFolder, read_json
+from cscdarts.records.run_folder import STAGE_FOLDERS, RunFolder, read_json
 from cscdarts.settings.config import RunConfig
+from cscdarts.settings.keys import searches
 
-#: At most this many finished runs are read for a plan.
+#: At most this many finished run folders are read for a plan.
 MAX_READ = 2000
+#: Strategies whose search trains nothing.
+FREE = ("random", "given")
+
+#: What sets the work of an epoch: of a stage's config, exactly or without ratio, identity and seed.
+_Kind = Callable[[RunConfig, bool], tuple[object, ...]]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The cost of one finished run, seconds."""
+    """The cost of finished work, each search and each retraining once, however many runs share it.
 
-    config: RunConfig
-    search_s: float
-    retrain_s: float
+    Attributes:
+        searches, retrainings: (config of a run that has it, seconds).
+    """
+
+    searches: list[tuple[RunConfig, float]] = field(default_factory=list)
+    retrainings: list[tuple[RunConfig, float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Expected node-seconds of some runs.
+    """Expected node-seconds of some searches and retrainings.
 
     Attributes:
-        seconds: of the runs that could be estimated.
+        seconds: of those that could be estimated.
         known, total: how many could be, of how many.
     """
 
@@ -38,90 +46,115 @@ class Estimate:
     known: int
     total: int
 
+    @property
+    def hours(self) -> float | None:
+        """Node-hours; None where nothing of what is to be done could be estimated."""
+        return self.seconds / 3600 if self.known or not self.total else None
 
-def measured(runs: Path) -> list[Measured]:
-    """The finished runs under `runs/`, newest grids' included."""
-    return list(_read(runs))
+
+def measured(runs: Path) -> Measured:
+    """The finished searches and retrainings of the runs under `runs/`, newest first."""
+    found, seen = Measured(), set[Path]()
+    for folder in _newest(runs):
+        try:
+            config = folder.config()
+            for one, path in _searches(config, folder):
+                if path not in seen and (spent := _spent(path, "search_time_s")) is not None:
+                    found.searches.append((one, spent))
+                seen.add(path)
+            path = folder.file("result.json").resolve()
+            if path not in seen and (spent := _spent(path, "retrain_time_s")) is not None:
+                found.retrainings.append((config, spent))
+            seen.add(path)
+        except (OSError, UserError):
+            continue
+    return found
 
 
-def estimate(points: Sequence[Point], past: Iterable[Measured]) -> Estimate:
-    """Sum the expected seconds of `points`.
+def estimate(searched: Iterable[RunConfig], retrained: Iterable[RunConfig], past: Measured) -> Estimate:
+    """Sum the expected seconds of some searches and retrainings, each named by a run that has it.
 
-    A run costs seconds per epoch x epochs, search and retraining apart; the rate is the mean over finished runs that
-    agree in everything that sets the work of an epoch, or, where none does, in all but ratio, identity and seed.
+    Each costs seconds per epoch x epochs; the rate is the mean over finished ones that agree in everything that sets
+    the work of an epoch, or, where none does, in all but ratio, identity and seed. Drawing a random cell or being given
+    one costs nothing and is not counted.
     """
-    past = list(past)
-    searches: dict[tuple[object, ...], list[float]] = {}
-    retrains: dict[tuple[object, ...], list[float]] = {}
-    for one in past:
-        for exact in (True, False):
-            searches.setdefault(_search_key(one.config, exact), []).append(one.search_s / one.config.search.epochs)
-            epochs = max(1, one.config.evaluation.epochs)
-            retrains.setdefault(_retrain_key(one.config, exact), []).append(one.retrain_s / epochs)
-    seconds, known = 0.0, 0
-    for point in points:
-        search = _rate(searches, _search_key(point.config, True), _search_key(point.config, False))
-        retrain = _rate(retrains, _retrain_key(point.config, True), _retrain_key(point.config, False))
-        if not point.config.runtime.retrain:
-            retrain = 0.0
-        if search is not None and retrain is not None:
-            seconds += search * point.config.search.epochs + retrain * point.config.evaluation.epochs
-            known += 1
-    return Estimate(seconds, known, len(points))
+    paid = [config for config in searched if config.search.strategy not in FREE]
+    costs = [
+        *_costs(paid, past.searches, _search_kind, lambda config: config.search.epochs),
+        *_costs(retrained, past.retrainings, _retrain_kind, lambda config: config.evaluation.epochs),
+    ]
+    known = [seconds for seconds in costs if seconds is not None]
+    return Estimate(sum(known), len(known), len(costs))
 
 
-def sentence(grid: Grid, estimated: Estimate) -> str:
-    """`about 3.2 node-hours (from measured cost)`, or what is missing."""
+def sentence(estimated: Estimate) -> str:
+    """`about 3.20 node-hours by measured cost`, or what is missing."""
     if estimated.total == 0:
-        return "nothing to run"
-    if estimated.known == 0:
-        return (
-            "node-hours unknown: no finished run of this kind under runs/ yet "
-            f"(try one: --scale smoke does not count for {grid.scale})"
-        )
-    hours = estimated.seconds / 3600
-    part = "" if estimated.known == estimated.total else f", {estimated.total - estimated.known} runs unknown"
+        return "nothing that costs node-hours"
+    hours = estimated.hours
+    if hours is None:
+        return "node-hours unknown: no finished run of this kind under runs/ yet (another scale's does not count)"
+    missing = estimated.total - estimated.known
+    part = f", {missing} searches and retrainings of unknown cost not counted" if missing else ""
     return f"about {hours:.2f} node-hours by measured cost{part}"
 
 
-def _rate(
-    rates: dict[tuple[object, ...], list[float]], exact: tuple[object, ...], loose: tuple[object, ...]
-) -> float | None:
-    found = rates.get(exact) or rates.get(loose)
-    return fmean(found) if found else None
+def _costs(
+    wanted: Iterable[RunConfig],
+    past: Sequence[tuple[RunConfig, float]],
+    kind: _Kind,
+    epochs: Callable[[RunConfig], int],
+) -> Iterator[float | None]:
+    rates: dict[tuple[object, ...], list[float]] = {}
+    for config, seconds in past:
+        for exact in (True, False):
+            rates.setdefault(kind(config, exact), []).append(seconds / max(1, epochs(config)))
+    for config in wanted:
+        found = rates.get(kind(config, True)) or rates.get(kind(config, False))
+        yield fmean(found) * max(1, epochs(config)) if found else None
 
 
-def _search_key(config: RunConfig, exact: bool) -> tuple[object, ...]:
+def _search_kind(config: RunConfig, exact: bool) -> tuple[object, ...]:
     s = config.supernet
     key: tuple[object, ...] = (
-        exact, config.data.dataset, config.data.image_size, config.data.search_fraction, s.space, s.channels, s.cells,
-        config.search.strategy, config.search.order, config.search.batch_size,
+        exact, config.data.searched_dataset, config.data.image_size, config.data.search_fraction, s.space, s.channels,
+        s.cells, config.search.strategy, config.search.order, config.search.batch_size,
     )  # fmt: skip
-    return (*key, s.split_ratio, s.identity) if exact else key
+    return (*key, s.split_ratio, config.identity_in("search")) if exact else key
 
 
-def _retrain_key(config: RunConfig, exact: bool) -> tuple[object, ...]:
+def _retrain_kind(config: RunConfig, exact: bool) -> tuple[object, ...]:
     e = config.evaluation
     key: tuple[object, ...] = (
         exact, config.data.dataset, config.data.image_size, config.supernet.space, e.channels, e.cells, e.batch_size
     )  # fmt: skip
-    return (*key, config.supernet.identity, e.split_eval) if exact else key
+    return (*key, config.identity_in("eval"), e.split_eval) if exact else key
 
 
-def _read(runs: Path) -> Iterator[Measured]:
-    finished = []
+def _newest(runs: Path) -> list[RunFolder]:
+    """Run folders that have finished a search or a retraining, the last begun first."""
+    found = []
     for path in runs.glob("*/*/config.json"):
         folder = RunFolder(path.parent)
         with contextlib.suppress(OSError, UserError):
-            finished.append((folder.file("result.json").stat().st_mtime, folder))
-    for _, folder in sorted(finished, key=lambda one: one[0], reverse=True)[:MAX_READ]:
-        try:
-            config = folder.config()
-            values: dict[str, object] = {}
-            for name in ("search.json", "result.json"):
-                values |= (read_json(folder.file(name)) or {}).get("values", {})
-        except UserError:
-            continue
-        search, retrain = values.get("search_time_s", 0.0), values.get("retrain_time_s")
-        if isinstance(search, int | float) and isinstance(retrain, int | float):
-            yield Measured(config, float(search), float(retrain))
+            if folder.has("search") or folder.has("result"):
+                found.append((path.stat().st_mtime, folder))
+    return [folder for _, folder in sorted(found, key=lambda one: one[0], reverse=True)[:MAX_READ]]
+
+
+def _searches(config: RunConfig, folder: RunFolder) -> Iterator[tuple[RunConfig, Path]]:
+    """Each search of a run, with the file that ends it."""
+    keys = folder.keys()
+    if keys is None:
+        yield config, folder.file("search.json").resolve()
+        return
+    store = folder.path / keys["store"] / STAGE_FOLDERS["search"]
+    for one, key in zip(searches(config), keys["searches"], strict=False):
+        yield one, (store / str(key) / "search.json").resolve()
+
+
+def _spent(path: Path, name: str) -> float | None:
+    content = read_json(path)
+    values = content.get("values", {}) if isinstance(content, dict) else {}
+    seconds = values.get(name) if isinstance(values, dict) else None
+    return float(seconds) if isinstance(seconds, int | float) and seconds == seconds else None

@@ -4,6 +4,7 @@ Where the data are not at hand (a plan on a laptop, a status on a login node) th
 run with stand in, and without those none: such a plan says what it would be for data not yet known.
 """
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,16 +20,20 @@ def identified_grid(grid: Grid, folder: Path) -> Grid:
     Args:
         folder: of the grid's runs.
     """
-    recorded = read_json(folder / "grid.json")
-    noted = recorded.get("fingerprints", {}) if isinstance(recorded, dict) else {}
+    recorded = None
+    with contextlib.suppress(NotADirectoryError):  # who writes there says so
+        recorded = read_json(folder / "grid.json")
+    noted = recorded.get("fingerprints") if isinstance(recorded, dict) else None
     found: dict[tuple[str, str], str] = {}
+    absent: dict[str, None] = {}
 
     def of(name: str, root: str) -> str:
         if (name, root) not in found:
             try:
                 found[name, root] = fingerprint(name, Path(root))
             except (UserError, OSError):
-                found[name, root] = str(noted.get(name, ""))
+                absent[name] = None
+                found[name, root] = str(noted.get(name, "")) if isinstance(noted, dict) else ""
         return found[name, root]
 
     points = []
@@ -41,4 +46,4 @@ def identified_grid(grid: Grid, folder: Path) -> Grid:
         else:
             config = with_fingerprints(point.config, own, other)
             points.append(Point(config, config.hash, point.methods))
-    return replace(grid, points=tuple(points))
+    return replace(grid, points=tuple(points), absent=tuple(absent))

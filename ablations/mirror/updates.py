@@ -129,12 +129,14 @@ def run_name(point: Point) -> str:
 
 
 def _tags(grid: Grid, point: Point, folder: RunFolder, status: str, state: RunState) -> dict[str, str]:
-    from cscdarts.records.environment import hardware
+    from cscdarts.records.environment import code_text, hardware, stage_environments, surroundings
 
     environment = _read(folder, "environment.json")
     genotype = _read(folder, "genotype.json")
     # What a retrained network was tested on names the data; a run without retraining knows those of its search only.
     result = _read(folder, "result.json" if point.config.runtime.retrain else "search.json")
+    stages = stage_environments(folder, point.config)
+    searched = stages.get("search", {})
     return {
         "cscdarts.kind": "run",
         "cscdarts.grid": grid.name,
@@ -154,6 +156,10 @@ def _tags(grid: Grid, point: Point, folder: RunFolder, status: str, state: RunSt
         "cscdarts.torch": str(environment.get("torch") or ""),
         "cscdarts.search": str((keys := folder.keys() or {}).get("search") or ""),
         "cscdarts.retraining": str(keys.get("retrain") or ""),
+        # Of the search itself: another run, on another machine, may have made it.
+        "cscdarts.search_hardware": hardware(searched) if searched else "",
+        "cscdarts.search_code": code_text(searched),
+        **{f"cscdarts.{name}": value for name, value in surroundings(stages).items()},
     }
 
 

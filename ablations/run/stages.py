@@ -169,6 +169,8 @@ def run_stages(
                             started = time.monotonic()
                             engine[stage](part, folder, control, report)
                             report(f"{stage}: done in {time.monotonic() - started:.1f} s")
+                if stage == "derive":
+                    folder.note_cell(config)
             except Busy:
                 raise
             except Exception as error:

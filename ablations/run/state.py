@@ -9,16 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from ablations.grid.load import Point
 from ablations.run.stages import missing_stages, stages_of
 from cscdarts.errors import UserError
 from cscdarts.records.ownership import foreign
-from cscdarts.records.run_folder import RunFolder, read_json
+from cscdarts.records.run_folder import STAGE_FOLDERS, RunFolder, read_json
+from cscdarts.settings.keys import Stage
 from slurm.job import CLAIM, LOST_AFTER_S, REQUEUED
 from slurm.jobs import SubmittedJob
-from slurm.lock import Owner
+from slurm.lock import Lock, Owner
 
 Status = Literal["new", "pending", "running", "preempted", "done", "failed", "lost", "cancelled"]
 STATUSES: tuple[Status, ...] = ("done", "running", "pending", "preempted", "new", "failed", "lost", "cancelled")
@@ -101,6 +102,13 @@ class _Evidence:
         if not isinstance(failure, dict):
             return {"stage": "?", "kind": "error", "message": "failure.json is unreadable"}
         return failure
+
+    @property
+    def shared_with(self) -> Owner | None:
+        """The live process that works, for another run, on the stage that this run needs next."""
+        if "config.json" not in self.files or self.stage not in STAGE_FOLDERS or self.folder.keys() is None:
+            return None
+        return Lock(self.folder.stage_folder(cast("Stage", self.stage)) / CLAIM, LOST_AFTER_S).holder()
 
     @cached_property
     def claim(self) -> tuple[Owner, bool] | None:
@@ -192,6 +200,11 @@ def _new(run: _Evidence) -> RunState | None:
     detail = "" if run.stage == run.stages[0] else f"goes on with {run.stage}"
     if epoch is not None:
         detail = f"interrupted in {run.stage} after epoch {epoch}, goes on from its checkpoint"
+    other = run.shared_with
+    if other is not None:
+        detail = (
+            f"waits for {run.stage} {run.folder.stage_folder(cast('Stage', run.stage)).name}, which {other} has in hand"
+        )
     return run.state("new", detail, stage=run.stage)
 
 

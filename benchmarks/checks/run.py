@@ -15,6 +15,7 @@ from benchmarks.tabular.space import official_archs, read_cell
 from benchmarks.tabular.table import BenchmarkTable, Floats
 from cscdarts.errors import MissingFile, UserError
 from cscdarts.records.genotype_source import existing_path
+from cscdarts.records.ownership import require_own
 from cscdarts.records.run_folder import RunFolder, read_json, write_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.spaces import SPACES
@@ -56,10 +57,13 @@ def check(
         `benchmark` (provenance and how many architectures it `holds`); for a run also what `check_run` writes.
 
     Errors:
-        UserError: no such cell, run or benchmark, or the benchmark does not hold the cell.
+        UserError: no such cell, run or benchmark, the benchmark does not hold the cell, or the folder holds files of
+            several runs.
     """
-    table = open_table(benchmark, report)
     path = existing_path(what)
+    if path is not None and (path / "config.json").exists():
+        require_own(RunFolder(path), RunFolder(path).config())
+    table = open_table(benchmark, report)
     if path is not None and (path / "config.json").is_file():
         return describe_run(RunFolder(path), table, epochs=epochs, trial=trial, cells=cells, report=report)
     return describe_cell(table, arch_of(what, report), epochs, trial)

@@ -10,7 +10,7 @@
 
 The path is no part of it: a copied or moved tree has the fingerprint it had. A fingerprint is computed once and
 remembered in the user's cache folder with the names, sizes and times of the files (of streamed sets: with the times of
-the folders, so that a file that is overwritten in place by one of the same size is not seen). No torch.
+the folders, so that a file that is overwritten in place, neither removed nor renamed, is not seen). No torch.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -29,6 +30,8 @@ from cscdarts.settings.config import RunConfig
 _FORMAT = 1
 #: Hexadecimal digits that stand in a config.
 _DIGITS = 16
+_MARK = re.compile("[0-9a-f]{16}")
+_SHAPES = {"image-folder": _MARK, "imagenet": _MARK, "fashion-mnist": re.compile("([0-9a-f]{16})?")}
 #: MD5 of Fashion-MNIST's archives, as torchvision's `FashionMNIST.resources` has them.
 _FASHION_ARCHIVES = {
     "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
@@ -59,8 +62,8 @@ def fingerprint(name: str, root: Path) -> str:
     def compute() -> str:
         digest = hashlib.sha256(f"{_FORMAT} {name}\n".encode())
         for label, path in files:
-            told = str(path.stat().st_size) if streamed else _sha256(path)
-            digest.update(f"{label}\0{told}\n".encode())
+            told = str(_stat(path).st_size) if streamed else _sha256(path)
+            digest.update(os.fsencode(label) + f"\0{told}\n".encode())
         return digest.hexdigest()[:_DIGITS]
 
     return _remembered(name, root, stamps, compute)
@@ -121,17 +124,16 @@ def _paths(files: Iterable[tuple[str, Path]]) -> list[Path]:
 
 def _fashion(raw: Path) -> str:
     paths = [raw / name.removesuffix(".gz") for name in _FASHION_ARCHIVES]
-    present = [path for path in paths if path.is_file()]
-    if not present:
-        return ""  # torchvision downloads and checks it
+    if not all(path.is_file() for path in paths):
+        return ""  # torchvision downloads all of it and checks it
     archives = [raw / name for name in _FASHION_ARCHIVES if (raw / name).is_file()]
 
     def compute() -> str:
         if len(archives) == len(_FASHION_ARCHIVES) and all(map(_genuine, archives)):
             return ""
-        return hashlib.sha256("".join(map(_sha256, present)).encode()).hexdigest()[:_DIGITS]
+        return hashlib.sha256("".join(map(_sha256, paths)).encode()).hexdigest()[:_DIGITS]
 
-    return _remembered("fashion-mnist", raw, _stamps(raw, [*present, *archives]), compute)
+    return _remembered("fashion-mnist", raw, _stamps(raw, [*paths, *archives]), compute)
 
 
 def _genuine(archive: Path) -> bool:
@@ -144,9 +146,20 @@ def _genuine(archive: Path) -> bool:
 
 
 def _sha256(path: Path) -> str:
+    with _readable(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _stat(path: Path) -> os.stat_result:
+    with _readable(path):
+        return path.stat()
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Makes a sentence of what the system says of a file."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        yield
     except OSError as error:
         raise UserError(
             "--data-root", str(path), "a file that can be read", f"{error.strerror}; correct it or move it away."
@@ -154,11 +167,13 @@ def _sha256(path: Path) -> str:
 
 
 def _stamps(root: Path, paths: Iterable[Path]) -> str:
-    """Digest of names, sizes and times of some files or folders."""
+    """Digest of names, sizes and times of some files or folders; whoever sets a file's own time back cannot do so with
+    the system's."""
     digest = hashlib.sha256()
     for path in paths:
-        stat = path.stat()
-        digest.update(f"{os.path.relpath(path, root)}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ino}\n".encode())
+        stat = _stat(path)
+        told = f"\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}\0{stat.st_ino}\n"
+        digest.update(os.fsencode(os.path.relpath(path, root)) + told.encode())
     return digest.hexdigest()
 
 
@@ -171,18 +186,20 @@ def cache_folder() -> Path:
 
 def _remembered(name: str, root: Path, stamps: str, compute: Callable[[], str]) -> str:
     """A fingerprint, from the cache where the files have the sizes and times that it remembers."""
-    place = hashlib.sha256(f"{name}\0{root.resolve()}".encode()).hexdigest()[:_DIGITS]
-    path = cache_folder() / "fingerprints" / f"{place}.json"
-    # Nothing is remembered, or nothing that can be read: then it is made again.
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        known = json.loads(path.read_text(encoding="utf-8"))
-        if known["format"] == _FORMAT and known["stamps"] == stamps:
-            return str(known["fingerprint"])
+    place = hashlib.sha256(f"{name}\0".encode() + os.fsencode(root.resolve())).hexdigest()[:_DIGITS]
+    path = Path(f"fingerprints/{place}.json")
+    # Nothing is remembered, or nothing that can be read, or there is no home to remember it in: then it is made again.
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RuntimeError):
+        known = json.loads((cache_folder() / path).read_text(encoding="utf-8"))
+        mark = known["fingerprint"]
+        if known["format"] == _FORMAT and known["stamps"] == stamps and _SHAPES[name].fullmatch(mark):
+            return str(mark)
     value = compute()
-    with contextlib.suppress(OSError):  # a home that cannot be written costs time, not a run
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with contextlib.suppress(OSError, RuntimeError):  # a home that cannot be written costs time, not a run
+        target = cache_folder() / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}")
         content = {"format": _FORMAT, "root": str(root.resolve()), "stamps": stamps, "fingerprint": value}
         temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-        temporary.replace(path)
+        temporary.replace(target)
     return value

@@ -22,14 +22,19 @@ _FORMAT = 1
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Write a checkpoint; the one before stays beside it as `NAME.previous.pt` until the next."""
-    buffer = io.BytesIO()
-    torch.save({**state, "format": _FORMAT}, buffer)
-    payload = buffer.getvalue()
     fresh = path.with_name(f"{path.stem}.fresh.pt")
-    write_atomic(fresh, payload + _SEAL + hashlib.sha256(payload).digest())
+    write_sealed(fresh, state)
     if path.exists():
         path.replace(previous_of(path))
     fresh.replace(path)
+
+
+def write_sealed(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a state with its seal under one name."""
+    buffer = io.BytesIO()
+    torch.save({**state, "format": _FORMAT}, buffer)
+    payload = buffer.getvalue()
+    write_atomic(path, payload + _SEAL + hashlib.sha256(payload).digest())
 
 
 def previous_of(path: Path) -> Path:

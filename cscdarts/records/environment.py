@@ -1,5 +1,6 @@
 """What a run ran on: commit, versions, hardware. Everything a reader needs to doubt a number."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -11,7 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cscdarts.records.run_folder import read_json, write_json
+from cscdarts.errors import UserError
+from cscdarts.records.run_folder import RunFolder, read_json, write_json
+from cscdarts.settings.config import RunConfig
+from cscdarts.settings.keys import Stage
 
 PACKAGE = Path(__file__).resolve().parents[1]
 #: Environment variable that tells a process which code it runs.
@@ -30,11 +34,12 @@ _PACKAGES = (
 )
 
 
-def describe(device: str) -> dict[str, Any]:
+def describe(device: str, deterministic: bool | None = None) -> dict[str, Any]:
     """The content of `environment.json`.
 
     Args:
         device: the torch device the run uses, resolved.
+        deterministic: whether deterministic kernels were asked for on CUDA; None where nobody said.
     """
     import torch
 
@@ -53,6 +58,9 @@ def describe(device: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpu": gpu,
         "device": device,
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        # The CPU's kernels are deterministic whatever was asked for.
+        "deterministic": True if device == "cpu" else deterministic,
         "hostname": socket.gethostname(),
         "started_at": time.time(),
     }
@@ -79,6 +87,53 @@ def record_environment(folder: Path, now: Mapping[str, Any], job: str = "") -> N
 def hardware(environment: dict[str, Any]) -> str:
     """One line that names the hardware, for tags and tables."""
     return str(environment.get("gpu") or f"{environment.get('cpu')} ({environment.get('threads')} threads)")
+
+
+def code_text(environment: Mapping[str, Any]) -> str:
+    """The code version in an `environment.json` as `Code.frozen` writes it; "" where it is unknown."""
+    commit = str(environment.get("commit") or "")
+    return commit + ("+dirty" if commit and environment.get("dirty") else "")
+
+
+def stage_environments(folder: RunFolder, config: RunConfig) -> dict[str, dict[str, Any]]:
+    """The recorded surroundings of a run's `search` and `retraining`, of each that computes something: drawing a random
+    cell and being given one do not."""
+    stages: dict[str, tuple[Stage, bool]] = {
+        "search": ("search", config.search.strategy not in ("random", "given")),
+        "retraining": ("retrain", config.runtime.retrain),
+    }
+    found = {}
+    for name, (stage, computes) in stages.items():
+        with contextlib.suppress(UserError):
+            value = read_json(folder.stage_folder(stage) / "environment.json") if computes else None
+            if isinstance(value, dict):
+                found[name] = value
+    return found
+
+
+def surroundings(stages: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """What a run's numbers hang on beside its settings, for tags and tables; "" where it is not recorded.
+
+    Args:
+        stages: stage as people name it -> content of its `environment.json`.
+
+    Returns:
+        `threads`, `processes`, `device` (its kind) and `deterministic` (yes or no); where the stages differ, each:
+        `2 in search, 1 in retraining`.
+    """
+    found = {}
+    for name in ("threads", "processes", "device", "deterministic"):
+        values = {stage: _told(record.get(name)) for stage, record in stages.items()}
+        known = {stage: value for stage, value in values.items() if value}
+        same = len(set(known.values())) <= 1
+        found[name] = next(iter(known.values()), "") if same else ", ".join(f"{v} in {s}" for s, v in known.items())
+    return found
+
+
+def _told(value: object) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "", True: "yes", False: "no"}[value]
+    return str(value).partition(":")[0]
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cscdarts.errors import UserError
-from cscdarts.records.run_folder import RunFolder, read_json
-from cscdarts.settings.config import RunConfig, hashed_values, neutral_values
-from cscdarts.settings.keys import retraining_key, search_key, searches
+from cscdarts.errors import BrokenFile, UserError
+from cscdarts.records.run_folder import STAGE_FOLDERS, RunFolder, read_json
+from cscdarts.settings.config import RunConfig, canonical_json, hashed_values, neutral_values
+from cscdarts.settings.keys import Key, Stage, retraining_key, search_key, searches
 
-#: Files that stages leave: where one of them is, the folder is somebody's.
-_OUTPUTS = ("search.json", "genotype.json", "check.json", "result.json", "checkpoint.pt", "retrain.pt", "alphas.jsonl")
+#: What may lie in a folder before its config does: a start that came no further, and what the system puts everywhere.
+#: Anything else is somebody's, be it another run's or the user's own.
+_BEFORE_CONFIG = frozenset(
+    ("claim", "environment.json", "failure.json", "heartbeat", "keys.json", "log.txt", "requeued")
+) | frozenset(STAGE_FOLDERS.values())
 #: Differences that a sentence names.
 _NAMED = 3
 
@@ -47,11 +50,13 @@ def foreign(folder: RunFolder, config: RunConfig) -> str | None:
 
 
 def _problems(folder: RunFolder, config: RunConfig) -> Iterator[str]:
-    keys, stored = folder.keys(), _read(folder.path / "config.json")
+    keys, stored, allowed = folder.keys(), _read(folder.path / "config.json"), _BEFORE_CONFIG
     if stored is None:
         if keys is not None and keys["run"] != config.hash:
             yield f"was begun for run {keys['run']}, not for run {config.hash}"
-        found = [name for name in _OUTPUTS if (folder.path / name).exists()]
+        elif keys is None:
+            allowed = _BEFORE_CONFIG.difference(STAGE_FOLDERS.values())
+        found = [name for name in _names(folder.path) if name not in allowed and not name.startswith(".")]
         if found:
             yield f"holds {found[0]} but no config.json, so it is not known whose that is"
         return
@@ -68,6 +73,8 @@ def _problems(folder: RunFolder, config: RunConfig) -> Iterator[str]:
 
 
 def _stages(folder: RunFolder, config: RunConfig, keys: Mapping[str, Any] | None) -> Iterator[str]:
+    if keys is not None:
+        yield from _stage_folders(folder.path / keys["store"], keys)
     search, genotype = _read(folder.file("search.json")), _read(folder.path / "genotype.json")
     key = search_key(config).id if keys is None else str(keys["search"])
     if search is not None and search.get("key", key) != key:
@@ -91,6 +98,39 @@ def _stages(folder: RunFolder, config: RunConfig, keys: Mapping[str, Any] | None
         yield f"leads to result.json of retraining {result['key']}, not of {wanted}"
     elif result is not None and result.get("genotype", genotype["text"]) != genotype["text"]:
         yield "leads to result.json of another cell than its genotype.json"
+
+
+def _stage_folders(store: Path, keys: Mapping[str, Any]) -> Iterator[str]:
+    """Whether the folders that keys lead to say themselves that they are of these keys."""
+    stages: list[tuple[Stage, str]] = [("search", key) for key in keys["searches"]]
+    stages += [("retrain", keys["retrain"])] if keys["retrain"] else []
+    for stage, key in stages:
+        place = store / STAGE_FOLDERS[stage] / key
+        there = _key_id(place / "key.json", stage)
+        if there is not None and there != key:
+            yield f"leads to {place}, whose key.json is that of {stage} {there}"
+        output = _read(place / "search.json") if stage == "search" else None
+        if output is not None and output.get("key", key) != key:
+            yield f"leads to {place}, whose search.json is that of search {output['key']}"
+
+
+def _key_id(path: Path, stage: Stage) -> str | None:
+    """The id of the key that a file holds; None where there is no file.
+
+    Errors:
+        BrokenFile: it holds no key.
+    """
+    stamp = _stamp(path)
+    if stamp is None:
+        return None
+    known = _key_ids.get(path)
+    if known is None or known[0] != stamp:
+        try:
+            text = canonical_json(read_json(path))
+        except ValueError as error:
+            raise BrokenFile(path, str(error), "a key as cscdarts wrote it", "Move the folder away.") from error
+        known = _key_ids[path] = (stamp, Key(stage, text).id)
+    return known[1]
 
 
 def require_search(folder: RunFolder, config: RunConfig) -> None:
@@ -153,9 +193,18 @@ def _shown(value: Any) -> str:
     return "empty" if value == "" else str(value)
 
 
-#: Path -> (size, time, content): a status that is asked every second must not parse what has not changed.
-_parsed: dict[Path, tuple[tuple[int, int], Any]] = {}
-_built_configs: dict[Path, tuple[tuple[int, int], RunConfig]] = {}
+def _names(path: Path) -> list[str]:
+    """What lies in a folder, sorted; nothing in one that is not there or cannot be listed."""
+    try:
+        return sorted(entry.name for entry in path.iterdir())
+    except OSError:
+        return []
+
+
+#: Path -> (size, time and inode, content): a status that is asked every second must not parse what has not changed.
+_parsed: dict[Path, tuple[tuple[int, ...], Any]] = {}
+_built_configs: dict[Path, tuple[tuple[int, ...], RunConfig]] = {}
+_key_ids: dict[Path, tuple[tuple[int, ...], str]] = {}
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -180,13 +229,13 @@ def _built(folder: RunFolder) -> RunConfig:
     stamp = _stamp(path)
     known = _built_configs.get(path)
     if known is None or known[0] != stamp:
-        known = _built_configs[path] = (stamp or (0, 0), folder.config())
+        known = _built_configs[path] = (stamp or (), folder.config())
     return known[1]
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def _stamp(path: Path) -> tuple[int, ...] | None:
     try:
         stat = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return stat.st_size, stat.st_mtime_ns
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino

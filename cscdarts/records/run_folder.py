@@ -32,11 +32,12 @@ Every file appears by temporary name and rename, or is append-only with a torn l
 import contextlib
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from cscdarts.errors import BrokenFile, MissingFile
 from cscdarts.settings.config import RunConfig
@@ -54,6 +55,8 @@ _STAGE_OF: Mapping[str, Stage] = {
     "retrain.pt": "retrain",
     "retrain-metrics.jsonl": "retrain",
 }
+
+_ID = re.compile("[0-9a-f]{16}")
 
 #: `keys.json` -> what it held at a size, time and inode: it is asked for with every file.
 _known_keys: dict[Path, tuple[tuple[int, int, int], dict[str, Any]]] = {}
@@ -85,8 +88,9 @@ def read_json(path: Path) -> Any | None:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError as error:
-        raise BrokenFile(str(path), "it cannot be read", "JSON as cscdarts wrote it", "Move the file away.") from error
+    except (ValueError, RecursionError, OSError) as error:  # torn, nested without end, a folder, not ours to read
+        reason = f"it cannot be read ({error.strerror})" if isinstance(error, OSError) else "it cannot be read"
+        raise BrokenFile(str(path), reason, "JSON as cscdarts wrote it", "Move the file away.") from error
 
 
 def append_line(path: Path, value: Mapping[str, Any]) -> None:
@@ -110,6 +114,16 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
                 value = json.loads(line)
                 if isinstance(value, dict):
                     yield value
+
+
+def _are_keys(value: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether a value has the shape of `keys.json`; what it names must stay within the store."""
+    if not isinstance(value, dict) or not {"run", "store", "searches", *STAGE_FOLDERS} <= value.keys():
+        return False
+    ids = [value["run"], value["search"], *([] if value["retrain"] is None else [value["retrain"]])]
+    if not isinstance(value["searches"], list) or value["store"] not in (".", "../.."):
+        return False
+    return all(isinstance(one, str) and _ID.fullmatch(one) for one in [*ids, *value["searches"]])
 
 
 @dataclass(frozen=True)
@@ -152,7 +166,7 @@ class RunFolder:
         known = _known_keys.get(path)
         if known is None or known[0] != stamp:
             value = read_json(path)
-            if not (isinstance(value, dict) and {"run", "store", "searches", *STAGE_FOLDERS} <= value.keys()):
+            if not _are_keys(value):
                 raise BrokenFile(str(path), "it is no list of keys", "keys.json as cscdarts wrote it", "Move it away.")
             known = _known_keys[path] = (stamp, value)
         return known[1]
@@ -199,6 +213,13 @@ class RunFolder:
         if not isinstance(genotype, dict) or "text" not in genotype:
             raise BrokenFile(path, "it has no text", "a derived cell", "Move it away; it is derived again.")
         return retraining_key(config, str(genotype["text"]))
+
+    def note_cell(self, config: RunConfig) -> None:
+        """Note in `keys.json` which retraining the cell just derived has: a cell put in its place later is then
+        known for another."""
+        keys, key = self.keys(), self.retraining_key(config)
+        if keys is not None and key is not None and keys["retrain"] != key.id:
+            write_json(self.path / "keys.json", {**keys, "retrain": key.id})
 
     def config(self) -> RunConfig:
         """The config the folder was made for."""

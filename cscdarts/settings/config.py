@@ -1,8 +1,8 @@
 """The run configuration: one frozen, validated model, one canonical JSON, one hash. No torch.
 
-A field stands in the hash exactly when it can change a number. `runtime` (where and how fast a run goes) and `labels`
-(what it is called) cannot, so they stay outside. Every choice the closed paper leaves open is a field here with a
-stated default; `cscdarts.settings.open_choices` holds the evidence for each.
+A field stands in the hash exactly when it can change what is computed. `runtime` (where and how fast a run goes) and
+`labels` (what it is called) cannot, so they stay outside. Every choice the closed paper leaves open is a field here
+with a stated default; `cscdarts.settings.open_choices` holds the evidence for each.
 """
 
 import hashlib
@@ -11,41 +11,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from cscdarts.settings.given_cell import canonical_cell
+from cscdarts.settings.ratio import Ratio, split_channels
 from cscdarts.spaces import SPACES
 
 #: Raise when the meaning of a stored config or of the numbers it stands for changes.
 SCHEMA_VERSION = 1
-
-
-def _ratio(value: object) -> object:
-    """Read `1/4`, `0.25` or `1`; a decimal is taken as the nearest fraction with a denominator up to 16."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str | Fraction):
-        raise ValueError("a ratio is a fraction such as 1/4 or a number such as 0.25")
-    try:
-        exact = Fraction(str(value).strip())
-    except (ValueError, ZeroDivisionError) as error:
-        raise ValueError("a ratio is a fraction such as 1/4 or a number such as 0.25") from error
-    nearest = exact.limit_denominator(16)
-    if abs(nearest - exact) > Fraction(1, 1000):
-        raise ValueError("the denominator of a ratio is at most 16")
-    if not 0 < nearest <= 1:
-        raise ValueError("a ratio lies above 0 and at most at 1")
-    return nearest
-
-
-Ratio = Annotated[
-    Fraction,
-    BeforeValidator(_ratio),
-    PlainSerializer(str, return_type=str),
-]
-
-
-def split_channels(channels: int, ratio: Fraction) -> int:
-    """How many of `channels` go to operation selection: max(2, 2*floor(r*c/2)), and all of them at r = 1."""
-    return channels if ratio == 1 else max(2, 2 * int(ratio * channels / 2))
 
 
 @dataclass(frozen=True)
@@ -295,7 +268,10 @@ class EvaluationConfig(Frozen):
 
 
 class RuntimeConfig(Frozen):
-    """Where and how fast a run goes, and how far. Nothing here may change a number, so nothing here is hashed.
+    """Where and how fast a run goes, and how far: what is computed is the same, so nothing here is hashed.
+
+    Threads, kind of device and determinism (and the number of processes) round otherwise, which a search can amplify;
+    they are recorded and compared, see `docs/identity.md`.
 
     Attributes:
         benchmark: the table that the check looks derived cells up in, as `cscdarts check --benchmark` names it; its

@@ -124,8 +124,8 @@ def derive_capped(
         UserError: there is no other operation to put in a skip connection's place.
     """
     rule, kind = space.rule, space.cell_kinds[0]
-    raw = dict(alpha) | {kind: np.array(alpha[kind], dtype=np.float64)}
-    weights = {name: softmax(np.asarray(alpha[name], dtype=np.float64)) for name in space.cell_kinds}
+    raw = dict(alpha) | {kind: alpha[kind].copy()}
+    weights = {name: softmax(alpha[name]) for name in space.cell_kinds}
     original = weights[kind].copy()
     cells, removed = rule.derive(space, ops, alpha, beta), list[KeptEdge]()
 

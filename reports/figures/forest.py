@@ -10,8 +10,9 @@ from cscdarts.errors import UserError
 from cscdarts.spaces.genotype import Genotype, parse_genotype
 from reports.figures.genotype import draw, layout
 from reports.figures.style import INK, NARROW, PALETTE, WIDE, Drawing, panels, styled
-from reports.read.comparison import ERROR, differences, selected_run
-from reports.read.settings import FACTORS, Setting, Study, factor_label, pairs
+from reports.read.comparison import ERROR, differences, selected_search
+from reports.read.pairs import pairs
+from reports.read.settings import FACTORS, Setting, Study, factor_label
 from reports.statistics import PairedDifference
 
 #: More rows or cells than this make no readable figure; the table and the run pages hold all of them.
@@ -106,8 +107,8 @@ def cells_figure(study: Study, suffix: str) -> Drawing | None:
         done = [run for run in setting.done if run["genotype"]]
         if not done:
             continue
-        best = selected_run(setting)
-        run = next((run for run in done if best and run["hash"] == best[0]), done[0])
+        best = selected_search(setting)
+        run = next((run for run in done if best and run["hash"] == best.hash), done[0])
         try:
             chosen.append((setting.label(), int(run["seed"]), parse_genotype(str(run["genotype"]))))
         except UserError:

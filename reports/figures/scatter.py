@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from cscdarts.settings.metrics import METRICS
 from reports import statistics
 from reports.figures.style import INK, MARKERS, NARROW, PALETTE, PAPER, Drawing, panels, styled
+from reports.read.searches import by_search
 from reports.read.settings import FACTORS, Run, Setting, Study, by_machine, column
 
 ERROR, MEMORY = "test_error_pct", "peak_memory_mib"
@@ -42,10 +43,10 @@ def _error_memory(study: Study, machines: dict[str, list[tuple[Setting, list[Run
             {
                 "machine": machine,
                 "setting": setting.label(),
-                "n": len(runs),
-                "peak_memory_mib": float(column(runs, MEMORY).mean()),
-                "test_error_pct": float(column(runs, ERROR).mean()),
-                "test_error_sd": statistics.sd(column(runs, ERROR)),
+                "n": len(by_search(runs)),
+                "peak_memory_mib": float(_by_search(runs, MEMORY).mean()),
+                "test_error_pct": float(_by_search(runs, ERROR).mean()),
+                "test_error_sd": statistics.sd(_by_search(runs, ERROR)),
             }
             for setting, runs in group
         )
@@ -89,13 +90,18 @@ def _error_memory(study: Study, machines: dict[str, list[tuple[Setting, list[Run
         "F3",
         f"f3_error_memory{suffix}",
         f"Test error against memory of the search ({study.title})",
-        "Each mark is the mean over seeds of one setting, bars are one standard deviation of the error; the dashed "
+        "Each mark is the mean over searches of one setting, bars are one standard deviation of the error; the dashed "
         "line "
         "joins the settings that no other beats in both. Machines are kept apart.",
         f"Scatter of mean test error against peak memory of the search. On the Pareto front: {named}.",
         figure,
         data,
     )
+
+
+def _by_search(runs: Sequence[Run], metric: str) -> statistics.Values:
+    """A metric's mean over each search's retrainings, shape (searches,)."""
+    return statistics.finite([column(same, metric).mean() for same in by_search(runs)])
 
 
 def _look(setting: Setting, ratios: Sequence[str], baselines: Sequence[str]) -> tuple[str, str, bool]:

@@ -7,6 +7,7 @@ from reports import statistics
 from reports.read.comparison import ERROR
 from reports.read.settings import Study
 from reports.read.store import Store
+from reports.read.surroundings import mixtures
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Finding:
 
 def findings(store: Store, studies: Sequence[Study]) -> list[Finding]:
     """All findings, the gravest first."""
-    found = [*_gaps(store, studies), *_mixtures(studies), *_small(studies)]
+    found = [*_gaps(store, studies), *_mixtures(studies), *_retrainings(studies), *_small(studies)]
     found.append(
         Finding(
             "The paper is closed",
@@ -134,6 +135,32 @@ def _mixtures(studies: Sequence[Study]) -> list[Finding]:
         )
     if len(torches) > 1:
         found.append(Finding("Several torch versions", f"{', '.join(torches)}: such runs are not paired."))
+    found += [
+        Finding(f"Several {words}", f"{told} No key holds them, and they can move a number.", "#t6b_runs", "the runs")
+        for words, told in mixtures(studies)
+    ]
+    return found
+
+
+def _retrainings(studies: Sequence[Study]) -> list[Finding]:
+    """Where n is not the number of runs, the reader is told before the first table."""
+    found = []
+    for study in studies:
+        several = [setting for setting in study.settings if len(setting.done) > len(setting.searches)]
+        if several:
+            runs, searches = (
+                sum(len(many) for many in counted)
+                for counted in ([setting.done for setting in several], [setting.searches for setting in several])
+            )
+            found.append(
+                Finding(
+                    "Several retrainings a search",
+                    f"{study.title}: {runs} runs are retrainings of {searches} searches. "
+                    "Means are taken within each search first, and n counts searches.",
+                    "#t3b_variance",
+                    "T3b",
+                )
+            )
     return found
 
 

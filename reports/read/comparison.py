@@ -1,11 +1,14 @@
-"""Settings compared with the default one: paired differences, their p-values, the run that validation chooses."""
+"""Settings compared with the default one: paired differences, their p-values, the search that validation chooses."""
 
 import functools
+from dataclasses import dataclass
 
 import numpy as np
 
 from reports import statistics
-from reports.read.settings import Setting, Study, number, pairs
+from reports.read.pairs import pairs
+from reports.read.searches import by_search
+from reports.read.settings import Setting, Study, number
 
 ERROR = "test_error_pct"
 
@@ -43,14 +46,31 @@ def signed(value: float, digits: int) -> str:
     return text[1:] if float(text) == 0 else text.replace("-", "−")
 
 
-def selected_run(setting: Setting) -> tuple[str, float] | None:
-    """The (hash, test error) of the run with the lowest validation error; None where none is recorded.
+@dataclass(frozen=True)
+class Selected:
+    """The search that validation chooses of a setting's.
+
+    Attributes:
+        hash: of its first run.
+        error: mean test error over its retrainings.
+        n: how many retrainings.
+    """
+
+    hash: str
+    error: float
+    n: int
+
+
+def selected_search(setting: Setting) -> Selected | None:
+    """The search whose cell has the lowest validation error; None where none is recorded.
 
     Validation error: that of the derived cell under shared weights where every run has it, else that of the supernet.
     """
+    tested = [run for run in setting.done if number(run, ERROR) == number(run, ERROR)]
     for metric in ("derived_valid_error_pct", "supernet_valid_error_pct"):
-        tested = [run for run in setting.done if number(run, ERROR) == number(run, ERROR)]
         if tested and all(number(run, metric) == number(run, metric) for run in tested):
             best = min(tested, key=lambda run: (number(run, metric), run["hash"]))
-            return str(best["hash"]), number(best, ERROR)
+            same = next(runs for runs in by_search(tested) if any(run is best for run in runs))
+            errors = [number(run, ERROR) for run in same]
+            return Selected(min(str(run["hash"]) for run in same), float(np.mean(errors)), len(errors))
     return None

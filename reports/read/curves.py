@@ -9,6 +9,7 @@ import numpy as np
 
 from cscdarts.spaces import softmax
 from reports import statistics
+from reports.read.searches import one_of_each
 from reports.read.settings import Setting
 from reports.read.store import Store
 
@@ -62,14 +63,14 @@ class CurveBook:
         self._read.pop(str(run["run_id"]), None)
 
     def band(self, setting: Setting, metric: str) -> tuple[statistics.Values, ...] | None:
-        """Epochs, mean, low, high over the setting's runs (finished or not), None where no run has the curve."""
-        curves = [self.of(run).get(metric) for run in setting.runs]
+        """Epochs, mean, low, high over the setting's searches (finished or not), None where none has the curve."""
+        curves = [self.of(run).get(metric) for run in one_of_each(setting.runs)]
         return band(curve for curve in curves if curve is not None)
 
     def alphas(self, setting: Setting) -> dict[str, list[np.ndarray[Any, Any]]]:
-        """Softmax of alpha for each kind of cell: one array a run, shape (epochs, edges, operations)."""
+        """Softmax of alpha for each kind of cell: one array a search, shape (epochs, edges, operations)."""
         found: dict[str, list[np.ndarray[Any, Any]]] = {}
-        for run in setting.runs:
+        for run in one_of_each(setting.runs):
             folder = self._store.folder(str(run["run_id"]), str(run["artifact_uri"]))
             kinds: dict[str, list[list[list[float]]]] = {}
             for line in folder.alphas() if folder else []:

@@ -9,7 +9,10 @@ from typing import Any
 import pandas as pd
 
 from cscdarts.settings.config import RunConfig, neutral_values
+from cscdarts.spaces import DARTS
+from cscdarts.spaces.known import name_of
 from reports import statistics
+from reports.read.searches import by_search
 from reports.read.store import Store
 
 #: Parameters that tell seeds apart, not settings.
@@ -52,11 +55,17 @@ def column(runs: Iterable[Mapping[str, Any]], metric: str) -> statistics.Values:
 
 
 def by_machine(runs: Iterable[Run]) -> dict[str, list[Run]]:
-    """Runs by the machine they ran on, machines sorted; memory and time of two machines are never put together."""
+    """Runs by the machine that their search ran on, machines sorted; memory and time of two machines are never put
+    together."""
     found: dict[str, list[Run]] = {}
-    for run in sorted(runs, key=lambda run: str(run["hardware"])):
-        found.setdefault(str(run["hardware"]) or "unknown machine", []).append(run)
+    for run in sorted(runs, key=search_machine):
+        found.setdefault(search_machine(run) or "unknown machine", []).append(run)
     return found
+
+
+def search_machine(run: Mapping[str, Any]) -> str:
+    """The machine that a run's search ran on: where another run made it, that one's."""
+    return str(run.get("search_hardware") or run["hardware"] or "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,10 +106,31 @@ class Setting:
         """All methods as printed in tables, the leading one first."""
         return " = ".join(method_title(name) for name in sorted(self.methods, key=method_rank)) or "–"
 
+    @property
+    def published_cell(self) -> str | None:
+        """The name of the known cell that it trains in its plain network, None for any other."""
+        if not self.given or self.space != DARTS.name:
+            return None
+        identity = self.params.get("supernet.identity", "none")
+        active = identity != "none" and self.params.get("supernet.identity_phases", "both") in ("both", "eval")
+        split = normal_text(self.params.get("evaluation.split_eval", "")) == "true"
+        return None if active or split else name_of(self.params.get("search.genotype", ""))
+
+    @functools.cached_property
+    def searches(self) -> tuple[tuple[Run, ...], ...]:
+        """The finished runs by the search that they share; of a given cell, which has none, each run alone."""
+        return tuple(tuple(same) for same in by_search(self.done))
+
+    @property
+    def given(self) -> bool:
+        """Whether its cell was given, so that only retrainings vary."""
+        return self.params.get("search.strategy") == "given"
+
     @functools.cached_property
     def hardware(self) -> tuple[str, ...]:
-        """The machines of the finished runs."""
-        return tuple(sorted({str(run["hardware"]) for run in self.done if run["hardware"]}))
+        """The machines of the finished runs and of their searches."""
+        named = (name for run in self.done for name in (str(run["hardware"]), search_machine(run)))
+        return tuple(sorted({name for name in named if name}))
 
     @functools.cached_property
     def codes(self) -> tuple[str, ...]:
@@ -108,8 +138,10 @@ class Setting:
         return tuple(sorted({code(run) for run in self.done}))
 
     def values(self, metric: str) -> statistics.Values:
-        """The finite values of a metric over finished runs, by seed, shape (n,)."""
-        return column(self.done, metric)
+        """The finite values of a metric over searches, by seed, shape (n,): of each search the mean over its finished
+        retrainings. Of a given cell each run's value."""
+        means = (statistics.mean(column(same, metric)) for same in self.searches)
+        return statistics.finite([value for value in means if value is not None])
 
     def describe(self, names: Iterable[str] = FACTORS) -> str:
         """`ratio 1/2, identity cell, order 2`."""
@@ -171,9 +203,14 @@ def factor_label(name: str) -> str:
 
 
 def code(run: Mapping[Any, Any]) -> str:
-    """A run's code version: seven digits of the commit, `+` when the tree had changes, `unknown` when not recorded."""
-    commit = str(run["commit"] or "")
-    return (commit[:7] or "unknown") + ("+" if str(run["dirty"]).lower() in ("true", "1", "yes") else "")
+    """A run's code version: seven digits of the commit, `+` when the tree had changes, `unknown` when not recorded.
+
+    Where another version made its search, that stands behind it.
+    """
+    commit, dirty = str(run["commit"] or ""), str(run["dirty"]).lower() in ("true", "1", "yes")
+    own, searched = (commit[:7] or "unknown") + ("+" if dirty else ""), str(run.get("search_code") or "")
+    search = searched[:7] + ("+" if searched.endswith("+dirty") else "")
+    return f"{own} (search {search})" if search and search != own else own
 
 
 @functools.lru_cache(maxsize=65536)
@@ -225,7 +262,7 @@ def studies(store: Store) -> list[Study]:
         lone = "" if any(params_of.values()) else str(first["hash"])
         setting = Setting(
             anchor=_anchor(str(first["scale"]), label, params_of, lone),
-            methods=tuple(dict.fromkeys(m for _, run in group for m in str(run["methods"]).split(",") if m)),
+            methods=_methods([run for _, run in group], params_of),
             scale=str(first["scale"]) or "unknown",
             data=label,
             dataset=params_of.get("data.dataset", ""),
@@ -250,6 +287,15 @@ def _filled(params: pd.DataFrame) -> dict[str, pd.Series]:
         absent = mirrored.map({True: str(neutral.get(str(name), "")), False: ""})
         filled[str(name)] = values.where(values.notna(), absent)
     return filled
+
+
+def _methods(runs: Sequence[Run], params: Mapping[str, str]) -> tuple[str, ...]:
+    """The short names of a setting's runs. A given cell is no method's result, whatever its runs are called."""
+    names = dict.fromkeys(name for run in runs for name in str(run["methods"]).split(",") if name)
+    if params.get("search.strategy") == "given":
+        cell = " ".join(["cell", *filter(None, [name_of(params.get("search.genotype", ""))])])
+        names = dict.fromkeys(cell if name in METHODS else name for name in names)
+    return tuple(names)
 
 
 def _recipe(sizes: tuple[str, ...], others: Sequence[tuple[str, ...]]) -> str:
@@ -320,49 +366,5 @@ def _reference(settings: Sequence[Setting]) -> Setting | None:
         }
         return (len(wrong & set(FACTORS)), len(wrong))
 
-    finished = [s for s in settings if "csc" in s.methods and s.values("test_error_pct").size]
+    finished = [s for s in settings if "csc" in s.methods and not s.given and s.values("test_error_pct").size]
     return min(finished, key=distance) if finished else None
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Values of two settings over the seeds that both finished, with what was left out and why.
-
-    Attributes:
-        a, b: paired values, shape (n,).
-        other_code: shared seeds left out because the two runs are of different code versions.
-        unpaired: seeds that only one of the two finished.
-    """
-
-    a: tuple[float, ...]
-    b: tuple[float, ...]
-    other_code: int
-    unpaired: int
-
-
-def pairs(a: Setting, b: Setting, metric: str) -> Pairs:
-    """Pair two settings by seed and retraining seed; runs of different code are never paired."""
-    left, right = _by_seed(a, metric), _by_seed(b, metric)
-    shared = sorted(left.keys() & right.keys())
-    same = [key for key in shared if left[key][1] == right[key][1]]
-    return Pairs(
-        tuple(left[key][0] for key in same),
-        tuple(right[key][0] for key in same),
-        other_code=len(shared) - len(same),
-        unpaired=len(left.keys() ^ right.keys()),
-    )
-
-
-def _by_seed(setting: Setting, metric: str) -> dict[tuple[int, str], tuple[float, str]]:
-    found: dict[tuple[int, str], tuple[float, str]] = {}
-    for run in setting.done:
-        value = number(run, metric)
-        if value == value:
-            found[(int(run["seed"]), _retrain_seed(run))] = (value, f"{code(run)} {run['torch']}")
-    return found
-
-
-def _retrain_seed(run: Mapping[Any, Any]) -> str:
-    """The retraining seed where it is not the run's own, else "same"."""
-    own = str(run.get("evaluation.seed", "") or "")
-    return "same" if own in ("", "nan", str(run["seed"])) else own

@@ -42,6 +42,14 @@ TAGS = {
             "contents",
             "genotype",
             "torch",
+            "search",
+            "retraining",
+            "search_hardware",
+            "search_code",
+            "threads",
+            "processes",
+            "device",
+            "deterministic",
         ]
     )
 }

@@ -24,6 +24,7 @@ _ESCAPES = {
     "|": r"\textbar{}",
     '"': r"\textquotedbl{}",
     "±": r"$\pm$",
+    "²": r"$^2$",
     "−": r"$-$",
     "×": r"$\times$",
     "·": r"$\cdot$",

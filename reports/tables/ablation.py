@@ -7,8 +7,10 @@ import numpy as np
 
 from cscdarts.settings.metrics import METRICS, format_value
 from reports import statistics
-from reports.read.comparison import ERROR, MACHINE_BOUND, adjusted_p, differences, selected_run, signed
-from reports.read.settings import FACTORS, Setting, Study, factor_label, number, pairs
+from reports.read.comparison import ERROR, MACHINE_BOUND, adjusted_p, differences, selected_search, signed
+from reports.read.pairs import pairs
+from reports.read.settings import FACTORS, Setting, Study, column, factor_label, number
+from reports.read.surroundings import mixed
 from reports.tables.table import DASH, Block, Column, Notes, ReportTable, Row, TableCell, metric_cell, text_cell
 
 #: At most this many seeds are spelled out in one cell.
@@ -169,15 +171,20 @@ def lacks(setting: Setting, notes: Notes) -> str:
     marks = []
     failed = sum(run["status"] == "failed" for run in setting.runs)
     waiting = len(setting.runs) - len(setting.done) - failed
-    gone = len(setting.done) - setting.values(ERROR).size
+    gone = len(setting.done) - column(setting.done, ERROR).size
     if failed:
         marks.append(notes.mark(f"{failed} of {len(setting.runs)} runs failed, see T6"))
     if waiting:
         marks.append(notes.mark(f"{waiting} of {len(setting.runs)} runs not finished, see T6"))
     if gone:
         marks.append(notes.mark(f"{gone} finished of {len(setting.runs)} runs without a finite test error, see T6"))
+    if len(setting.done) > len(setting.searches):
+        marks.append(notes.mark("n counts searches: retrainings of one search are averaged first, see T3b"))
+    if setting.given and len(setting.done) > 1:
+        marks.append(notes.mark("a given cell: n counts its retrainings, whose spread says nothing of a search"))
     if len(setting.codes) > 1:
         marks.append(notes.mark("runs of several code versions in one mean"))
+    marks += [notes.mark(f"runs of several {words} in one mean") for words in mixed(setting)]
     if any("+" in version for version in setting.codes):
         marks.append(notes.mark("made from a tree with uncommitted changes"))
     return ",".join(marks)
@@ -191,6 +198,7 @@ def variance_table(found: Sequence[Study]) -> ReportTable:
         Column("searches", "searches"),
         Column("retrainings", "retrainings"),
         Column("total_sd_pct", "sd of all runs", "points", source="ours"),
+        Column("means_sd_pct", "sd of searches' means", "points", source="ours"),
         Column("search_sd_pct", "search sd", "points", source="ours"),
         Column("retrain_sd_pct", "retraining sd", "points", source="ours"),
         Column("selected_test_error_pct", "test error of the cell chosen on validation", "%", source="ours"),
@@ -204,9 +212,13 @@ def variance_table(found: Sequence[Study]) -> ReportTable:
         "T3b",
         "t3b_variance",
         "Where the spread comes from",
-        "The spread over searches, with retraining noise taken out, and over retrainings of one search (random-effects "
-        "split). A design with one retraining a search cannot tell them apart and shows a dash. The last column picks "
-        "the seed with the lowest validation error and reports its test error; the test set chooses nothing.",
+        "Of k searches with N retrainings in all, search i has n_i of them with test errors x_ij and mean m_i. Sd of "
+        "searches' means: sqrt(sum_i (m_i − mean m)² / (k − 1)). Retraining sd, pooled within searches: "
+        "sqrt(W), W = sum_ij (x_ij − m_i)² / (N − k). Search sd, with retraining noise taken out: "
+        "sqrt(max(0, (B − W) / n_0)), B = sum_i n_i (m_i − mean x)² / (k − 1), n_0 = (N − sum_i n_i² / N) / (k − 1) "
+        "(random effects, method of moments). A design with one retraining a search cannot tell the two apart and "
+        "shows a dash. The last column takes of the searches in its row the one whose cell has the lowest validation "
+        "error, and gives the mean test error of its retrainings; the test set chooses nothing.",
         columns,
         tuple(blocks),
         notes.done(),
@@ -214,14 +226,15 @@ def variance_table(found: Sequence[Study]) -> ReportTable:
 
 
 def _variance_row(setting: Setting, notes: Notes) -> Row:
-    done = setting.done
-    parts = statistics.variance_components([number(run, ERROR) for run in done], [run["seed"] for run in done])
-    total = statistics.sd(setting.values(ERROR))
-    mark = (
-        ""
-        if parts.retrain_sd is not None
-        else notes.mark("one retraining a search: search and retraining vary together")
-    )
+    # The retrainings of a given cell are a sample of their own, as if of one search.
+    groups = (setting.done,) if setting.given else setting.searches
+    labelled = [(number(run, ERROR), place) for place, same in enumerate(groups) for run in same]
+    parts = statistics.variance_components([value for value, _ in labelled], [place for _, place in labelled])
+    mark = ""
+    if setting.given:
+        mark = notes.mark("a given cell: nothing was searched")
+    elif parts.retrain_sd is None:
+        mark = notes.mark("one retraining a search: search and retraining vary together")
 
     def cell(value: float | None, marks: str = "") -> TableCell:
         return (
@@ -230,21 +243,24 @@ def _variance_row(setting: Setting, notes: Notes) -> Row:
             else TableCell(f"{value:.2f}", value, source="ours", n=parts.retrainings)
         )
 
-    chosen = selected_run(setting)
+    chosen = selected_search(setting)
     picked = (
         TableCell()
         if chosen is None
-        else TableCell(format_value(ERROR, chosen[1]), chosen[1], link=f"#run-{chosen[0]}", source="ours", n=1)
+        else TableCell(
+            format_value(ERROR, chosen.error), chosen.error, link=f"#run-{chosen.hash}", source="ours", n=chosen.n
+        )
     )
     name = setting.label() if "csc" in setting.methods else setting.names
     return Row(
         (
             text_cell(name, link=f"#{setting.anchor}"),
-            TableCell(str(parts.searches), parts.searches),
+            TableCell(marks=mark) if setting.given else TableCell(str(parts.searches), parts.searches),
             TableCell(str(parts.retrainings), parts.retrainings),
-            cell(total),
+            cell(statistics.sd(column(setting.done, ERROR))),
+            cell(None if setting.given else statistics.sd(setting.values(ERROR)), mark if setting.given else ""),
             cell(parts.search_sd, mark),
-            cell(parts.retrain_sd, mark),
+            cell(parts.retrain_sd, "" if setting.given and parts.retrain_sd is not None else mark),
             picked,
         ),
         "ours",

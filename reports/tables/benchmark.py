@@ -11,6 +11,7 @@ from cscdarts.settings.metrics import METRICS
 from cscdarts.spaces import SPACES
 from reports import statistics
 from reports.read.comparison import signed
+from reports.read.searches import one_of_each
 from reports.read.settings import FACTORS, Setting, Study
 from reports.read.store import Store
 from reports.read.verdicts import TOLERANCES, why_not
@@ -94,12 +95,13 @@ class CheckBook:
         self._read: dict[str, list[Check]] = {}
 
     def of(self, setting: Setting) -> list[Check]:
-        """The checks of a setting's finished runs, by seed; none of a space whose cells no benchmark holds."""
+        """The checks of a setting's cells, by seed, one for each search; none of a space whose cells no benchmark
+        holds."""
         if not _is_held(setting):
             return []
         if setting.anchor not in self._read:
             found = []
-            for run in setting.done:
+            for run in one_of_each(setting.done):
                 folder = self._store.folder(str(run["run_id"]), str(run["artifact_uri"]))
                 try:
                     content = read_json(folder.file("check.json")) if folder else None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cscdarts.settings.metrics import METRICS
 from reports.read.comparison import ERROR
-from reports.read.settings import SEEDS, Setting, Study
+from reports.read.settings import SEEDS, Setting, Study, column
 from reports.read.store import Store
 from reports.tables.table import Block, Column, ReportTable, Row, text_cell
 
@@ -38,7 +38,7 @@ class Facts:
 
     def recorded(self, metric: str) -> int:
         """How many finished runs have a metric."""
-        return sum(int(s.values(metric).size) for s in self.settings)
+        return sum(int(column(s.done, metric).size) for s in self.settings)
 
     def differing(self, study: Study, prefixes: tuple[str, ...]) -> list[str]:
         """Parameters under some prefixes that are not the same in all finished settings of a study."""

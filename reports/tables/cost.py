@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from benchmarks.published.rows import primary_rows
 from cscdarts.settings.metrics import METRICS
 from reports import statistics
+from reports.read.searches import one_of_each
 from reports.read.settings import FACTORS, Run, Setting, Study, by_machine, code, column, factor_label, number
 from reports.tables.table import Block, Column, Notes, ReportTable, Row, TableCell, metric_cell, number_cell, text_cell
 
@@ -76,11 +77,12 @@ def _published_block(notes: Notes, extra: int) -> Block:
 def _rows(
     setting: Setting, plain: Mapping[tuple[tuple[str, str], ...], Setting], extra: Sequence[str], notes: Notes
 ) -> list[Row]:
-    known = [run for run in setting.done if any(number(run, m) == number(run, m) for m in (*COUNTED, *MEASURED))]
+    measured = [run for run in setting.done if any(number(run, m) == number(run, m) for m in (*COUNTED, *MEASURED))]
+    known = one_of_each(measured)  # a search that several retrainings share was paid once
     rows = []
     for machine, runs in by_machine(known).items():
         other = plain.get(_rest(setting)) if "csc" in setting.methods else None
-        base = by_machine(other.done).get(machine, []) if other else []
+        base = by_machine(one_of_each(other.done)).get(machine, []) if other else []
         cells = [
             text_cell(setting.names, link=f"#{setting.anchor}"),
             *(text_cell(setting.params.get(name, "")) for name in (*FACTORS, *extra)),

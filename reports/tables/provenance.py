@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from cscdarts.settings.metrics import format_value
 from reports.read.comparison import ERROR
-from reports.read.settings import FACTORS, Run, Setting, Study, code, method_title, number
+from reports.read.settings import FACTORS, Run, Setting, Study, code, column, method_title, number
 from reports.read.store import Store
 from reports.tables.table import Block, Column, ReportTable, Row, TableCell, text_cell
 
@@ -132,7 +132,7 @@ def missing_table(store: Store, studies: Sequence[Study]) -> ReportTable:
             for run in setting.runs:
                 what, reason = _trouble(store, run)
                 if what:
-                    left = int(setting.values(ERROR).size)
+                    left = int(column(setting.done, ERROR).size)
                     weak = f"{setting.label()}: n = {left} of {len(setting.runs)}"
                     cells = (
                         TableCell(str(run["hash"]), str(run["hash"]), link=f"runs/{run['hash']}.html"),

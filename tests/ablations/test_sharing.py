@@ -14,6 +14,7 @@ from ablations.drive.driver import Driver, TaskFunctions, counts
 from ablations.drive.local import LocalBackend
 from ablations.grid.load import load_grid
 from ablations.run.stages import STAGES, run_stages
+from cscdarts.records.environment import Code
 from cscdarts.records.run_folder import RunFolder, read_json
 from cscdarts.settings.overrides import with_values
 from slurm.control import Control, Stopping
@@ -21,6 +22,7 @@ from slurm.job import CLAIM, Job
 from slurm.lock import Lock
 from tests.support.harness import engine
 from tests.support.harness.grids import write_grid
+from tests.support.harness.mirrors import content_of, mirror_once, name_of
 from tests.support.records import written
 
 FUNCTIONS = TaskFunctions("tests.support.harness.engine:run_task")
@@ -79,6 +81,7 @@ def test_what_another_process_works_on_is_passed_over_and_taken_up_later(tmp_pat
     assert "held by search elsewhere" in (second.path(second.grid.points[0]) / "log.txt").read_text()
     state = second.states()[0]
     assert (state.status, state.kind) == ("new", "")
+    assert state.detail.startswith(f"waits for search {place.name}, which search elsewhere ")
     assert not (second.path(second.grid.points[0]) / "failure.json").exists()
     held.release()
     assert work(second) == "done"
@@ -192,3 +195,22 @@ def test_refused_data_leave_no_folder_of_a_stage(tmp_path: Path) -> None:
     assert run_stages(path, task.arguments, Control(), stages, engine.prepare) == "failed"
     assert list((tmp_path / "runs" / "searches").iterdir()) == []
     assert (read_json(path / "failure.json") or {})["stage"] == "search"
+
+
+def test_the_tracker_has_a_shared_search_in_each_run(tmp_path: Path, uri: str) -> None:
+    """Whoever made the search: its numbers, its curve and its files are with every run that has it."""
+    grids = [driver(tmp_path, "first", [""]), driver(tmp_path, "second", [""], evaluation__channels=4)]
+    found = []
+    for one in grids:
+        one.folder.mkdir(parents=True)
+        one.write_manifest(Code("a" * 40, False))
+        assert work(one) == "done"
+        mirror_once(one, uri)
+        found.append(content_of(uri, one.grid)[name_of(one, 0)])
+    (_, tags, _, curves, files), (_, other_tags, _, other_curves, other_files) = found
+    assert tags["cscdarts.search"] == other_tags["cscdarts.search"] != ""
+    assert tags["cscdarts.retraining"] != other_tags["cscdarts.retraining"]
+    for name in ("search_train_loss", "search_time_s"):
+        assert [(step, value) for step, _, value in curves[name]] == [(s, v) for s, _, v in other_curves[name]]
+    assert [name for name, _ in files] == [name for name, _ in other_files]
+    assert "search-metrics.jsonl" in [name for name, _ in files]

@@ -12,6 +12,7 @@ from ablations.drive.backend import Options
 from ablations.drive.driver import Driver, TaskFunctions, chosen_for_retry, counts, untouched
 from ablations.drive.slurm import SlurmBackend
 from ablations.grid.load import load_grid
+from cscdarts.records.run_folder import RunFolder
 from slurm.backends.slurm.fake import FakeCluster
 from slurm.backends.slurm.journal import Journal
 from slurm.backends.slurm.profile import Profile
@@ -103,7 +104,7 @@ def test_a_failed_search_starts_no_retraining_and_retry_runs_only_it(grid: Grid)
     states = cluster.states()
     assert [state.status for state in states] == ["done", "failed", "done"]
     assert "the loss went astray" in states[1].detail
-    assert not (cluster.driver.path(cluster.driver.grid.points[1]) / "retrain.checkpoint").exists()
+    assert not RunFolder(cluster.driver.path(cluster.driver.grid.points[1])).has("result")
     assert _submit(cluster) == []
     (cluster.driver.folder / "cure").touch()
     again = chosen_for_retry(cluster.states(), failed=True, lost=False, timeout=False)
@@ -283,3 +284,30 @@ def test_a_torn_journal_line_is_passed_over(tmp_path: Path) -> None:
     journal.record_jobs(one.token, ["7"])
     (read,) = journal.read()
     assert read.jobs == ("7",)
+
+
+def test_of_runs_that_share_a_search_one_searches_and_the_others_wait(tmp_path: Path) -> None:
+    """Two settings, each retrained three times: two searches at once, the other four runs after both have ended."""
+    path = tmp_path / "mine.py"
+    write_grid(path, ["", ""])
+    path.write_text(
+        path.read_text().replace("def grid(scale):", "def once(scale):")
+        + "\n\ndef grid(scale):\n    for config in once(scale):\n"
+        + "        for number in range(3):\n"
+        + "            yield with_values(config, {'evaluation.seed': config.seed + 10 * number})\n"
+    )
+    functions = TaskFunctions("tests.support.harness.engine:run_task")
+    driver = Driver(load_grid(str(path), "smoke"), tmp_path / "runs", functions)
+    driver.folder.mkdir(parents=True)
+    fake = FakeCluster()
+    cluster = SlurmBackend(driver, Options(None), None, "fake", Queue(driver.folder, "test", fake, fake))
+    assert len(_submit(cluster)) == 6
+    submits = _submits(fake)
+    assert [call.split()[2] for call in submits] == ["x2", "x2", "x4", "x4"]
+    assert submits[2].endswith("afterany:1")
+    assert "aftercorr:3" in submits[3]
+    fake.work()
+    assert counts(cluster.states()) == {"done": 6}
+    searches = list((tmp_path / "runs" / "searches").glob("*/search-metrics.jsonl"))
+    assert [len(found.read_text().splitlines()) for found in searches] == [2, 2]
+    assert len(list((tmp_path / "runs" / "retrainings").iterdir())) == 6

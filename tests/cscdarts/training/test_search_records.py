@@ -240,9 +240,8 @@ def test_a_given_cell_is_recorded_without_data_or_training(tmp_path: Path) -> No
     assert not {"alphas.jsonl", "metrics.jsonl", "checkpoint.pt"} & {path.name for path in tmp_path.iterdir()}
     assert str(derive(folder.config(), folder)) == cell
     record = written(folder.file("genotype.json"))
-    assert record == {
-        "space": "nasbench201", "text": cell, "epoch": 0, "rule": "given", "why": "the cell was given"
-    }  # fmt: skip
+    assert [record[key] for key in ("text", "epoch", "rule", "why")] == [cell, 0, "given", "the cell was given"]
+    assert "values" not in record
 
 
 @pytest.mark.parametrize("rule", ["last", "best", "skip-stop", "skip-cap"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reports.build import Report, build_report
-from reports.read.comparison import differences, selected_run
+from reports.read.comparison import Selected, differences, selected_search
 from reports.read.settings import Study, studies
 from reports.read.store import load
 from reports.tables.table import TableCell
@@ -199,4 +199,4 @@ def test_validation_chooses_between_seeds_by_the_derived_cell(
         values = {"test_error_pct": 3.0 - seed, "supernet_valid_error_pct": 5.0 + seed}
         store.add(tiny(seed), values if error is None else {**values, "derived_valid_error_pct": error})
     ((setting,),) = (study.settings for study in studies(load(["quickstart"], store.finish())))
-    assert selected_run(setting) == (tiny(chosen).hash, 3.0 - chosen)
+    assert selected_search(setting) == Selected(tiny(chosen).hash, 3.0 - chosen, 1)

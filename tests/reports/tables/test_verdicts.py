@@ -40,6 +40,7 @@ def ours(
     runs = tuple(
         {
             "status": "done",
+            "seed": k,
             "test_error_pct": error,
             "commit": codes[k % len(codes)],
             "dirty": "false",

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from cscdarts.errors import UserError
 from cscdarts.records.run_folder import RunFolder, append_line, write_json
 from cscdarts.settings.overrides import build, with_values
-from cscdarts.spaces import DARTS
+from cscdarts.spaces import DARTS, NASBENCH201, SPACES, register_space
 from cscdarts.training.derivation import DerivedCell, derive, derived_cell, genotype_of_line
 from tests.support.alphas import CONV, SKIP, config, curves, lines, with_skips
 from tests.support.records import written
@@ -98,6 +99,9 @@ def grown(values: Sequence[float | None], window: int, growth: float = 4 / 3, **
         # Means over three epochs around: 1, 1, 1, 4/3, 7/3, 10/3; three epochs apart 4/3, 7/3, 10/3.
         ([1, 1, 1, 1, 1, 2, 4, 4], 3, 2),
         ([1, 1, 1, 1, 1, 4, 4, 4], 3, 1),
+        # Whole windows only: the last two epochs alone, or the first two, would say that it grew.
+        ([1, 1, 1, 1, 1, 1, 1, 1.9], 3, 7),
+        ([0.4, 1, 1, 1, 1, 1, 1, 1], 3, 7),
         # One that stands out is smoothed away: the means are 3.8, 3.8, ... and 1.
         ([1, 1, 1, 15, 1, 1, 1, 1, 1, 1, 1], 5, 10),
     ],
@@ -159,7 +163,9 @@ def test_a_stop_says_how_much_and_where() -> None:
         "the 1-epoch mean of the largest eigenvalue is 3.00 times as large around epoch 3 as around epoch 2, "
         "above 1.333"
     )
-    assert "at most 1.20" in grown([1, 1.2, 1.2], 1).why
+    assert grown([1, 1.2, 1.2], 1).why == (
+        "the 1-epoch mean of the largest eigenvalue never grew above 1.333 times, at most 1.20, so the last epoch"
+    )
 
 
 def test_a_record_without_eigenvalues_names_the_setting(tmp_path: Path) -> None:
@@ -168,7 +174,8 @@ def test_a_record_without_eigenvalues_names_the_setting(tmp_path: Path) -> None:
     write_json(folder.file("search.json"), {"values": {}})
     folder.record("search", 0, 1, {"search_valid_error_pct": 1.0})
     chosen = config(search__derive="eigenvalue-stop", search__hessian_every=1)
-    with pytest.raises(UserError, match=r"search\.derive: 'eigenvalue-stop' .*search\.hessian_every=1"):
+    words = r"search\.derive: 'eigenvalue-stop' .*recorded the largest eigenvalue.*search\.hessian_every=1"
+    with pytest.raises(UserError, match=words):
         derive(chosen, folder)
     assert not folder.has("genotype")
 
@@ -189,7 +196,7 @@ def measured(tmp_path: Path, skips: Sequence[int]) -> RunFolder:
 def test_the_record_says_rule_epoch_and_why(tmp_path: Path) -> None:
     folder = measured(tmp_path, [0, 1, 2, 3])
     derive(config(search__derive="skip-stop"), folder)
-    assert written(folder.file("genotype.json")) == {
+    wanted = {
         "space": "nasbench201",
         "text": str(genotype_of_line(config().supernet, with_skips(2))),
         "epoch": 2,
@@ -197,6 +204,8 @@ def test_the_record_says_rule_epoch_and_why(tmp_path: Path) -> None:
         "why": "the first epoch whose cell has 2 or more skip connections: it has 2",
         "values": {"derived_valid_error_pct": 13.0},
     }
+    found = written(folder.file("genotype.json"))
+    assert {key: found[key] for key in wanted} == wanted
 
 
 @pytest.mark.parametrize(("most", "error"), [(3, {"derived_valid_error_pct": 14.0}), (2, None)])
@@ -227,9 +236,49 @@ def test_one_search_gives_several_cells(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == kept
 
 
+@pytest.mark.parametrize(
+    ("strategy", "epoch", "why"),
+    [
+        ("random", 11, "drawn uniformly, without a search"),
+        ("random-ws", 11, "the sampled cell with the lowest validation error under shared weights"),
+        ("given", 0, "the cell was given"),
+    ],
+)
+def test_a_cell_that_the_search_names_is_no_rule_s(tmp_path: Path, strategy: str, epoch: int, why: str) -> None:
+    cell = str(genotype_of_line(config().supernet, with_skips(4)))
+    given = {"search__genotype": cell} if strategy == "given" else {}
+    chosen = config(search__strategy=strategy, search__derive="skip-cap", search__derive_skips=1, **given)
+    folder = RunFolder(tmp_path)
+    write_json(folder.file("search.json"), {"genotype": cell, "candidate_error_pct": 7.5})
+    assert derive(chosen, folder).skips == 4
+    wanted = {
+        "space": "nasbench201",
+        "text": cell,
+        "epoch": epoch,
+        "rule": strategy,
+        "why": why,
+        "values": {"derived_valid_error_pct": 7.5},
+    }
+    found = written(folder.file("genotype.json"))
+    assert {key: found[key] for key in wanted} == wanted
+
+
+def test_a_named_cell_is_read_in_the_space_of_the_run(tmp_path: Path) -> None:
+    """Its text may be that of another space too."""
+    register_space(replace(NASBENCH201, name="twin", benchmark=None))
+    try:
+        cell = str(genotype_of_line(config().supernet, with_skips(4)))
+        chosen = config("twin", search__strategy="given", search__genotype=cell)
+        folder = RunFolder(tmp_path)
+        write_json(folder.file("search.json"), {"genotype": cell})
+        assert [derive(chosen, folder).space for _ in range(2)] == ["twin", "twin"]
+    finally:
+        SPACES.unregister("twin")
+
+
 @pytest.mark.parametrize("rule", ["last", "best", "skip-stop", "eigenvalue-stop", "skip-cap"])
 def test_a_record_without_alphas_is_refused(rule: str) -> None:
-    with pytest.raises(UserError, match=r"alphas\.jsonl"):
+    with pytest.raises(UserError, match=r"alphas\.jsonl: 'no epoch'.*a line for each epoch.* Search again\."):
         derived_cell(config(search__derive=rule, search__hessian_every=1), [], [], {"values": {}})
 
 

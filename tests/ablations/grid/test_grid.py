@@ -7,6 +7,7 @@ import pytest
 
 from ablations.grid.load import grid_folder, grid_names, load_grid, recorded_choice
 from cscdarts.errors import UserError
+from cscdarts.settings.keys import planned_retraining_key, search_key
 from tests.support.harness.grids import write_grid
 
 
@@ -132,3 +133,71 @@ def test_seeds_replace_those_of_the_grid(text: str, seeds: list[int]) -> None:
 def test_seeds_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(UserError, match="seeds"):
         load_grid("order", "smoke", [f"seeds={text}"])
+
+
+def test_retrainings_share_their_search_and_the_first_keeps_its_hash() -> None:
+    once, thrice = load_grid("order", "smoke"), load_grid("order", "smoke", (), 3)
+    n = len(once.points)
+    assert thrice.retrainings == 3
+    assert len(thrice.points) == 3 * n
+    # The first of each come first, so that others find the searches done.
+    assert [p.hash for p in thrice.points[:n]] == [p.hash for p in once.points]
+    for first, *others in zip(*(thrice.points[k * n : (k + 1) * n] for k in range(3)), strict=True):
+        one = first.config
+        assert [p.config.evaluation.seed for p in others] == [one.seed + 1000, one.seed + 2000]
+        assert {search_key(p.config).id for p in (first, *others)} == {search_key(one).id}
+        assert len({planned_retraining_key(p.config).id for p in (first, *others)}) == 3
+        changed = {"evaluation": one.evaluation}
+        assert all(p.config.model_copy(update=changed) == one for p in others)
+    # No retraining takes the seed of another run's.
+    seeds = {(p.config.seed, p.config.evaluation.seed) for p in thrice.points}
+    assert len({evaluation for _, evaluation in seeds}) == len(seeds)
+
+
+def test_retrainings_multiply_what_overrides_give() -> None:
+    grid = load_grid("order", "smoke", ["seeds=7", "evaluation.seed=3"], 2)
+    assert {p.config.evaluation.seed for p in grid.points} == {3, 1003}
+
+
+@pytest.mark.parametrize(("field", "at_smoke", "at_paper"), [("4", 4, 4), ('{"paper": 4}', 1, 4)])
+def test_a_grid_says_how_often_its_cells_are_retrained(
+    tmp_path: Path, field: str, at_smoke: int, at_paper: int
+) -> None:
+    path = Path(write_grid(tmp_path / "mine.py", ["", ""]))
+    path.write_text(path.read_text() + f"\n\nRETRAININGS = {field}\n")
+    for scale, times in (("smoke", at_smoke), ("paper", at_paper)):
+        grid = load_grid(str(path), scale)
+        assert (grid.retrainings, len(grid.points)) == (times, 2 * times)
+    assert len(load_grid(str(path), "paper", (), 2).points) == 4  # the command has the last word
+    assert len(load_grid(str(path), "paper", (), 1).points) == 2
+
+
+@pytest.mark.parametrize("field", ["0", "-1", "2.0", "True", "'3'", "101", "None", '{"smoke": 0}'])
+def test_a_field_of_retrainings_that_is_none_is_refused(tmp_path: Path, field: str) -> None:
+    path = Path(write_grid(tmp_path / "mine.py", [""]))
+    path.write_text(path.read_text() + f"\n\nRETRAININGS = {field}\n")
+    with pytest.raises(UserError, match=r"RETRAININGS in .*mine.py.*from 1 to 100"):
+        load_grid(str(path), "smoke")
+
+
+def test_retrainings_of_runs_that_have_none_are_refused(tmp_path: Path) -> None:
+    source = write_grid(tmp_path / "mine.py", ["", ""], runtime__retrain=False)
+    with pytest.raises(UserError, match=r"--retrainings: 2.*runtime.retrain=true"):
+        load_grid(source, "smoke", (), 2)
+    assert len(load_grid(source, "smoke", (), 1).points) == 2
+    with pytest.raises(UserError, match="--retrainings: 101"):
+        load_grid("order", "smoke", (), 101)
+
+
+def test_retrainings_are_recalled(tmp_path: Path) -> None:
+    grid = load_grid("order", "smoke", ["search.epochs=3"], 2)
+    (tmp_path / "order").mkdir()
+    manifest = grid.manifest(None)
+    (tmp_path / "order" / "grid.json").write_text(json.dumps(manifest))
+    choice = recorded_choice("order", tmp_path)
+    assert choice is not None
+    assert [p.hash for p in load_grid("order", *choice).points] == [p.hash for p in grid.points]
+    # A record of the first version says nothing of them.
+    del manifest["retrainings"]
+    (tmp_path / "order" / "grid.json").write_text(json.dumps(manifest))
+    assert recorded_choice("order", tmp_path) == ("smoke", ["search.epochs=3"], None)

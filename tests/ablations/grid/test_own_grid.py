@@ -62,7 +62,7 @@ def test_workers_know_what_a_grid_file_registers(
 ) -> None:
     """A worker is another process: its task names the file, and it imports it before it reads the config."""
     monkeypatch.setenv(
-        "PYTHONPATH", os.pathsep.join((str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")))
+        "PYTHONPATH", os.pathsep.join((str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")))
     )
     own_operation.append("noise")
     (tmp_path / "mine.py").write_text(GRID)
@@ -89,7 +89,7 @@ def test_other_commands_know_what_the_environment_names(tmp_path: Path) -> None:
         "print(json.dumps(str(cscdarts.parse_genotype(text)) == text))\n"
         "sys.exit('torch' in sys.modules)"
     )
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     for plugins, found in ((str(tmp_path / "mine.py"), True), ("mine", True), ("", False)):
         environment = {**os.environ, "CSCDARTS_PLUGINS": plugins, "PYTHONPATH": os.pathsep.join((root, str(tmp_path)))}
         done = subprocess.run(
