@@ -235,6 +235,9 @@ def meet(name: str, path: Path, mutant: Mutant, traced: Mapping[str, Any], budge
     """`caught`, `hangs`, `survives` or `unreached` (no test passes through its lines)."""
     seconds, lines = traced["seconds"], traced["lines"][str(path)]
     names = {test for line in range(mutant.first, mutant.last + 1) for test in lines.get(str(line), ())}
+    if not names:  # a line in the middle of a statement, which coverage notes at one above
+        start = max((int(line) for line in lines if int(line) < mutant.first), default=0)
+        names = set(lines.get(str(start), ()))
     chosen: list[str] = []
     spent = 0.0
     for test in sorted(names, key=lambda test: (seconds[test], test)):

@@ -167,6 +167,9 @@ def test_the_nearest_protocol_of_a_target_is_the_measure() -> None:
     # A protocol of another target is no measure, however near.
     assert departures_from_protocol(ours("cifar10", 3.0), "cifar100") != []
     assert departures_from_protocol(ours("cifar10", 3.0), "no such target") == []
+    # A target is the first word of a protocol's name.
+    changed = ours("imagenet", 25.0, evaluation__epochs="100")
+    assert departures_from_protocol(changed, "imagenet") == ["epochs=100"]
 
 
 def test_numbers_are_compared_as_numbers_and_each_familys_profile_is_a_recipe() -> None:
