@@ -163,6 +163,7 @@ def test_the_identity_is_the_edge_from_input_to_output() -> None:
     [
         (FREE, {}, ("none", True, WITH_SKIP)),
         (ALL_CONV, {}, ("nor_conv_3x3", False, ALL_CONV_WITH_SKIP)),
+        (FREE, {"supernet.identity_phases": "eval"}, ("none", True, WITH_SKIP)),
         (FREE, {"supernet.identity_phases": "search"}, None),
         (FREE, {"supernet.identity": "edge"}, None),
         (FREE, {"supernet.identity_scale": 0.5}, None),
