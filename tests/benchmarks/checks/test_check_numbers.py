@@ -396,8 +396,11 @@ def test_a_check_passes_its_options_on(tmp_path: Path, monkeypatch: pytest.Monke
     shorter = check(str(folder.path), "b", epochs=12, cells=None, report=said.append)
     assert (shorter["datasets"]["cifar10"]["epochs"], shorter["one_shot"]["index"]) == (12, [5, 6])
     assert (scores.images, said, asked) == (None, ["scoring"], [("b", said.append)])
-    one = check(str(folder.path), epochs=200, trial=777, cells=0)
-    assert (one["datasets"]["cifar10"]["test_acc"], one["one_shot"], asked[-1][0]) == (93.5, None, "embedded")
+    assert shorter["one_shot"]["benchmark_valid_acc"] == [40.0, 41.0]
+    one = check(str(folder.path), epochs=200, trial=777)
+    assert (one["datasets"]["cifar10"]["test_acc"], asked[-1][0]) == (93.5, "embedded")
+    assert one["one_shot"]["benchmark_valid_acc"] == [90.5]
+    assert check(str(folder.path), cells=0)["one_shot"] is None
     cell = check("5", "b", epochs=200, trial=777)
     assert (cell["datasets"]["cifar10"]["test_acc"], cell["index"]) == (93.5, 5)
 
