@@ -17,9 +17,9 @@ from cscdarts.records.run_folder import RunFolder, write_json
 from cscdarts.settings.config import EvaluationConfig, RunConfig, SupernetConfig
 from cscdarts.spaces import parse_genotype
 from cscdarts.training.retrain import RetrainRun, retrain
-from tests.support.plain_training import SGD, Pictures, Retraining, retrain_epoch
 from tests.support.records import written
-from tests.support.retraining import CLASSES, GENOTYPE, config, distance, read_tree, retraining, write_tree
+from tests.support.training.plain_training import SGD, Pictures, Retraining, retrain_epoch
+from tests.support.training.retraining import CLASSES, GENOTYPE, config, distance, read_tree, retraining, write_tree
 
 
 def terms(config: RunConfig) -> Retraining:
