@@ -29,7 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "draw": ("ablations.commands.cells.draw:draw", "Draw a genotype's cells as SVG, PDF or PNG."),
     "export": (
         "ablations.commands.cells.export:export",
-        "A trained network, or a genotype's, as one file with a card.",
+        "A trained network, or a genotype's, as a file with a card.",
     ),
     "config": ("ablations.commands.config:config", "List the settings, their defaults and the evidence for each."),
     "search": ("ablations.commands.search:search", "One search and retraining, without a grid."),

@@ -178,7 +178,7 @@ def test_the_test_error_is_that_of_the_test_part_counted_by_hand(tmp_path: Path)
     said: list[str] = []
     run = RetrainRun(settings, folder, parse_genotype(GENOTYPE), lambda: False, said.append)
     source = run.data.train
-    run.network = ReadsTheGray(source.mean, source.std)  # type: ignore[assignment,attr-defined]
+    run.network = ReadsTheGray(source.mean, source.std)  # type: ignore[assignment]
     write_json(folder.file("search.json"), {"values": {"search_time_s": 2.5, "peak_memory_mib": 7.0}})
     run.finish()
     result = written(folder.file("result.json"))
