@@ -27,8 +27,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "benchmark": ("ablations.commands.benchmark:benchmark", "Make, inspect and compare architecture benchmarks."),
     "cost": ("ablations.commands.cost:cost", "Parameters, MACs and memory of a genotype or a supernet."),
     "draw": ("ablations.commands.draw:draw", "Draw a genotype's cells as SVG, PDF or PNG."),
+    "export": ("ablations.commands.export:export", "A trained network, or a genotype's, as one file with a card."),
     "config": ("ablations.commands.config:config", "List the settings, their defaults and the evidence for each."),
     "search": ("ablations.commands.search:search", "One search and retraining, without a grid."),
+    "retrain": ("ablations.commands.retrain:retrain", "Train a cell that you have, without a search."),
     "mlflow": ("ablations.commands.mlflow:mlflow", "Open the MLflow page on the recorded runs."),
     "bench": ("ablations.commands.bench:bench", "Measure the engine's speed and memory on this machine."),
 }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cscdarts.errors import NumericalError, Stopped, UserError
+    from cscdarts.export.reading import load
     from cscdarts.models.cost import Cost, network_cost, supernet_cost
     from cscdarts.models.network import Network
     from cscdarts.models.reference import ReferenceSupernet
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from cscdarts.records.genotype_source import read_genotype
     from cscdarts.records.run_folder import RunFolder
     from cscdarts.settings.config import RunConfig
-    from cscdarts.settings.methods import apply_preset
+    from cscdarts.settings.methods import apply_cell, apply_preset
     from cscdarts.settings.overrides import with_values
     from cscdarts.settings.protocols import protocol
     from cscdarts.spaces.genotype import parse_genotype
@@ -43,8 +44,10 @@ _HOMES = {
     "Stopped": "cscdarts.errors",
     "Supernet": "cscdarts.models.supernet",
     "UserError": "cscdarts.errors",
+    "apply_cell": "cscdarts.settings.methods",
     "apply_preset": "cscdarts.settings.methods",
     "derive": "cscdarts.training.derivation",
+    "load": "cscdarts.export.reading",
     "network_cost": "cscdarts.models.cost",
     "parse_genotype": "cscdarts.spaces.genotype",
     "protocol": "cscdarts.settings.protocols",
@@ -72,8 +75,10 @@ __all__ = [
     "Supernet",
     "UserError",
     "__version__",
+    "apply_cell",
     "apply_preset",
     "derive",
+    "load",
     "network_cost",
     "parse_genotype",
     "protocol",

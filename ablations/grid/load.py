@@ -85,9 +85,14 @@ class Grid:
         return {name: mark for name, mark in sorted(found.items()) if mark}
 
 
+def _shipped() -> dict[str, Path]:
+    """Name -> file of the grids that come with the distribution."""
+    return {path.stem: path for path in sorted(GRIDS.rglob("*.py")) if not path.stem.startswith("_")}
+
+
 def grid_names() -> list[str]:
     """The grids that come with the distribution."""
-    return sorted(path.stem for path in GRIDS.glob("*.py") if not path.stem.startswith("_"))
+    return sorted(_shipped())
 
 
 def load_grid(
@@ -202,10 +207,11 @@ def recorded_choice(source: str, runs: Path) -> tuple[str, list[str], int | None
 
 def _module(source: str) -> tuple[ModuleType, Path]:
     if not source.endswith(".py") and "/" not in source:
-        if source not in grid_names():
+        path = _shipped().get(source)
+        if path is None:
             raise UserError("GRID", source, ", ".join([*grid_names(), "PATH.py"]), "Choose one of these.")
-        module = importlib.import_module(f"ablations.grids.{source}")
-        return module, GRIDS / f"{source}.py"
+        inside = path.relative_to(GRIDS).with_suffix("").parts
+        return importlib.import_module(".".join(("ablations.grids", *inside))), path
     path = Path(source)
     if path.suffix != ".py" or not path.is_file():
         raise MissingFile(source, "Name an existing Python file.")

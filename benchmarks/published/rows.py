@@ -42,6 +42,35 @@ PUBLISHED_NAMES: dict[str, dict[str, str]] = {
     "memory": {"csc": "CSC-DARTS", "darts1": "DARTS", "pcdarts": "PC-DARTS"},
 }
 
+#: Known cell -> (published method, data that were searched): the rows that stand for trainings of this very cell, or,
+#: where a source prints only the mean over several cells (DARTS-, DrNAS, SGAS on ImageNet has another), of its kind.
+PUBLISHED_CELLS: dict[PublishedTable, dict[str, tuple[str, str]]] = {
+    "cifar": {
+        "DARTS_V1": ("DARTS (1st order)", "cifar10"),
+        "DARTS_V2": ("DARTS (2nd order)", "cifar10"),
+        "PC_DARTS_cifar": ("PC-DARTS", "cifar10"),
+        "PDARTS": ("P-DARTS", "cifar10"),
+        "SNAS": ("SNAS (mild)", "cifar10"),
+        "GDAS": ("GDAS", "cifar10"),
+        "DrNAS_cifar10": ("DrNAS", "cifar10"),
+        "SGAS_Cri1": ("SGAS (Cri.1 best)", "cifar10"),
+        "SGAS_Cri2": ("SGAS (Cri.2 best)", "cifar10"),
+        "ENAS": ("ENAS", "cifar10"),
+        "DARTS_minus": ("DARTS-", "cifar10"),
+        "FairDARTS_a": ("FairDARTS-a", "cifar10"),
+        "FairDARTS_d": ("FairDARTS-d", "cifar10"),
+    },
+    "imagenet": {
+        "DARTS_V2": ("DARTS (2nd order)", "cifar10"),
+        "PC_DARTS_cifar": ("PC-DARTS", "cifar10"),
+        "PC_DARTS_image": ("PC-DARTS", "imagenet"),
+        "PDARTS": ("P-DARTS", "cifar10"),
+        "SNAS": ("SNAS (mild)", "cifar10"),
+        "GDAS": ("GDAS", "cifar10"),
+        "DrNAS_imagenet": ("DrNAS", "imagenet"),
+    },
+}
+
 _TEXT = frozenset(
     {"method", "dataset", "searched_on", "search_method", "kind", "setting", "primary", "note", "source", "cross_check"}
 )
@@ -109,6 +138,18 @@ def find_published(table: PublishedTable, method: str, dataset: str = "") -> Pub
     """
     name = PUBLISHED_NAMES[table].get(method, method)
     rows = [row for row in published_rows(table) if row.method == name and (not dataset or row.dataset == dataset)]
+    return next((row for row in rows if row.primary), rows[0] if rows else None)
+
+
+def find_published_cell(table: PublishedTable, cell: str, dataset: str = "") -> PublishedRow | None:
+    """The row that was printed for a known cell trained on a data set (the primary one of several), or None.
+
+    Args:
+        cell: its name in `cscdarts.spaces.known`.
+    """
+    wanted = PUBLISHED_CELLS.get(table, {}).get(cell)
+    rows = [row for row in published_rows(table) if (row.method, row.searched_on) == wanted]
+    rows = [row for row in rows if not dataset or row.dataset == dataset]
     return next((row for row in rows if row.primary), rows[0] if rows else None)
 
 

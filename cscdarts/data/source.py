@@ -60,6 +60,14 @@ class Source(Protocol):
     def steps(self) -> int:
         """Batches in an epoch."""
 
+    @property
+    def mean(self) -> Tensor:
+        """Mean of each channel in [0, 1] units, which images are normalised with; c values."""
+
+    @property
+    def std(self) -> Tensor:
+        """Deviation of each channel, likewise."""
+
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The epoch's shuffled, augmented batches from step `start` on: (n, c, h, w) float32 and (n,) int64."""
 
@@ -144,7 +152,15 @@ class DataSet:
         Args:
             label: a name beside numbers other than the set's own.
         """
-        return {"dataset": self.name, "label": label or self.label, "sha256": self.sha256, **self.contents.record()}
+        return {
+            "dataset": self.name,
+            "label": label or self.label,
+            "sha256": self.sha256,
+            "class_names": list(self.contents.classes),
+            "mean": self.train.mean.flatten().tolist(),
+            "std": self.train.std.flatten().tolist(),
+            **self.contents.record(),
+        }
 
     def halves(self, config: DataConfig) -> tuple[Source, Source]:
         """The two disjoint halves the search learns from: (for the weights, for the architecture parameters).

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cscdarts.models.operations import FactorizedReduce
-from cscdarts.settings.config import SupernetConfig, split_channels
+from cscdarts.settings.config import SupernetConfig
+from cscdarts.settings.ratio import split_channels
 
 
 def shuffle_channels(x: Tensor, groups: int) -> Tensor:

@@ -11,41 +11,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from cscdarts.settings.given_cell import canonical_cell
+from cscdarts.settings.ratio import Ratio, split_channels
 from cscdarts.spaces import SPACES
 
 #: Raise when the meaning of a stored config or of the numbers it stands for changes.
 SCHEMA_VERSION = 1
-
-
-def _ratio(value: object) -> object:
-    """Read `1/4`, `0.25` or `1`; a decimal is taken as the nearest fraction with a denominator up to 16."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str | Fraction):
-        raise ValueError("a ratio is a fraction such as 1/4 or a number such as 0.25")
-    try:
-        exact = Fraction(str(value).strip())
-    except (ValueError, ZeroDivisionError) as error:
-        raise ValueError("a ratio is a fraction such as 1/4 or a number such as 0.25") from error
-    nearest = exact.limit_denominator(16)
-    if abs(nearest - exact) > Fraction(1, 1000):
-        raise ValueError("the denominator of a ratio is at most 16")
-    if not 0 < nearest <= 1:
-        raise ValueError("a ratio lies above 0 and at most at 1")
-    return nearest
-
-
-Ratio = Annotated[
-    Fraction,
-    BeforeValidator(_ratio),
-    PlainSerializer(str, return_type=str),
-]
-
-
-def split_channels(channels: int, ratio: Fraction) -> int:
-    """How many of `channels` go to operation selection: max(2, 2*floor(r*c/2)), and all of them at r = 1."""
-    return channels if ratio == 1 else max(2, 2 * int(ratio * channels / 2))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 from cscdarts.errors import UserError
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import with_values
+from cscdarts.spaces.known import name_of
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,25 @@ _ALL = (
 )
 
 PRESETS: Mapping[str, Preset] = MappingProxyType({preset.name: preset for preset in _ALL})
+
+
+def apply_cell(config: RunConfig, cell: str, preset: str | None = None) -> RunConfig:
+    """`config` with a cell given in place of a search, and its name as the label.
+
+    The network is the plain one that published cells were trained in, without the identity connection, unless a preset
+    is named whose network has one.
+
+    Args:
+        cell: a known cell's name or a cell's text, of the config's space.
+        preset: the method whose evaluation settings hold; None for the plain network.
+
+    Errors:
+        UserError: no such cell or preset, or a cell of another space.
+    """
+    config = with_values(config, _PLAIN) if preset is None else apply_preset(config, preset)
+    found = with_values(config, {"search.strategy": "given", "search.genotype": cell})
+    label = " ".join(["cell", *filter(None, [name_of(found.search.genotype)])])
+    return with_values(found, {"labels.method": label if preset is None else f"{label} in {preset}"})
 
 
 def apply_preset(config: RunConfig, name: str) -> RunConfig:

@@ -157,8 +157,15 @@ KNOWN_CELLS: dict[str, KnownCell] = {
 
 KNOWN_GENOTYPES: dict[str, DartsGenotype] = {name: cell.genotype for name, cell in KNOWN_CELLS.items()}
 
+_NAMES = {str(genotype): name for name, genotype in KNOWN_GENOTYPES.items()}
+
 #: What the cells are called elsewhere.
 OTHER_NAMES = {"DARTS-": "DARTS_minus", "GDAS_V1": "GDAS", "ENASNet": "ENAS", "SNAS_MILD": "SNAS"}
+
+
+def name_of(genotype: object) -> str | None:
+    """The name of the known cell that a genotype is, gene by gene, or None; a genotype's text will do."""
+    return _NAMES.get(str(genotype))
 
 
 def known_name(text: str) -> str | None:

@@ -24,7 +24,7 @@ from cscdarts.models.cost import fit_channels, network_cost
 from cscdarts.models.network import Network
 from cscdarts.records.ownership import require_retraining
 from cscdarts.records.run_folder import RunFolder, read_json, write_json
-from cscdarts.settings.config import EvaluationConfig, RunConfig
+from cscdarts.settings.config import EvaluationConfig, RunConfig, SupernetConfig
 from cscdarts.settings.keys import retraining_key
 from cscdarts.spaces import Genotype, is_large, parse_genotype
 from cscdarts.training.distributed import average, place, share_statistics
@@ -56,6 +56,21 @@ def retrain(
         run.train_epoch()
         run.close_epoch()
     run.finish()
+
+
+def initial_network(
+    genotype: Genotype, evaluation: EvaluationConfig, supernet: SupernetConfig, identity: str, classes: int,
+    image_channels: int, size: int, *, seed: int,
+) -> Network:  # fmt: skip
+    """The network as a retraining begins with it: its weights depend on the seed and on nothing drawn before.
+
+    Args:
+        evaluation, supernet, identity, classes, image_channels: see `Network`.
+        size: side of the images in pixels.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(seed, "network"))
+        return Network(genotype, evaluation, supernet, identity, classes, image_channels, is_large(size))
 
 
 class RetrainRun(ResumableRun):
@@ -90,13 +105,7 @@ class RetrainRun(ResumableRun):
             report(f"{channels} channels fit {config.evaluation.fit_macs_m} M MACs")
         self.settings: EvaluationConfig = settings
         self.cost = network_cost(genotype, settings, *shape)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derived_seed(seed, "network"))
-            network = Network(
-                genotype, settings, config.supernet, identity, self.data.classes, self.data.channels,
-                is_large(self.data.size),
-            )  # fmt: skip
-        self.network = network.to(self.device)
+        self.network = initial_network(genotype, settings, *shape, seed=seed).to(self.device)
         self.network.dropper.rank, self.network.dropper.world = self.world.rank, self.world.size
         share_statistics(self.network, self.world)
         self.parameters = list(self.network.parameters())

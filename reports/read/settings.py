@@ -9,6 +9,8 @@ from typing import Any
 import pandas as pd
 
 from cscdarts.settings.config import RunConfig, neutral_values
+from cscdarts.spaces import DARTS
+from cscdarts.spaces.known import name_of
 from reports import statistics
 from reports.read.searches import by_search
 from reports.read.store import Store
@@ -103,6 +105,16 @@ class Setting:
     def names(self) -> str:
         """All methods as printed in tables, the leading one first."""
         return " = ".join(method_title(name) for name in sorted(self.methods, key=method_rank)) or "–"
+
+    @property
+    def published_cell(self) -> str | None:
+        """The name of the known cell that it trains in its plain network, None for any other."""
+        if not self.given or self.space != DARTS.name:
+            return None
+        identity = self.params.get("supernet.identity", "none")
+        active = identity != "none" and self.params.get("supernet.identity_phases", "both") in ("both", "eval")
+        split = normal_text(self.params.get("evaluation.split_eval", "")) == "true"
+        return None if active or split else name_of(self.params.get("search.genotype", ""))
 
     @functools.cached_property
     def searches(self) -> tuple[tuple[Run, ...], ...]:
@@ -254,7 +266,7 @@ def studies(store: Store) -> list[Study]:
         lone = "" if any(params_of.values()) else str(first["hash"])
         setting = Setting(
             anchor=_anchor(str(first["scale"]), label, params_of, lone),
-            methods=tuple(dict.fromkeys(m for _, run in group for m in str(run["methods"]).split(",") if m)),
+            methods=_methods([run for _, run in group], params_of),
             scale=str(first["scale"]) or "unknown",
             data=label,
             dataset=params_of.get("data.dataset", ""),
@@ -279,6 +291,15 @@ def _filled(params: pd.DataFrame) -> dict[str, pd.Series]:
         absent = mirrored.map({True: str(neutral.get(str(name), "")), False: ""})
         filled[str(name)] = values.where(values.notna(), absent)
     return filled
+
+
+def _methods(runs: Sequence[Run], params: Mapping[str, str]) -> tuple[str, ...]:
+    """The short names of a setting's runs. A given cell is no method's result, whatever its runs are called."""
+    names = dict.fromkeys(name for run in runs for name in str(run["methods"]).split(",") if name)
+    if params.get("search.strategy") == "given":
+        cell = " ".join(["cell", *filter(None, [name_of(params.get("search.genotype", ""))])])
+        names = dict.fromkeys(cell if name in METHODS else name for name in names)
+    return tuple(names)
 
 
 def _recipe(sizes: tuple[str, ...], others: Sequence[tuple[str, ...]]) -> str:
@@ -349,5 +370,5 @@ def _reference(settings: Sequence[Setting]) -> Setting | None:
         }
         return (len(wrong & set(FACTORS)), len(wrong))
 
-    finished = [s for s in settings if "csc" in s.methods and s.values("test_error_pct").size]
+    finished = [s for s in settings if "csc" in s.methods and not s.given and s.values("test_error_pct").size]
     return min(finished, key=distance) if finished else None

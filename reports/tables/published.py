@@ -1,11 +1,18 @@
 """T1 (CIFAR-10 and CIFAR-100) and T2 (ImageNet): the paper's tables with our numbers beside the published ones."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from benchmarks.published.rows import PUBLISHED_NAMES, PublishedRow, PublishedTable, primary_rows
+from benchmarks.published.rows import (
+    PUBLISHED_NAMES,
+    PublishedRow,
+    PublishedTable,
+    find_published_cell,
+    primary_rows,
+)
 from cscdarts.settings.metrics import METRICS
 from cscdarts.spaces import DARTS
+from cscdarts.spaces.known import KNOWN_CELLS
 from reports import statistics
 from reports.read.comparison import signed
 from reports.read.settings import Setting, Study, method_title
@@ -27,6 +34,7 @@ from reports.tables.table import (
 DAY_S = 86_400.0
 _NOT_PUBLIC = "not public: the paper is closed and its abstract gives no such number"
 _NOT_FOUND = "not found in a source that could be read"
+_CELL_SENTENCE = "A published cell that was trained here stands beside the number printed for it. "
 
 
 @dataclass(frozen=True)
@@ -114,8 +122,15 @@ def _mirror(number: str, name: str, title: str, mirror: PublishedLayout, studies
     blocks = []
     for dataset, heading in mirror.targets:
         published = primary_rows(mirror.table, dataset if mirror.table == "cifar" else "")
-        rows = tuple(_published_row(row, dataset, mirror, studies, notes) for row in published)
+        rows = tuple(
+            _published_row(row, dataset, mirror, _ours(studies, row.method, mirror.table, dataset), notes)
+            for row in published
+        )
         blocks.append(Block(f"{heading}: published", rows))
+        cells = tuple(_cell_rows(dataset, mirror, studies, notes))
+        if cells:
+            blocks.append(Block(f"{heading}: published cell, our training", cells))
+    retrained = _CELL_SENTENCE if len(blocks) > len(mirror.targets) else ""
     apart = _apart(mirror, studies, notes, len(columns))
     tolerances = " ".join(
         f"Tolerance on {heading}: {TOLERANCES[dataset].points:.2f} points, because {TOLERANCES[dataset].reason}."
@@ -127,7 +142,7 @@ def _mirror(number: str, name: str, title: str, mirror: PublishedLayout, studies
         title,
         "Published numbers keep their source and stand in italics; ours stand upright, and only runs of the full "
         "protocol "
-        "on the same data stand in their row. Everything else of ours has a block of its own. "
+        f"on the same data stand in their row. Everything else of ours has a block of its own. {retrained}"
         f"{tolerances} Published search costs follow each paper's own convention, ours are for one search on the "
         "recorded hardware.",
         columns,
@@ -152,17 +167,31 @@ def _ours(studies: Sequence[Study], method: str, table: PublishedTable, dataset:
     found = []
     for study in studies:
         for setting in study.settings:
-            if setting.dataset == dataset and setting.space == DARTS.name and names & set(setting.methods):
+            here = setting.dataset == dataset and setting.space == DARTS.name and not setting.given
+            if here and names & set(setting.methods):
                 if "csc" in names and setting is not study.reference:
                     continue
                 found.append(setting)
     return found
 
 
+def _cell_rows(dataset: str, mirror: PublishedLayout, studies: Sequence[Study], notes: Notes) -> list[Row]:
+    """A row for each known cell that was retrained on a data set, beside the number that was printed for it."""
+    rows = []
+    for name, cell in KNOWN_CELLS.items():
+        settings = [s for study in studies for s in study.settings if s.dataset == dataset and s.published_cell == name]
+        if settings:
+            row = find_published_cell(mirror.table, name, dataset if mirror.table == "cifar" else "")
+            named = row or PublishedRow(mirror.table, "", dataset, {}, False, "", "", "", "", "")
+            source = "; ".join(part for part in (f"cell: {cell.source}", cell.remark, named.source) if part)
+            title = f"{name} ({row.method})" if row else name
+            rows.append(_published_row(replace(named, method=title, source=source), dataset, mirror, settings, notes))
+    return rows
+
+
 def _published_row(
-    row: PublishedRow, dataset: str, mirror: PublishedLayout, studies: Sequence[Study], notes: Notes
+    row: PublishedRow, dataset: str, mirror: PublishedLayout, settings: list[Setting], notes: Notes
 ) -> Row:
-    settings = _ours(studies, row.method, mirror.table, dataset)
     metric, key, spread_key = mirror.headline
     verdict = judge(row.numbers.get(key), row.numbers.get(spread_key), settings, metric, dataset)
     held = [setting for setting in settings if why_not(setting, dataset) is None and setting.values(metric).size]
@@ -206,7 +235,7 @@ def _decimals(value: float | None) -> int:
 def _our_cells(setting: Setting | None, mirror: PublishedLayout, notes: Notes) -> list[TableCell]:
     cells = []
     for metric in mirror.ours:
-        if setting is None:
+        if setting is None or (metric == "search_time_s" and setting.given):
             cells.append(TableCell(source="ours"))
         elif metric == "search_time_s":
             cells.append(_days(machine_cell(setting, metric, notes)))
@@ -261,7 +290,7 @@ def _apart(mirror: PublishedLayout, studies: Sequence[Study], notes: Notes, widt
             target = setting.dataset if setting.dataset in targets else next(iter(mirror.targets))[0]
             space = None if setting.space == DARTS.name else f"search space {setting.space or 'unknown'}"
             reason = "; ".join(part for part in (space, why_not(setting, target)) if part)
-            if not reason and setting.dataset in targets and _has_row(setting, mirror):
+            if not reason and setting.dataset in targets and _has_row(setting, mirror):  # in a block above
                 continue
             rows.append(_apart_row(setting, mirror, reason or "no published row", notes))
         if rows:
@@ -270,6 +299,8 @@ def _apart(mirror: PublishedLayout, studies: Sequence[Study], notes: Notes, widt
 
 
 def _has_row(setting: Setting, mirror: PublishedLayout) -> bool:
+    if setting.given:
+        return setting.published_cell is not None
     return any(name in PUBLISHED_NAMES[mirror.table] for name in setting.methods)
 
 
@@ -282,7 +313,7 @@ def _apart_row(setting: Setting, mirror: PublishedLayout, reason: str, notes: No
         text_cell(name, link=f"#{setting.anchor}"),
         text_cell(setting.data if searched == "same" else searched),
         text_cell(
-            {"gradient": "gradient", "random": "random", "random-ws": "random"}.get(
+            {"gradient": "gradient", "random": "random", "random-ws": "random", "given": "given"}.get(
                 setting.params.get("search.strategy", ""), ""
             )
         ),

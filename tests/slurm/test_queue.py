@@ -12,6 +12,7 @@ from ablations.drive.backend import Options
 from ablations.drive.driver import Driver, TaskFunctions, chosen_for_retry, counts, untouched
 from ablations.drive.slurm import SlurmBackend
 from ablations.grid.load import load_grid
+from cscdarts.records.run_folder import RunFolder
 from slurm.backends.slurm.fake import FakeCluster
 from slurm.backends.slurm.journal import Journal
 from slurm.backends.slurm.profile import Profile
@@ -103,7 +104,7 @@ def test_a_failed_search_starts_no_retraining_and_retry_runs_only_it(grid: Grid)
     states = cluster.states()
     assert [state.status for state in states] == ["done", "failed", "done"]
     assert "the loss went astray" in states[1].detail
-    assert not (cluster.driver.path(cluster.driver.grid.points[1]) / "retrain.checkpoint").exists()
+    assert not RunFolder(cluster.driver.path(cluster.driver.grid.points[1])).has("result")
     assert _submit(cluster) == []
     (cluster.driver.folder / "cure").touch()
     again = chosen_for_retry(cluster.states(), failed=True, lost=False, timeout=False)

@@ -48,7 +48,7 @@ def test_two_drivers_on_two_grids_make_one_search(site: Site) -> None:
     assert [counts(states_of(driver)) for driver in (first, second)] == [{"done": 1}] * 2
     assert _searched(site) == [EPOCHS]
     assert len(list((site.path / "runs" / "retrainings").glob("*/result.json"))) == 2
-    assert any("taken over from searches/" in _log(driver) for driver in (first, second))
+    assert any("search: waits for" in _log(driver) for driver in (first, second))
 
 
 def test_runs_of_one_grid_that_share_a_search_wait_in_the_queue(site: Site) -> None:

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import pytest
 
-from cscdarts.settings.config import Frozen, Neutral, Ratio, RunConfig, neutral_values
+from cscdarts.settings.config import Frozen, Neutral, RunConfig, neutral_values
 from cscdarts.settings.methods import PRESETS, apply_preset
 from cscdarts.settings.protocols import PROTOCOLS, protocol
+from cscdarts.settings.ratio import Ratio
 
 
 class Inner(Frozen):

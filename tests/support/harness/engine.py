@@ -19,6 +19,7 @@ from cscdarts.errors import Stopped
 from cscdarts.records.environment import record_environment
 from cscdarts.records.run_folder import RunFolder, append_line, read_json, write_json
 from cscdarts.settings.config import RunConfig
+from cscdarts.settings.keys import Stage
 from slurm.control import Control
 
 Report = Callable[[str], None]
@@ -35,8 +36,8 @@ def _pace(config: RunConfig) -> float:
     return float(note.partition("pace=")[2] or 0)
 
 
-def _epochs(stage: str, epochs: int, config: RunConfig, folder: RunFolder, control: Control, report: Report) -> None:
-    checkpoint = folder.file(f"{stage}.checkpoint")
+def _epochs(stage: Stage, epochs: int, config: RunConfig, folder: RunFolder, control: Control, report: Report) -> None:
+    checkpoint = folder.stage_folder(stage) / f"{stage}.checkpoint"
     state = read_json(checkpoint) or {"epoch": 0, "sum": 0.0}
     for epoch in range(state["epoch"], epochs):
         end = time.monotonic() + _pace(config)

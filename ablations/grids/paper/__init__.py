@@ -1,0 +1,1 @@
+"""Grids behind the tables of the paper."""
