@@ -156,7 +156,7 @@ class Profile(Strict):
             dependency: sbatch's `--dependency`.
             hold: submit without starting.
         """
-        extra: dict[str, Any] = written({"requeue": "no-requeue" not in self.extra, **self.extra})
+        extra: dict[str, Any] = written({"requeue": True, **self.extra})
         if hold:
             extra["hold"] = True
         if dependency is not None:

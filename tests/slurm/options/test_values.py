@@ -47,12 +47,19 @@ def test_what_is_no_time_is_refused_with_the_forms(text: str, tmp_path: Path) ->
 
 def test_a_time_of_nothing_and_one_of_ages_are_refused() -> None:
     for text in ("0", "0:00", "00:00:00", "-5", "99999999", "99999-0"):
-        with pytest.raises(ClusterError, match="greater than or equal to 1|less than or equal to"):
+        with pytest.raises(ClusterError, match=r"greater than or equal to 1|less than or equal to"):
             load_profile("cpu", [f"time_min={text}"], {})
 
 
 def test_minutes_with_decimals() -> None:
-    given: list[tuple[Any, float]] = [("0.3", 0.3), ("15", 15.0), ("1:30", 1.5), ("1:00:00", 60.0), (2, 2.0), (0.5, 0.5)]
+    given: list[tuple[Any, float]] = [
+        ("0.3", 0.3),
+        ("15", 15.0),
+        ("1:30", 1.5),
+        ("1:00:00", 60.0),
+        (2, 2.0),
+        (0.5, 0.5),
+    ]
     for text, wanted in given:
         assert fractional_minutes(text) == pytest.approx(wanted)
     for text in ("inf", "nan", "soon", "1e999"):

@@ -19,7 +19,7 @@ FLAGS = frozenset(
 #: Of these the ones that take a value too.
 VALUED = frozenset({"exclusive", "get-user-env", "nice", "no-kill", "propagate"})
 #: What sbatch has for a flag that is denied; another flag is then left out.
-DENIED = {"requeue": "no-requeue", "no-requeue": "requeue"}
+DENIED = {"requeue": "no-requeue"}
 #: Option -> the profile's own key for it.
 OWN_KEYS = {
     "partition": "partition", "account": "account", "qos": "qos", "constraint": "constraint", "gres": "gres",
@@ -75,6 +75,10 @@ def extra_options(given: Mapping[Any, Any]) -> dict[str, str | int | bool]:
         if name in MANAGED:
             raise ValueError(f"extra.{key} is set by the harness for each job, or hides the job from it. Remove it.")
         found[name] = _option(str(key), name, value)
+    if "no-requeue" in found:
+        if "requeue" in found:
+            raise ValueError("extra names both requeue and no-requeue. Keep one of them.")
+        found["requeue"] = found.pop("no-requeue") is False
     return found
 
 
