@@ -19,8 +19,23 @@ OURS = frozenset({"ablations", "benchmarks", "cscdarts", "reports", "slurm"})
 _NEVER = OURS | sys.stdlib_module_names
 
 
+#: Where grid files imported from before the package had rooms -> where that is now.
+_MOVED = {
+    "cscdarts.config": "cscdarts.settings.config",
+    "cscdarts.overrides": "cscdarts.settings.overrides",
+    "cscdarts.presets": "cscdarts.settings.methods",
+    "cscdarts.protocols": "cscdarts.settings.protocols",
+}
 #: Top-level module -> the folder that it was found in.
 _found: dict[str, str] = {}
+
+
+class _Moved(importlib.abc.Loader):
+    """Stands for a module in its former place, for users' files only."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        place = _MOVED[module.__name__]
+        module.__dict__["__getattr__"] = lambda name: getattr(importlib.import_module(place), name)
 
 
 class _Finder(importlib.abc.MetaPathFinder):
@@ -37,6 +52,8 @@ class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
+        if fullname in _MOVED:
+            return importlib.machinery.ModuleSpec(fullname, _Moved())
         if path is not None or fullname in _NEVER:
             return None
         for folder in self.folders:

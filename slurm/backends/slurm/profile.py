@@ -1,6 +1,7 @@
 """A cluster profile: typed YAML, overridable by `--slurm key=value`, checked before anything is submitted."""
 
 import os
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -15,6 +16,7 @@ from slurm.backends.slurm.options.values import Count, FractionalMinutes, Gib, M
 from slurm.backends.slurm.options.wording import Sentence, said, worded
 from slurm.backends.slurm.shell import VARIABLE, check_setup, script_lines, start_python
 from slurm.errors import ClusterError
+from slurm.job import worker_variables
 
 PROFILES = Path(__file__).parents[2] / "profiles"
 GROUPS = ("search", "retrain")
@@ -105,9 +107,7 @@ class Profile(Strict):
         texts = {}
         for name, one in value.items():
             if not isinstance(name, str) or VARIABLE.fullmatch(name) is None:
-                raise Sentence(
-                    f"environment.{name} is no variable's name: letters, digits, underscores. Correct it."
-                )
+                raise Sentence(f"environment.{name} is no variable's name: letters, digits, underscores. Correct it.")
             if isinstance(one, Mapping | list | tuple) or "\0" in str(one):
                 raise Sentence(f"environment.{name} is no text. Put the value in quotes, or correct it.")
             texts[name] = "" if one is None else str(one)
@@ -183,7 +183,8 @@ class Profile(Strict):
             values[option] = None if amount is None else megabytes(amount)
         for key in ("partition", "account", "qos", "constraint", "gres", "exclude"):
             values[key] = getattr(self, key)
-        return {key: value for key, value in values.items() if value is not None}
+        # Without a word submitit asks for a wckey of its own, which a cluster that keeps such keys would refuse.
+        return {key: value for key, value in values.items() if value is not None or key == "wckey"}
 
     def command_python(self, python: str) -> str:
         """How a job starts python, the container's words included; `python` is the submitting interpreter."""
@@ -191,7 +192,12 @@ class Profile(Strict):
 
     def _setup(self) -> list[str]:
         exports = {"OMP_NUM_THREADS": str(self.cpus_per_task), **_OWN_VARIABLES, **self.environment}
-        return script_lines(self.setup, exports)
+        lines = script_lines(self.setup, exports)
+        code = worker_variables({}).get("PYTHONPATH")
+        if code is not None and "PYTHONPATH" not in self.environment:
+            # Whatever the site exports into jobs and `setup` loads, this code is found, and found first.
+            lines.append(f'export PYTHONPATH={shlex.quote(code)}"${{PYTHONPATH:+:$PYTHONPATH}}"')
+        return lines
 
 
 def profile_names() -> list[str]:

@@ -100,7 +100,8 @@ def sbatch_script(profile: Profile, folder: Path, name: str, jobs: int, parallel
 
 def _said(parameters: Mapping[str, Any]) -> set[str]:
     """The options of the script, by long name."""
-    return {*parameters, *parameters["additional_parameters"]} - {"setup", "additional_parameters"}
+    given = {name for name, value in parameters.items() if value is not None}
+    return (given | set(parameters["additional_parameters"])) - {"setup", "additional_parameters"}
 
 
 @contextlib.contextmanager

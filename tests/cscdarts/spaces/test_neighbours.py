@@ -24,7 +24,11 @@ def _as_before() -> Iterator[None]:
     modules, path = dict(sys.modules), list(sys.path)
     yield
     for name in set(sys.modules) - set(modules):
-        if name.partition(".")[0] in neighbours._found or name.startswith("cscdarts_user_"):
+        if (
+            name.partition(".")[0] in neighbours._found
+            or name.startswith("cscdarts_user_")
+            or name in neighbours._MOVED
+        ):
             del sys.modules[name]
     neighbours._found.clear()
     neighbours._last.folders.clear()
@@ -85,6 +89,20 @@ def test_modules_beside_a_file(tmp_path: Path, use: str) -> None:
         package__in__inner="from package.other import X", package__in__other="X = 1", folder_only__in__inner="X = 1",
     )  # fmt: skip
     assert load_file(path).X == 1
+
+
+def test_former_places_of_what_grid_files_import(tmp_path: Path) -> None:
+    import cscdarts
+
+    text = "from cscdarts.overrides import with_values\nfrom cscdarts.presets import apply_preset\n"
+    text += "from cscdarts.protocols import protocol\nfrom cscdarts.config import RunConfig\n"
+    module = load_file(_write(tmp_path, main=text))
+    for name in ("with_values", "apply_preset", "protocol", "RunConfig"):
+        assert getattr(module, name) is getattr(cscdarts, name)
+    with pytest.raises(ImportError, match="nothing_of_ours"):
+        load_file(_write(tmp_path, main="import cscdarts.nothing_of_ours"))
+    with pytest.raises(ImportError, match="no_such_name"):
+        load_file(_write(tmp_path, main="from cscdarts.overrides import no_such_name"))
 
 
 def test_modules_beside_a_file_that_a_function_imports_later(tmp_path: Path) -> None:

@@ -189,6 +189,7 @@ def _environment(path: Path) -> Mapping[str, str]:
 def test_a_submission_keeps_the_place_and_the_users_defaults(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "SLURM_CONF": "/c/slurm.conf", "SBATCH_EXCLUSIVE": "user", "SBATCH_PARTITION": "elsewhere",
+        "SBATCH_WCKEY": "thesis",
         "SBATCH_SIGNAL": "1", "SLURM_JOB_ID": "5", "SLURM_NTASKS": "9", "SQUEUE_STATES": "R",
         "PYTHONPATH": f"/lib{os.pathsep}",
     }.items():  # fmt: skip
@@ -198,6 +199,8 @@ def test_a_submission_keeps_the_place_and_the_users_defaults(tools: Path, monkey
     assert submitter.submit([Job((), HOST)] * 2, Profile(partition="here"), "n", 1, None) == ["17_0", "17_1"]
     found = _environment(tools / "sbatch.env")
     assert (found["SLURM_CONF"], found["SBATCH_EXCLUSIVE"]) == ("/c/slurm.conf", "user")
+    assert found["SBATCH_WCKEY"] == "thesis"
+    assert "--wckey" not in (tools / "script").read_text()
     assert not {"SBATCH_PARTITION", "SBATCH_SIGNAL", "SLURM_JOB_ID", "SLURM_NTASKS"} & found.keys()
     assert (found["PYTHONSAFEPATH"], found["PYTHONPATH"]) == ("1", f"{ROOT}:/lib")
     assert dict(os.environ) == before
