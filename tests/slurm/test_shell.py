@@ -1,5 +1,6 @@
 """The shell of a job, run by bash: a `setup` line that fails ends it by name, all else is as the user wrote it."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from slurm.backends.slurm.profile import Profile, load_profile
 from slurm.backends.slurm.scheduler import JobState
-from slurm.backends.slurm.shell import commands, script_lines, start_python
+from slurm.backends.slurm.shell import commands, python_path, script_lines, start_python
 from slurm.backends.slurm.words import cause_of, telling_line
 from slurm.errors import ClusterError
 
@@ -128,6 +129,21 @@ def test_commands_stay_whole_and_lines_stay_as_they_are(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert _profile(tmp_path, "module load a\nmodule load b").setup == ("module load a", "module load b")
     assert "module load a" in script_lines(["module load a"], {})
+
+
+@pytest.mark.parametrize(
+    ("code", "given", "wanted"),
+    [
+        ("/our code", None, "/our code"), ("/our code", "", "/our code"), ("/o", ":", "/o"),
+        ("/o", "::/a::/b:", "/o:/a:/b"),
+        ("", None, ""), ("", ":/a:", "/a"), ("", "/a b:$x", "/a b:$x"),
+    ],
+)  # fmt: skip
+def test_where_python_looks(code: str, given: str | None, wanted: str) -> None:
+    variables = {"PATH": os.environ["PATH"], **({} if given is None else {"PYTHONPATH": given})}
+    script = "\n".join(["set -eu", *python_path(code), "printenv PYTHONPATH"])
+    done = subprocess.run(["bash", "-c", script], env=variables, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{wanted}\n"
 
 
 def test_a_missing_interpreter_is_named(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """A cluster profile: typed YAML, overridable by `--slurm key=value`, checked before anything is submitted."""
 
 import os
-import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -14,7 +13,7 @@ from slurm.backends.slurm.options.resources import MEMORY, Resources, Strict, re
 from slurm.backends.slurm.options.sbatch import defaults, extra_options, written
 from slurm.backends.slurm.options.values import Count, FractionalMinutes, Gib, Minutes, OptionalText, Text, megabytes
 from slurm.backends.slurm.options.wording import Sentence, said, worded
-from slurm.backends.slurm.shell import VARIABLE, check_setup, script_lines, start_python
+from slurm.backends.slurm.shell import VARIABLE, check_setup, python_path, script_lines, start_python
 from slurm.errors import ClusterError
 from slurm.job import worker_variables
 
@@ -193,11 +192,8 @@ class Profile(Strict):
     def _setup(self) -> list[str]:
         exports = {"OMP_NUM_THREADS": str(self.cpus_per_task), **_OWN_VARIABLES, **self.environment}
         lines = script_lines(self.setup, exports)
-        code = worker_variables({}).get("PYTHONPATH")
-        if code is not None and "PYTHONPATH" not in self.environment:
-            # Whatever the site exports into jobs and `setup` loads, this code is found, and found first.
-            lines.append(f'export PYTHONPATH={shlex.quote(code)}"${{PYTHONPATH:+:$PYTHONPATH}}"')
-        return lines
+        code = "" if "PYTHONPATH" in self.environment else worker_variables({}).get("PYTHONPATH", "")
+        return [*lines, *python_path(code)]
 
 
 def profile_names() -> list[str]:
@@ -215,7 +211,7 @@ def load_profile(source: str, overrides: Iterable[str] = (), variables: Mapping[
     Errors:
         ClusterError: no such profile, an unknown or doubled key, a value out of range.
     """
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))  # noqa: PTH111 - a home that is not there is no failure
     if path.suffix.lower() not in (".yaml", ".yml") and os.sep not in source:
         if source not in profile_names():
             raise ClusterError("--on", f"slurm:{source}", _offered(), "Choose one.")

@@ -62,6 +62,21 @@ def script_lines(setup: Sequence[str], exports: Mapping[str, str]) -> list[str]:
     return [*lines, *(f"export {name}={shlex.quote(value)}" for name, value in exports.items())]
 
 
+def python_path(code: str) -> list[str]:
+    """Lines by which python finds some code first, whatever the site exports into jobs and `setup` loads.
+
+    Empty entries, which stand for the folder that the job starts in, are taken out.
+
+    Args:
+        code: the folder that holds it; "" where python finds it by itself.
+    """
+    return [
+        f"PYTHONPATH=$(printf '%s' {shlex.quote(code)}:\"${{PYTHONPATH:-}}\" | tr -s ':')",
+        "PYTHONPATH=${PYTHONPATH#:}",
+        "export PYTHONPATH=${PYTHONPATH%:}",
+    ]
+
+
 def commands(setup: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     """The whole commands of some lines: (number of the first line, its lines). Comments and empty lines are left out.
 

@@ -152,6 +152,14 @@ def test_what_is_no_file_of_ours(tmp_path: Path) -> None:
     assert load_profile(str(tmp_path / "bare"), (), {}).partition == "b"
 
 
+def test_a_profile_in_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.yaml").write_text("python: ~/env/bin/python\n")
+    assert load_profile("~/mine.yaml", (), {}).python == f"{tmp_path}/env/bin/python"
+    with pytest.raises(ClusterError, match="does not exist"):
+        load_profile("~no-such-user-here/mine.yaml", (), {})
+
+
 def test_overrides_are_text_too() -> None:
     profile = load_profile(
         "cpu",

@@ -1,7 +1,9 @@
 """The options of sbatch and the variables that stand for them: flags, the user's defaults, what locates the cluster."""
 
+import json
 import os
 import re
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from slurm.backends.slurm.profile import Profile, load_profile
 from slurm.backends.slurm.scheduler import SlurmScheduler
 from slurm.backends.slurm.submit import SubmititSubmitter, Unreached, sbatch_script
 from slurm.errors import ClusterError
-from slurm.job import Job
+from slurm.job import Job, Task
 
 ROOT = Path(__file__).parents[3]
 
@@ -224,6 +226,29 @@ def test_a_cluster_out_of_reach_is_not_the_profiles_fault(tools: Path, said: str
     (tools / "says").write_text("sbatch: error: invalid partition specified: nowhere\n")
     with pytest.raises(ClusterError, match=r"refuses the job: invalid partition.*Correct the profile"):
         SubmititSubmitter(tools / "jobs").submit([Job((), HOST)], Profile(), "n", 1, None)
+
+
+@pytest.mark.slow
+def test_a_script_from_its_first_line_to_the_task(tools: Path) -> None:
+    """With an `srun` that only starts what it is given, in a folder with the user's own modules, nothing exported."""
+    (tools / "bin" / "srun").write_text('#!/bin/sh\nwhile [ "$1" != sh ]; do shift; done\nexec "$@"\n')
+    names = ("surroundings", "hung")
+    task = Task("a", str(tools / "a"), *(f"tests.support.harness.tasks:{name}" for name in names))
+    setup = ("module() { export LOADED=$2; }", "module load x", "[ -f /nowhere ] && . /nowhere")
+    profile = Profile(setup=setup, environment={"EMPTY": "", "WORDS": "a 'b'"})
+    assert SubmititSubmitter(tools / "my jobs").submit([Job((task,), HOST)], profile, "n", 1, None) == ["17"]
+    for name in ("slurm", "ablations", "reports", "submitit"):
+        (tools / f"{name}.py").write_text("raise SystemExit('a file of the user')\n")
+    variables = {"PATH": os.environ["PATH"], "SLURM_JOB_ID": "17", "SLURM_EXPORT_ENV": "NONE", "PYTHONPATH": ":"}
+    done = subprocess.run(
+        ["bash", str(tools / "script")], cwd=tools, env=variables, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tools / "a" / "surroundings.json").read_text())
+    assert all(path.startswith(str(ROOT)) for path in found["files"])
+    assert (found["job"], found["claim"]["life"]) == ("17", 0)
+    wanted = {"LOADED": "x", "EMPTY": "", "WORDS": "a 'b'", "OMP_NUM_THREADS": "1", "SLURM_EXPORT_ENV": "ALL"}
+    assert {name: found["variables"].get(name) for name in wanted} == wanted
 
 
 def test_folders_whose_names_slurm_would_change(tmp_path: Path) -> None:
