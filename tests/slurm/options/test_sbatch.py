@@ -232,8 +232,8 @@ def test_a_cluster_out_of_reach_is_not_the_profiles_fault(tools: Path, said: str
 def test_a_script_from_its_first_line_to_the_task(tools: Path) -> None:
     """With an `srun` that only starts what it is given, in a folder with the user's own modules, nothing exported."""
     (tools / "bin" / "srun").write_text('#!/bin/sh\nwhile [ "$1" != sh ]; do shift; done\nexec "$@"\n')
-    names = ("surroundings", "hung")
-    task = Task("a", str(tools / "a"), *(f"tests.support.harness.tasks:{name}" for name in names))
+    tasks = "tests.support.harness.tasks"
+    task = Task("a", str(tools / "a"), f"{tasks}:surroundings", f"{tasks}:hung")
     setup = ("module() { export LOADED=$2; }", "module load x", "[ -f /nowhere ] && . /nowhere")
     profile = Profile(setup=setup, environment={"EMPTY": "", "WORDS": "a 'b'"})
     assert SubmititSubmitter(tools / "my jobs").submit([Job((task,), HOST)], profile, "n", 1, None) == ["17"]
