@@ -100,6 +100,7 @@ class Job:
             self.stall_s,
             self.grace_s,
             job=host.job,
+            life=host.life,
         )
         outcomes: dict[str, str] = {}
         with control.listening(ignore_after=host.job != ""):
