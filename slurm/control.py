@@ -32,8 +32,8 @@ class Control:
         stall_s: seconds without a call of `should_stop()`, inside `watching()`, after which the work counts as hung.
         grace_s: seconds from a signal to giving up on the main thread.
         beat_s: seconds between heartbeats.
-        job, life: the scheduler's id of the job that this process runs in, "" outside of one, and how often it was started
-            again.
+        job, life: the scheduler's id of the job that this process runs in, "" outside of one, and how often that was
+            started again.
     """
 
     def __init__(
