@@ -32,7 +32,8 @@ class Control:
         stall_s: seconds without a call of `should_stop()`, inside `watching()`, after which the work counts as hung.
         grace_s: seconds from a signal to giving up on the main thread.
         beat_s: seconds between heartbeats.
-        job: the scheduler's id of the job that this process runs in; "" outside of one.
+        job, life: the scheduler's id of the job that this process runs in, "" outside of one, and how often that was
+            started again.
     """
 
     def __init__(
@@ -43,8 +44,9 @@ class Control:
         grace_s: float = 60.0,
         beat_s: float = 15.0,
         job: str = "",
+        life: int | None = None,
     ) -> None:
-        self.stop_file, self.parent, self.job = stop_file, parent, job
+        self.stop_file, self.parent, self.job, self.life = stop_file, parent, job, life
         self.stall_s, self.grace_s, self.beat_s = stall_s, grace_s, beat_s
         self.reason = ""
         self.signals: set[int] = set()

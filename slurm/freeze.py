@@ -4,12 +4,24 @@ What the commit is and which files differ is told by the caller; git is called h
 """
 
 import hashlib
+import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from slurm.errors import ClusterError
+
+#: A patch in the plain form: the user's colours, prefixes and converters would make one that cannot be applied.
+_DIFF = (
+    "-c", "core.quotepath=true", "diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv",
+    "--src-prefix=a/", "--dst-prefix=b/",
+)  # fmt: skip
+#: What hooks set, and what would name another repository than the one that a folder lies in.
+_ELSEWHERE = frozenset(
+    {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_PREFIX",
+     "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_EXTERNAL_DIFF"}
+)  # fmt: skip
 
 
 class SourceTree(Protocol):
@@ -37,10 +49,10 @@ class SourceTree(Protocol):
 
 
 def require_clean(code: SourceTree, allow_dirty: bool) -> None:
-    """Refuse a tree whose commit does not tell what will run. An installed package outside of any checkout is taken.
+    """Refuse code whose commit does not tell what will run.
 
     Errors:
-        ClusterError: the tree has changes, or git does not tell, and that was not allowed.
+        ClusterError: the tree has changes, or its commit or state is unknown, and that was not allowed.
     """
     if allow_dirty:
         return
@@ -50,8 +62,15 @@ def require_clean(code: SourceTree, allow_dirty: bool) -> None:
             "source tree", code.problem, "a checkout that git reads", fix,
             f"The state of the source tree is unknown ({code.problem}). {fix}",
         )  # fmt: skip
+    if not code.commit:
+        fix = "Run from a git checkout, or pass --allow-dirty to run code of unknown state."
+        raise ClusterError(
+            "source tree", "unknown", "code whose commit is known", fix,
+            f"The commit of this code is unknown: it was installed without a checkout of its own. {fix}",
+        )  # fmt: skip
     if code.changed:
         shown = ", ".join(code.changed[:3]) + (" ..." if len(code.changed) > 3 else "")
+        shown = shown.encode(errors="surrogateescape").decode(errors="replace")
         fix = "Commit, or pass --allow-dirty to store the difference."
         raise ClusterError(
             "source tree",
@@ -66,27 +85,23 @@ def store_difference(code: SourceTree, folder: Path) -> Path | None:
     """Write the difference to the commit (new files included) under `folder`; None for a clean or unknown tree."""
     if not code.changed or code.root is None:
         return None
-    text = difference(code.root)
+    patch = difference(code.root)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{code.commit[:12]}.diff"
-    path.write_text(text, encoding="utf-8")
+    path.write_bytes(patch)
     return path
 
 
-def difference(root: Path) -> str:
-    """The tree's difference to its commit as a patch that `git apply` takes."""
-    parts = [_git(root, "diff", "--binary", "--relative", "HEAD") or ""]
-    for name in (_git(root, "ls-files", "--others", "--exclude-standard", "-z") or "").split("\0"):
+def difference(root: Path) -> bytes:
+    """The tree's difference to its commit as a patch that `git apply` takes, whatever the user's git is set to."""
+    parts = [_git(root, *_DIFF, "--relative", "HEAD") or b""]
+    for name in (_git(root, "ls-files", "--others", "--exclude-standard", "-z") or b"").split(b"\0"):
         if name:
             # Exit code 1 says that the files differ, which is the point.
-            done = subprocess.run(
-                ["git", "-C", str(root), "diff", "--binary", "--no-index", "--", "/dev/null", name],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+            words = [*_DIFF, "--no-index", "--", "/dev/null", os.fsdecode(name)]
+            done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, check=False, env=_variables())
             parts.append(done.stdout)
-    return "".join(parts)
+    return b"".join(parts)
 
 
 def snapshot(code: SourceTree, folder: Path) -> Path:
@@ -99,30 +114,39 @@ def snapshot(code: SourceTree, folder: Path) -> Path:
         found = code.problem or "this code was installed without one"
         sentence = f"--snapshot needs code in a git checkout: {found}. Run without --snapshot."
         raise ClusterError("--snapshot", found, "code in a git checkout", "Run without --snapshot.", sentence)
-    patch = difference(code.root) if code.changed else ""
+    patch = difference(code.root) if code.changed else b""
     # One folder per difference: jobs in the queue may still run from an earlier one.
-    suffix = f"-{hashlib.sha256(patch.encode()).hexdigest()[:8]}" if patch else ""
+    suffix = f"-{hashlib.sha256(patch).hexdigest()[:8]}" if patch else ""
     target = (folder / f"{code.commit[:12]}{suffix}").absolute()
     marker = target / ".complete"
     if marker.exists():
         return target
     target.mkdir(parents=True, exist_ok=True)
-    archive = subprocess.run(["git", "-C", str(code.root), "archive", code.commit], capture_output=True, check=True)
+    archive = subprocess.run(
+        ["git", "-C", str(code.root), "archive", code.commit], capture_output=True, check=True, env=_variables()
+    )
     subprocess.run(["tar", "-x", "-C", str(target)], input=archive.stdout, check=True)
     if patch:
         subprocess.run(
             ["git", "apply", "--unsafe-paths", f"--directory={target}", "-"],
-            input=patch.encode(),
+            input=patch,
             cwd="/",
             check=True,
+            env=_variables(),
         )
     marker.touch()
     return target
 
 
-def _git(root: Path, *arguments: str) -> str | None:
+def _git(root: Path, *arguments: str) -> bytes | None:
+    command = ["git", "-C", str(root), *arguments]
     try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, check=False, env=_variables())
     except FileNotFoundError:
         return None
     return done.stdout if done.returncode == 0 else None
+
+
+def _variables() -> dict[str, str]:
+    """The environment without what would name another repository than the tree's own."""
+    return {name: value for name, value in os.environ.items() if name not in _ELSEWHERE}

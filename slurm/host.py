@@ -7,6 +7,9 @@ that happens to run inside a scheduler's job would find that job's variables the
 from dataclasses import dataclass
 from typing import Protocol
 
+#: What `torch.distributed` reads, and what launchers leave for it.
+DISTRIBUTED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
 
 @dataclass(frozen=True)
 class Rank:
@@ -50,6 +53,11 @@ class Host(Protocol):
         """The scheduler's id of this job; equal in each of the job's lives."""
         ...
 
+    @property
+    def life(self) -> int | None:
+        """How often the scheduler has started this job again; None where it does not tell."""
+        ...
+
     def rank(self) -> Rank:
         """This process among those of the job."""
         ...
@@ -63,6 +71,7 @@ class NoHost:
     """For a process that no scheduler started: it has no job, is alone, and cannot be requeued."""
 
     job = ""
+    life: int | None = None
 
     def rank(self) -> Rank:
         """See `Host`."""

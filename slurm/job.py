@@ -7,6 +7,7 @@ is told by its folder, never by the pickle's result: a dead job costs nobody a w
 import importlib
 import os
 import signal
+import site
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from slurm.control import Control, Stopping
-from slurm.host import Host, NoHost, Rank
+from slurm.host import DISTRIBUTED, Host, NoHost, Rank
 from slurm.lock import Lock
 
 #: Name of the lock in a task's folder; its modification time is the sign of life of the process at work.
@@ -72,6 +73,7 @@ class Job:
         tasks: in order; a task that another process holds is passed over, one that is busy is tried again at the end.
         host: import path of the `slurm.host.Host` that answers for the scheduler; "" where none starts the job.
         stop_file, parent, stall_s, grace_s: see `Control`.
+        variables: environment variables of the process, set before any numerics library is loaded; None unsets one.
     """
 
     tasks: tuple[Task, ...]
@@ -80,6 +82,7 @@ class Job:
     parent: int = 0
     stall_s: float = 1800.0
     grace_s: float = 60.0
+    variables: Mapping[str, str | None] = field(default_factory=dict)
 
     def __call__(self) -> dict[str, str]:
         """Run the tasks; returns each task's outcome. Raises if every task failed, so that dependants do not start.
@@ -89,13 +92,15 @@ class Job:
         """
         host: Host = resolve(self.host)() if self.host else NoHost()
         rank = host.rank()
-        os.environ.update(rank.variables())
+        # What a launcher around a driver left for its own processes is not for those that it starts.
+        _set({**dict.fromkeys(DISTRIBUTED), **self.variables, **rank.variables()})
         control = Control(
             Path(self.stop_file) if self.stop_file else None,
             self.parent or None,
             self.stall_s,
             self.grace_s,
             job=host.job,
+            life=host.life,
         )
         outcomes: dict[str, str] = {}
         with control.listening(ignore_after=host.job != ""):
@@ -120,7 +125,7 @@ class Job:
         folder = Path(task.folder)
         folder.mkdir(parents=True, exist_ok=True)
         claim = Lock(folder / CLAIM, stale_s=LOST_AFTER_S)
-        if rank.leads and not claim.acquire("run", host.job):
+        if rank.leads and not claim.acquire("run", host.job, host.life):
             if rank.world == 1:
                 return "held"
             raise RuntimeError(f"{task.key} is held by {claim.owner()}")
@@ -177,6 +182,35 @@ class Job:
             host.requeue()
         # No result pickle may appear: to its submitter the job has not ended.
         raise SystemExit(STOPPED_CODE if host.job else 0)
+
+
+def worker_variables(variables: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which `python -m` finds the code that runs here, and nothing of the folder it starts in.
+
+    A user's folder may hold a `slurm.py` or a `reports.py`; so may one that PYTHONPATH names, or an empty entry of it,
+    which stands for the folder that python starts in.
+    """
+    root = str(Path(__file__).resolve().parents[1])
+    entries = [entry for entry in variables.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    # An installed package is found by its own python; another one must not be shown this one's libraries.
+    ours = [] if root in _installed() else [root]
+    path = os.pathsep.join([*ours, *(entry for entry in entries if entry != root)])
+    found = {**variables, "PYTHONSAFEPATH": "1"}
+    found.pop("PYTHONPATH", None)
+    return {**found, "PYTHONPATH": path} if path else found
+
+
+def _installed() -> set[str]:
+    """The folders that any python of this environment looks in."""
+    return {str(Path(path).resolve()) for path in (*site.getsitepackages(), site.getusersitepackages())}
+
+
+def _set(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def _to_requeue(control: Control) -> bool:

@@ -34,6 +34,7 @@ class Owner:
         nonce: distinguishes two holdings by one process.
         since: when the lock was taken.
         what: what it does, for people.
+        life: how often the scheduler has started that job again; None where it does not tell, or there is none.
     """
 
     host: str
@@ -43,6 +44,7 @@ class Owner:
     nonce: str
     since: float
     what: str
+    life: int | None = None
 
     def dead_here(self) -> bool:
         """Whether the owner ran on this host and its process is gone; False for another host's, which cannot be
@@ -62,10 +64,10 @@ class Owner:
         return f"{self.what or 'process'} {self.pid} on {self.host}{job}"
 
 
-def this_process(what: str = "", job: str = "") -> Owner:
+def this_process(what: str = "", job: str = "", life: int | None = None) -> Owner:
     """The owner that this process is."""
     started = psutil.Process().create_time()
-    return Owner(socket.gethostname(), os.getpid(), started, job, secrets.token_hex(8), time.time(), what)
+    return Owner(socket.gethostname(), os.getpid(), started, job, secrets.token_hex(8), time.time(), what, life)
 
 
 class Lock:
@@ -98,19 +100,26 @@ class Lock:
     def holder(self) -> Owner | None:
         """The owner if it counts as alive: not known dead, and refreshed within `stale_s`."""
         owner, age = self.owner(), self.age()
-        return owner if owner is not None and age is not None and not self._stale(owner, age, "") else None
+        return owner if owner is not None and age is not None and not self._stale(owner, age) else None
 
-    def acquire(self, what: str = "", job: str = "") -> bool:
-        """Take the lock if it is free or its owner is dead, silent, or an earlier life of the same scheduler job."""
-        me = this_process(what, job)
+    def acquire(self, what: str = "", job: str = "", life: int | None = None) -> bool:
+        """Take the lock if it is free or its owner is dead, silent, or an earlier life of the same scheduler's job.
+
+        Args:
+            what: see `Owner`.
+            job: the scheduler's id of the job that this process was started as; never one that it merely runs in.
+            life: how often the scheduler has started that job again. Without it two processes of one job, such as two
+                workers that share it, cannot be told from two lives of it, and the job's id says nothing.
+        """
+        me = this_process(what, job, life)
         if self._create(me):
             return True
         owner, age = self.owner(), self.age()
         if age is None:
             return self._create(me)
-        if owner is not None and not self._stale(owner, age, job):
+        if owner is not None and not self._stale(owner, age, me):
             return False
-        return self._take_over(me, owner, job)
+        return self._take_over(me, owner)
 
     def refresh(self) -> bool:
         """Show that the owner lives; False if the lock is no longer ours, whereupon the work under it must end."""
@@ -162,9 +171,8 @@ class Lock:
             end.set()
             thread.join()
 
-    def _stale(self, owner: Owner, age: float, job: str) -> bool:
-        # A scheduler starts a job's next life only after the last has ended, so the same id may take over at once.
-        return age > self.stale_s or (job != "" and owner.job == job) or owner.dead_here()
+    def _stale(self, owner: Owner, age: float, me: Owner | None = None) -> bool:
+        return age > self.stale_s or owner.dead_here() or (me is not None and _later_life(me, owner))
 
     def _create(self, me: Owner) -> bool:
         temporary = self.path.with_name(f".{self.path.name}.{me.nonce}")
@@ -178,7 +186,7 @@ class Lock:
         self.mine = me
         return True
 
-    def _take_over(self, me: Owner, seen: Owner | None, job: str) -> bool:
+    def _take_over(self, me: Owner, seen: Owner | None) -> bool:
         """Replace a stale owner. All who would do so pass one guard, so that two cannot both succeed."""
         guard = self.path.with_name(f".{self.path.name}.guard")
         try:
@@ -190,7 +198,7 @@ class Lock:
             return False
         try:
             owner, age = self.owner(), self.age()
-            if age is not None and owner is not None and (owner != seen or not self._stale(owner, age, job)):
+            if age is not None and owner is not None and (owner != seen or not self._stale(owner, age, me)):
                 return False
             temporary = self.path.with_name(f".{self.path.name}.{me.nonce}")
             temporary.write_text(json.dumps(_plain(me)), encoding="utf-8")
@@ -199,6 +207,14 @@ class Lock:
             return True
         finally:
             guard.unlink(missing_ok=True)
+
+
+def _later_life(me: Owner, owner: Owner) -> bool:
+    """Whether one owner is the other's job in a later life: a scheduler starts that only after the last has ended."""
+    if not me.job or me.job != owner.job or me.life is None or me.life <= (owner.life or 0):
+        return False
+    # Numbers of a new cluster begin at 1 again, so the same id may be another job: a process that is seen to live is.
+    return owner.host != me.host or owner.dead_here()
 
 
 def _plain(owner: Owner) -> Mapping[str, Any]:

@@ -3,10 +3,7 @@
 import contextlib
 import json
 import os
-import shutil
-import signal
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from benchmarks.sources import require_benchmark
+from cscdarts.data.fingerprint import identified
 from cscdarts.data.limits import require_data
-from cscdarts.errors import CannotWrite, UserError
+from cscdarts.errors import UserError
 from cscdarts.records.run_folder import RunFolder, read_json
 from cscdarts.settings.protocols import DEFAULT_SCALE, SCALES
 
@@ -58,6 +56,7 @@ def retrain(
 
     Several processes: torchrun --nproc-per-node N -m ablations.cli retrain ...
     """
+    from ablations.run.alone import run_alone
     from ablations.run.given import given_genotype
     from ablations.run.stages import STAGES
 
@@ -68,7 +67,8 @@ def retrain(
     require_benchmark(config.runtime.benchmark)
     # The lines of a run's progress go where they do not stand in the way of the answer.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        code, folder = _run_alone(config, out, STAGES, "retrain")
+        config = identified(config)
+        code, folder = run_alone(config, out, STAGES, "retrain")
     if code == 0 and int(os.environ.get("RANK", "0")) == 0:
         _print(folder, config, as_json)
     return code
@@ -149,35 +149,3 @@ def _print(folder: RunFolder, config: "RunConfig", as_json: bool) -> None:
     click.echo(f"test error   {values['test_error_pct']:.2f} %")
     click.echo(f"parameters   {values['params_m']:.6f} M")
     click.echo(f"run folder   {folder.path}")
-
-
-def _run_alone(config: "RunConfig", out: Path | None, stages: Sequence[str], kind: str) -> tuple[int, RunFolder]:
-    """Run some stages of one run in this process; the exit code, and its folder."""
-    from ablations.run.stages import run_task
-    from slurm.control import Control, Stopping
-
-    folder = RunFolder(out or Path("runs") / kind / config.hash)
-    fresh = not folder.path.exists()
-    try:
-        folder.path.mkdir(parents=True, exist_ok=True)
-        folder.beat()
-    except OSError as error:
-        raise CannotWrite("--out", str(folder.path), error) from error
-    control = Control()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: control.request_stop("interrupted"))
-    arguments = {
-        "config": config.model_dump(mode="json"), "stages": list(stages), "since": time.time(), "threads": None
-    }  # fmt: skip
-    try:
-        outcome = run_task(folder.path, arguments, control)
-    except Stopping:
-        click.echo(f"interrupted; the same command goes on from the checkpoint in {folder.path}", err=True)
-        return 130, folder
-    if outcome != "failed":
-        return 0, folder
-    failure = read_json(folder.file("failure.json")) or {}
-    if fresh and failure.get("kind") == "user":
-        shutil.rmtree(folder.path)  # nothing was computed: leave nothing half-written
-    click.echo(f"cscdarts: {failure.get('stage')}: {failure.get('message')} (see {folder.path})", err=True)
-    return (2 if failure.get("kind") == "user" else 1), folder

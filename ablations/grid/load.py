@@ -18,7 +18,7 @@ from cscdarts.records.run_folder import STAGE_FOLDERS, read_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import parse_assignments, with_values
 from cscdarts.settings.protocols import DEFAULT_SCALE, SCALES
-from cscdarts.spaces import OPERATIONS, SPACES, load_file
+from cscdarts.spaces import OPERATIONS, SPACES, beside, load_file
 
 GRIDS = Path(__file__).parents[1] / "grids"
 #: Attribute of a grid's file that says how often each cell is retrained: a number, or one for each scale.
@@ -219,16 +219,17 @@ def _module(source: str) -> tuple[ModuleType, Path]:
         return load_file(path), path
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _broken(path, error) from error
 
 
 def _configs(function: Callable[..., Any], scale: str, path: Path) -> list[RunConfig]:
     try:
-        configs = list(function(scale) if inspect.signature(function).parameters else function())
+        with beside(path.parent):
+            configs = list(function(scale) if inspect.signature(function).parameters else function())
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _broken(path, error) from error
     for config in configs:
         if not isinstance(config, RunConfig):
@@ -236,7 +237,7 @@ def _configs(function: Callable[..., Any], scale: str, path: Path) -> list[RunCo
     return configs
 
 
-def _broken(path: Path, error: Exception) -> UserError:
+def _broken(path: Path, error: BaseException) -> UserError:
     return OutsideFailure(str(path), f"{type(error).__name__}: {error}", "See the traceback with --debug.")
 
 

@@ -62,7 +62,7 @@ def taken(
             _pause(control)
         yield not output.exists()
         return
-    while not output.exists() and not _acquire(claim, folder, name, key, what, control.job):
+    while not output.exists() and not _acquire(claim, folder, name, key, what, control):
         if world == 1:
             raise Busy(f"waits for {place}, held by {claim.owner()}")
         _pause(control)
@@ -78,13 +78,13 @@ def taken(
         _tidy(place, claim)
 
 
-def _acquire(claim: Lock, folder: RunFolder, stage: Stage, key: Key, what: str, job: str) -> bool:
+def _acquire(claim: Lock, folder: RunFolder, stage: Stage, key: Key, what: str, control: Control) -> bool:
     """Take the claim; where another process has just tidied the folder away it is made again."""
     try:
-        return claim.acquire(what, job)
+        return claim.acquire(what, control.job, control.life)
     except FileNotFoundError:
         folder.bind(stage, key)
-        return claim.acquire(what, job)
+        return claim.acquire(what, control.job, control.life)
 
 
 def _tidy(place: Path, claim: Lock) -> None:

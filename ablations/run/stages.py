@@ -271,4 +271,4 @@ def _prepare(config: RunConfig, folder: RunFolder, threads: int | None, job: str
         if code.frozen:
             # A worker runs the code that it loaded when it started, whatever is committed while it takes run after run.
             os.environ.setdefault(COMMIT_VARIABLE, code.frozen)
-        record_environment(folder.path, describe(str(device)), job)
+        record_environment(folder.path, describe(str(device), config.runtime.deterministic), job)

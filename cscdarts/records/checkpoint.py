@@ -94,5 +94,6 @@ def _read(path: Path, keys: Collection[str] | None, device: torch.device) -> Any
     if state.get("format") != _FORMAT:
         raise ValueError("it was written by another version of cscdarts")
     if keys is not None and state.get("hash") not in keys:
-        raise ValueError(f"it belongs to {state.get('stage', 'run')} {state.get('hash')}")
+        stage = {"search": "search", "retrain": "retraining"}.get(str(state.get("stage")), "run")
+        raise ValueError(f"it belongs to {stage} {state.get('hash')}")
     return state

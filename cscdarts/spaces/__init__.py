@@ -7,6 +7,7 @@ are registered the same way, from a grid file or from a module named in `CSCDART
 from cscdarts.spaces.darts import DARTS, DartsGenotype
 from cscdarts.spaces.genotype import parse_genotype, random_genotype
 from cscdarts.spaces.nasbench201 import NASBENCH201, CellGenotype
+from cscdarts.spaces.neighbours import beside
 from cscdarts.spaces.operations import (
     OPERATIONS,
     Conv,
@@ -47,6 +48,7 @@ __all__ = [
     "StrongestInputs",
     "StrongestOperation",
     "Zero",
+    "beside",
     "is_large",
     "load_file",
     "load_plugin",

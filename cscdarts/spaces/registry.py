@@ -7,15 +7,18 @@ Runs of a user's grid file need nothing: their tasks carry the file's path, and 
 begins. Only these two name code: nothing that a run folder or a store holds is ever imported.
 """
 
+import hashlib
 import importlib
 import importlib.util
 import os
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Generic, Protocol, TypeVar
 
 from cscdarts.errors import MissingFile, OutsideFailure, UserError
+from cscdarts.spaces.neighbours import beside
 
 PLUGINS_VARIABLE = "CSCDARTS_PLUGINS"
 
@@ -125,6 +128,8 @@ def load_plugins() -> None:
 def load_plugin(source: str) -> None:
     """Import a module by its name, or a Python file by its path, once in a process.
 
+    A module is looked for in the present folder too, after all that is installed.
+
     Errors:
         UserError: there is no such module or file, or it does not run.
     """
@@ -135,11 +140,12 @@ def load_plugin(source: str) -> None:
         if source.endswith(".py"):
             load_file(Path(source))
         else:
-            importlib.import_module(source)
+            with beside(Path.cwd()):
+                importlib.import_module(source)
     except UserError:
         _loaded.discard(source)
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         _loaded.discard(source)
         raise OutsideFailure(
             f"Importing {source}", f"{type(error).__name__}: {error}", "Correct the module, or its name."
@@ -147,14 +153,17 @@ def load_plugin(source: str) -> None:
 
 
 def load_file(path: Path) -> ModuleType:
-    """Run a Python file as a module of its own.
+    """Run a Python file as a module of its own; modules that lie beside it can be imported, while it runs and later.
 
     Errors:
         UserError: there is no such file. What the file itself raises passes through.
     """
     if not path.is_file():
         raise MissingFile(str(path), "Check the path.")
-    name = f"cscdarts_user_{path.stem}"
+    path = path.resolve()
+    # Two files of one name, from two folders, are two modules; a name with a dot would be part of a package.
+    mark = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
+    name = "cscdarts_user_" + re.sub(r"\W", "_", path.stem) + f"_{mark}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -162,7 +171,8 @@ def load_file(path: Path) -> ModuleType:
     before = sys.modules.get(name)
     sys.modules[name] = module  # dataclasses look their module up there
     try:
-        spec.loader.exec_module(module)
+        with beside(path.parent):
+            spec.loader.exec_module(module)
     except BaseException:
         if before is None:
             del sys.modules[name]

@@ -50,7 +50,7 @@ def retrain(
     require_retraining(folder, config)
     if folder.has("result"):
         return
-    run = RetrainRun(config, folder, parse_genotype(str(present["text"])), stop, report)
+    run = RetrainRun(config, folder, parse_genotype(str(present["text"]), config.supernet.space), stop, report)
     run.resume()
     while run.epoch < config.evaluation.epochs:
         run.train_epoch()

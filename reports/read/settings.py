@@ -140,7 +140,11 @@ class Setting:
     def values(self, metric: str) -> statistics.Values:
         """The finite values of a metric over searches, by seed, shape (n,): of each search the mean over its finished
         retrainings. Of a given cell each run's value."""
-        means = (statistics.mean(column(same, metric)) for same in self.searches)
+        # Most searches have one retraining, and a report asks thousands of times.
+        means = (
+            number(same[0], metric) if len(same) == 1 else statistics.mean(column(same, metric))
+            for same in self.searches
+        )
         return statistics.finite([value for value in means if value is not None])
 
     def describe(self, names: Iterable[str] = FACTORS) -> str:

@@ -6,6 +6,9 @@ import io
 
 from reports.tables.table import ReportTable, TableCell
 
+#: Columns of names that may look like numbers.
+_NAMES = frozenset({"code", "grid", "hash", "hashes", "host", "mlflow_run"})
+
 
 def table_csv(table: ReportTable) -> str:
     """The table's CSV; the first column names the block, footnotes follow each row's cells as plain text."""
@@ -25,7 +28,7 @@ def table_csv(table: ReportTable) -> str:
             marks: dict[str, None] = {}
             for position, column in shown:
                 cell = row.cells[position]
-                cells.append(_value(cell))
+                cells.append(_name(cell.value) if column.key in _NAMES else _value(cell))
                 cells += [_number(cell.spread)] if column.spread else []
                 cells += ["" if cell.n is None else str(cell.n)] if column.count else []
                 marks |= dict.fromkeys(mark for mark in cell.marks.split(",") if mark)
@@ -36,6 +39,17 @@ def table_csv(table: ReportTable) -> str:
 def guard(text: str) -> str:
     """Text that no spreadsheet takes for a formula: a leading `=`, `+`, `-`, `@`, tab or return is quoted."""
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+def _name(value: float | str | None) -> str:
+    """A name that no reader takes for a number: run 12345678 and commit 6e12952 (to pandas infinity) are quoted as
+    formulas are."""
+    text = "" if value is None else str(value)
+    try:
+        float(text)
+    except ValueError:
+        return guard(text)
+    return f"'{text}"
 
 
 def _value(cell: TableCell) -> str:

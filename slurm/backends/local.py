@@ -6,6 +6,7 @@ two drivers, off the same task.
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -16,10 +17,12 @@ from typing import Any
 
 import submitit
 
-from slurm.job import Job, Task
+from slurm.job import Job, Task, worker_variables
 
 #: Numerics libraries read their number of threads from these at import.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+#: Which GPUs a process sees.
+DEVICES = "CUDA_VISIBLE_DEVICES"
 #: submitit ends a local job after this time; a search may take weeks.
 NO_LIMIT_MIN = 60 * 24 * 365
 
@@ -50,14 +53,17 @@ class LocalPool:
         self.stop_file.unlink(missing_ok=True)
         devices = visible_gpus()
         job = Job(tuple(tasks), stop_file=str(self.stop_file), parent=os.getpid(), stall_s=self.stall_s)
+        # submitit's own way takes numbers only, and hides every GPU where it is given none.
+        shown = {DEVICES: os.environ.get(DEVICES)}
         for index in range(min(workers, len(tasks))):
             executor = submitit.LocalExecutor(self.folder)
             executor.update_parameters(timeout_min=NO_LIMIT_MIN, signal_delay_s=30)
             if devices:
-                executor.update_parameters(gpus_per_node=1, visible_gpus=[devices[index % len(devices)]])
+                shown = {DEVICES: devices[index % len(devices)]}
             # Each worker begins elsewhere in the list, so that they do not race for the same claims.
             with _quiet_children(threads):
-                self._jobs.append(executor.submit(replace(job, tasks=_rotated(job.tasks, index))))
+                own = replace(job, tasks=_rotated(job.tasks, index), variables=shown)
+                self._jobs.append(executor.submit(own))
 
     def alive(self) -> int:
         """How many workers are at work."""
@@ -92,15 +98,44 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def visible_gpus() -> list[int]:
-    """Indices of the NVIDIA GPUs at hand, without loading a numerics library."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+def visible_gpus() -> list[str]:
+    """The NVIDIA GPUs at hand, as `CUDA_VISIBLE_DEVICES` names them, without loading a numerics library.
+
+    Names are numbers, UUIDs (`GPU-...`) or parts of a GPU (`MIG-...`); those of the environment are kept as they are.
+    """
+    chosen = os.environ.get(DEVICES)
     if chosen is not None:
-        return [int(part) for part in chosen.split(",") if part.strip().isdigit()]
+        return chosen_gpus(chosen)
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=False)
-        return list(range(sum(line.startswith("GPU ") for line in listed.stdout.splitlines())))
+        return listed_gpus(listed.stdout)
+    # A container may have the devices and not the tool.
+    with contextlib.suppress(OSError):
+        return [str(number) for number in range(len(list(Path("/proc/driver/nvidia/gpus").iterdir())))]
     return []
+
+
+def chosen_gpus(value: str) -> list[str]:
+    """The devices that CUDA takes from `CUDA_VISIBLE_DEVICES`: up to the first entry that names none; none of them
+    where one is named twice."""
+    names: list[str] = []
+    for part in value.split(","):
+        name = part.strip()
+        if not (name.startswith(("GPU-", "MIG-")) or (name.isascii() and name.isdecimal())):
+            break
+        names.append(str(int(name)) if name.isdecimal() else name)
+    return names if len(set(names)) == len(names) else []
+
+
+def listed_gpus(listing: str) -> list[str]:
+    """The devices in the output of `nvidia-smi -L`; a GPU that is divided counts as its parts."""
+    devices: list[list[str]] = []
+    for line in listing.splitlines():
+        if line.startswith("GPU "):
+            devices.append([])
+        elif devices and (match := re.search(r"UUID: (MIG-[^)\s]+)", line)):
+            devices[-1].append(match.group(1))
+    return [name for number, parts in enumerate(devices) for name in (parts or [str(number)])]
 
 
 def _rotated(tasks: Sequence[Task], index: int) -> tuple[Task, ...]:
@@ -109,10 +144,14 @@ def _rotated(tasks: Sequence[Task], index: int) -> tuple[Task, ...]:
 
 @contextlib.contextmanager
 def _quiet_children(threads: int | None) -> Iterator[None]:
-    """Children started inside ignore Ctrl-C (the driver asks them to stop in order) and have `threads` threads."""
+    """Children started inside ignore Ctrl-C (the driver asks them to stop in order), have `threads` threads, and run
+    this code whatever modules lie where they start."""
     before = dict(os.environ)
     handler = signal.getsignal(signal.SIGINT)
     try:
+        wanted = worker_variables(os.environ)
+        os.environ.clear()
+        os.environ.update(wanted)
         if threads is not None:
             os.environ.update({name: str(threads) for name in THREAD_VARIABLES})
         with contextlib.suppress(ValueError):  # not in the main thread

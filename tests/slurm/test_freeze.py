@@ -84,11 +84,13 @@ def test_a_snapshot_of_a_dirty_tree_holds_the_difference_and_is_renewed(tree: Pa
 def test_outside_of_a_checkout(tmp_path: Path) -> None:
     code = read_code(tmp_path / "engine")
     assert (code.commit, code.dirty, code.problem) == ("", None, ""), "unknown, which is not clean"
-    require_clean(code, allow_dirty=False)
+    with pytest.raises(ClusterError, match=r"commit of this code is unknown.*--allow-dirty"):
+        require_clean(code, allow_dirty=False)
+    require_clean(code, allow_dirty=True)
     assert store_difference(code, tmp_path / "code") is None
     with pytest.raises(ClusterError, match="needs code in a git checkout: this code was installed without one"):
         snapshot(code, tmp_path / "code")
-    assert difference(tmp_path) == ""
+    assert difference(tmp_path) == b""
     assert not (tmp_path / "code").exists()
 
 
@@ -100,6 +102,84 @@ def test_the_commit_of_somebody_elses_repository_is_not_ours(tree: Path) -> None
     assert read_code(package) == Code()
     (tree / ".gitignore").write_text("environment\n")
     assert read_code(package) == Code()
+
+
+def test_an_environment_that_somebody_tracks_is_no_checkout_of_ours(tree: Path) -> None:
+    for folder in ("site-packages", "dist-packages"):
+        package = tree / "lib" / folder / "engine"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text("X = 1\n")
+    _git(tree, "add", "-f", ".")
+    _git(tree, "commit", "-q", "-m", "with its environment")
+    for folder in ("site-packages", "dist-packages"):
+        assert read_code(tree / "lib" / folder / "engine") == Code()
+
+
+def test_variables_that_name_another_repository_change_nothing(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As inside a git hook, or with a bare repository of settings in the home folder."""
+    other = tmp_path / "other"
+    (other / "engine").mkdir(parents=True)
+    (other / "engine" / "__init__.py").write_text("other\n")
+    _git(other, "init", "-q")
+    _git(other, "add", ".")
+    _git(other, "commit", "-q", "-m", "other")
+    wanted = read_code(tree / "engine")
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(other))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(other / ".git" / "index"))
+    assert read_code(tree / "engine") == wanted
+    assert (snapshot(wanted, tmp_path / "code") / "engine" / "__init__.py").read_text() == "X = 1\n"
+
+
+def test_another_owners_checkout_is_unknown(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git's own switch for its tests
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", "/dev/null")
+    code = read_code(tree / "engine")
+    assert (code.commit, code.dirty) == ("", None)
+    assert "dubious ownership" in code.problem
+    with pytest.raises(ClusterError, match=r"dubious ownership.*--allow-dirty"):
+        require_clean(code, allow_dirty=False)
+
+
+@pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree"])
+def test_changes_that_git_was_told_not_to_see_are_seen(tree: Path, flag: str) -> None:
+    _git(tree, "update-index", flag, "engine/__init__.py")
+    assert read_code(tree / "engine").dirty is False
+    (tree / "engine" / "__init__.py").write_text("X = 2\n")
+    assert _git(tree, "status", "--porcelain") == ""
+    assert read_code(tree / "engine").changed == ("engine/__init__.py",)
+
+
+def test_a_difference_is_a_patch_whatever_git_is_set_to(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "gitconfig"
+    config.write_text(
+        "[color]\n ui = always\n[diff]\n noprefix = true\n external = /bin/false\n mnemonicPrefix = true\n"
+        "[core]\n quotepath = false\n[status]\n showUntrackedFiles = no\n"
+    )
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
+    (tree / "engine" / "__init__.py").write_bytes("X = 'é'\n".encode("latin-1"))
+    (tree / "engine" / "nöch.py").write_text("Y = 'ü'\n")
+    code = read_code(tree / "engine")
+    assert set(code.changed) == {"engine/__init__.py", "engine/nöch.py"}
+    path = snapshot(code, tmp_path / "code")
+    assert (path / "engine" / "__init__.py").read_bytes() == "X = 'é'\n".encode("latin-1")
+    assert (path / "engine" / "nöch.py").read_text() == "Y = 'ü'\n"
+    assert store_difference(code, tmp_path / "kept") is not None
+
+
+@pytest.mark.parametrize("value", ["main", "v1.0", "$(date)", "6E12952", "abc", "g6e12952", "+dirty", "a" * 65])
+def test_a_variable_that_is_no_commit_says_nothing(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CSCDARTS_COMMIT", value)
+    code = environment.running_code()
+    assert (code.commit, code.dirty) == ("", None)
+    assert "is no commit" in code.problem
+    monkeypatch.setenv("CSCDARTS_COMMIT", "6e12952+dirty")
+    assert (environment.running_code().commit, environment.running_code().dirty) == ("6e12952", True)
 
 
 def test_a_copy_that_another_repository_tracks_is_told_by_its_commit_and_its_own_files(

@@ -1,5 +1,6 @@
 """One job in a process of its own: claims, signals, requeue, hangs, orders to stop, the end of its driver."""
 
+import json
 import os
 import pickle
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import pytest
 from slurm.backends.slurm.host import HOST, SlurmHost
 from slurm.host import NoHost, Rank
 from slurm.job import CLAIM, MAX_STARTS_WITHOUT_STEP, REQUEUED, Job, Task
-from slurm.lock import Lock
+from slurm.lock import Lock, this_process
 
 ROOT = Path(__file__).parents[2]
 
@@ -232,10 +234,10 @@ def test_a_worker_inside_a_scheduler_s_job_does_not_take_its_number(tmp_path: Pa
     code, out = _finish(_start(tmp_path, Job((_task(tmp_path / "a"),))))
     assert (code, out.strip()) == (0, "{'a': 'held'}")
     assert other.refresh()
-    # The array task itself, in its next life, takes its claim over.
+    # Nor does the array task itself, started once, take over from a process of its own that lives.
     code, out = _finish(_start(tmp_path, Job((_task(tmp_path / "a"),), HOST)))
-    assert (code, out.strip()) == (0, "{'a': 'done'}")
-    assert not other.refresh()
+    assert (code, out.strip()) == (0, "{'a': 'held'}")
+    assert other.refresh()
     process = _start(tmp_path, Job((_task(tmp_path / "b", to=1000, pace=0.05),)))
     _until(lambda: (tmp_path / "b" / "count.json").exists())
     process.send_signal(signal.SIGUSR2)
@@ -244,10 +246,53 @@ def test_a_worker_inside_a_scheduler_s_job_does_not_take_its_number(tmp_path: Pa
     assert not scontrol.exists()
 
 
+def test_a_job_s_next_life_takes_its_claim_over_and_no_other_does(
+    tmp_path: Path, scontrol: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def left_by(job: str, life: int) -> None:
+        (tmp_path / "a").mkdir(exist_ok=True)
+        owner = replace(this_process("run", job, life), host="another-node")
+        (tmp_path / "a" / CLAIM).write_text(json.dumps(vars(owner)))
+
+    left_by("70_3", 0)
+    assert _finish(_start(tmp_path, Job((_task(tmp_path / "a"),), HOST)))[1].strip() == "{'a': 'held'}"
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert _finish(_start(tmp_path, Job((_task(tmp_path / "a"),))))[1].strip() == "{'a': 'held'}", "no job's worker"
+    assert _finish(_start(tmp_path, Job((_task(tmp_path / "a"),), HOST)))[1].strip() == "{'a': 'done'}"
+    left_by("70_4", 0)
+    assert _finish(_start(tmp_path, Job((_task(tmp_path / "a"),), HOST)))[1].strip() == "{'a': 'held'}"
+
+
+def test_a_lone_process_does_not_take_a_launcher_s_place_for_its_own(
+    tmp_path: Path, scontrol: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver under torchrun, or in a container of a site that sets these for all: its workers are alone."""
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "3")
+    for host in ("", HOST):
+        folder = tmp_path / f"lone{host != ''}"
+        code, out = _finish(_start(tmp_path, Job((_task(folder, "ranks"),), host)))
+        assert code == 0, out
+        (path,) = folder.glob("rank*.json")
+        assert set(json.loads(path.read_text()).values()) == {None}
+
+
+def test_variables_of_a_job_are_set_and_unset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    job = Job((), variables={"CUDA_VISIBLE_DEVICES": "GPU-8932f937", "NOTHING": None})
+    job()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-8932f937"
+    Job((), variables={"CUDA_VISIBLE_DEVICES": None})()
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
 def test_what_slurm_tells_a_process_of_its_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lone = {"SLURM_JOB_ID": "77", "SLURM_NTASKS": "1"}
     assert (SlurmHost(lone).job, SlurmHost(lone).rank()) == ("77", Rank())
     assert SlurmHost({**lone, "SLURM_ARRAY_JOB_ID": "70", "SLURM_ARRAY_TASK_ID": "3"}).job == "70_3"
+    assert (SlurmHost(lone).life, SlurmHost({**lone, "SLURM_RESTART_COUNT": "2"}).life) == (0, 2)
+    assert SlurmHost({**lone, "SLURM_RESTART_COUNT": "?"}).life is None
+    assert NoHost().life is None
     answers = '#!/bin/sh\n[ "$2" = hostnames ] && printf "n3\\nn4\\n" || echo "NodeName=n3 NodeAddr=10.0.0.3 Port=1"\n'
     (tmp_path / "scontrol").write_text(answers)
     (tmp_path / "scontrol").chmod(0o755)

@@ -68,9 +68,43 @@ def test_another_hosts_owner_is_taken_over_only_when_silent(tmp_path: Path) -> N
 
 
 def test_the_next_life_of_a_scheduler_job_takes_its_own_claim(tmp_path: Path) -> None:
-    _write(tmp_path / "lock", host="node7", job="12_3")
-    assert not Lock(tmp_path / "lock").acquire(job="12_4")
-    assert Lock(tmp_path / "lock").acquire(job="12_3")
+    _write(tmp_path / "lock", host="node7", job="12_3", life=0)
+    assert not Lock(tmp_path / "lock").acquire(job="12_4", life=1)
+    assert Lock(tmp_path / "lock").acquire(job="12_3", life=1)
+
+
+@pytest.mark.parametrize(
+    ("owner", "mine", "taken"),
+    [
+        ({"job": "12", "life": 0}, ("12", 1), True),
+        ({"job": "12", "life": 3}, ("12", 4), True),
+        ({"job": "12", "life": None}, ("12", 1), True),  # a claim of before lives were counted
+        ({"job": "12", "life": 0}, ("12", 0), False),  # two workers, or two steps, of one job
+        ({"job": "12", "life": 1}, ("12", 1), False),
+        ({"job": "12", "life": 2}, ("12", 1), False),  # the later one keeps it
+        ({"job": "12", "life": 0}, ("12", None), False),  # nothing is known of lives
+        ({"job": "", "life": None}, ("", 5), False),  # a worker that no scheduler started
+        ({"job": "12", "life": 0}, ("", None), False),
+        ({"job": "", "life": None}, ("12", 1), False),
+        ({"job": "12", "life": 0, "here": True}, ("12", 1), False),  # another cluster's job, seen to live
+    ],
+)  # fmt: skip
+def test_what_counts_as_a_later_life(
+    tmp_path: Path, owner: dict[str, object], mine: tuple[str, int | None], taken: bool
+) -> None:
+    here = owner.pop("here", False)
+    _write(tmp_path / "lock", host=socket.gethostname() if here else "node7", **owner)
+    assert Lock(tmp_path / "lock").acquire("run", *mine) is taken
+    assert (Lock(tmp_path / "lock").refresh()) is False
+
+
+def test_a_claim_without_a_life_can_be_read(tmp_path: Path) -> None:
+    values = vars(this_process("older"))
+    values.pop("life")
+    (tmp_path / "lock").write_text(json.dumps(values))
+    owner = Lock(tmp_path / "lock").holder()
+    assert owner is not None
+    assert (owner.what, owner.life) == ("older", None)
 
 
 def test_an_unreadable_lock_is_replaced(tmp_path: Path) -> None:

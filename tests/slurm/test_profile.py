@@ -43,7 +43,7 @@ def test_an_unknown_key_lists_the_valid_ones_and_the_nearest() -> None:
         ("signal_s=99999", "leaves no time"),
         ("groups.derive.time_min=1", "groups are search and retrain"),
         ("nonsense", "key=value"),
-        ("partition.inner.more=1", "key of|string"),
+        ("partition.inner.more=1", "one line of text"),
     ],
 )
 def test_bad_values_are_one_sentence(override: str, words: str) -> None:
@@ -91,7 +91,8 @@ def test_the_script_carries_every_part_of_a_profile(tmp_path: Path) -> None:
     ):  # fmt: skip
         assert line in script.splitlines(), line
     command = script.strip().splitlines()[-1]
-    assert """sh -c 'trap "" USR2; exec "$@"' sh apptainer""" in command
+    assert """sh -c 'trap "" USR2; command -v""" in command
+    assert """exec "$@"' sh apptainer""" in command
     assert "apptainer exec --nv my.sif '/opt/py 3/bin/python' -u -m submitit.core._submit" in command
     assert command.startswith("srun ")
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from slurm.backends.slurm.fake import FakeCluster
 from slurm.backends.slurm.journal import Journal
 from slurm.backends.slurm.profile import Profile
 from slurm.backends.slurm.queue import Queue
+from slurm.backends.slurm.submit import Unreached
 from slurm.errors import ClusterError
+from slurm.job import Job
 from tests.support.harness.grids import write_grid
 
 Grid = Callable[..., SlurmBackend]
@@ -250,6 +252,38 @@ def test_a_refused_submission_withdraws_its_chain(grid: Grid) -> None:
     _submit(cluster)
     fake.work()
     assert counts(cluster.states()) == {"done": 4}
+
+
+class _Silent(FakeCluster):
+    """Takes the second array of each chain, and says nothing."""
+
+    silent = True
+
+    def submit(
+        self, jobs: Sequence[Job], profile: Profile, name: str, parallel: int, dependency: str | None
+    ) -> list[str]:
+        """See `FakeCluster`."""
+        ids = super().submit(jobs, profile, name, parallel, dependency)
+        if self.silent and dependency is not None:
+            raise Unreached("sbatch", "Socket timed out", "a cluster that answers", "Is it up?")
+        return ids
+
+
+def test_jobs_that_a_silent_scheduler_took_are_found_by_name_and_withdrawn(grid: Grid) -> None:
+    fake = _Silent()
+    cluster = grid(fake, ["", ""])
+    with pytest.raises(ClusterError, match="Socket timed out"):
+        _submit(cluster)
+    assert fake.work() == 0, "nothing of a chain that is not whole may start"
+    live = [one for one, state in fake.states_by_id.items() if state.live]
+    assert len(live) == 2
+    fake.silent = False
+    assert cluster.queue.repair() == 1
+    assert not any(fake.states_by_id[one].live for one in live)
+    assert cluster.queue.repair() == 0
+    _submit(cluster)
+    fake.work()
+    assert counts(cluster.states()) == {"done": 2}
 
 
 def test_another_login_node_sees_the_same(grid: Grid) -> None:

@@ -243,6 +243,51 @@ def test_refused_before_anything_is_submitted(site: Site) -> None:
     assert queued_names() <= before
 
 
+def test_a_setup_line_that_fails_is_named_by_the_state(site: Site) -> None:
+    driver, source = site.grid(["", ""])
+    setup = "setup=[true, source /nowhere/bin/activate, module load python/3.99]"
+    said = site.call("ablate", "run", source, *ON, "--slurm", setup, code=1)
+    states = states_of(driver)
+    assert [state.status for state in states] == ["failed", "failed"], said
+    for state in states:
+        assert "setup line 2 failed with code 1: source /nowhere/bin/activate" in state.detail, state
+    assert starts_of(driver) == [0, 0], "nothing ran after the line that failed"
+
+
+def test_a_missing_interpreter_is_named_by_the_state(site: Site) -> None:
+    driver, source = site.grid([""])
+    site.call("ablate", "run", source, *ON, "--slurm", "python=/nowhere/bin/python", code=1)
+    (state,) = states_of(driver)
+    assert "no interpreter: " in state.detail
+    assert "has no /nowhere/bin/python" in state.detail
+
+
+def test_values_reach_the_scheduler_as_they_were_meant(site: Site) -> None:
+    driver, source = site.grid(["pace=1.0"], search__epochs=60)
+    (site.path / "mine.yaml").write_text("time_min: 12:00:00\nmem_gb: 512M\nextra:\n  requeue: false\n  nice: 100\n")
+    site.call("ablate", "run", source, "--scale", "smoke", "--on", "slurm:mine.yaml", "--allow-dirty", "--no-wait")
+    job = job_of(driver, 0, "search")
+    shown = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=True).stdout
+    for word in ("TimeLimit=12:00:00", "Requeue=0", "MinMemoryNode=512M", "Nice=100"):
+        assert word in shown, shown
+    site.call("ablate", "cancel", source)
+
+
+def test_the_users_own_modules_and_defaults(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("slurm", "ablations", "reports"):
+        (site.path / f"{name}.py").write_text("raise SystemExit('a file of the user')\n")
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")  # the driver itself is started here by -m, the command is not
+    monkeypatch.setenv("SBATCH_ARRAY_INX", "5-9")
+    monkeypatch.setenv("SBATCH_SIGNAL", "USR1@5")
+    monkeypatch.setenv("SBATCH_JOB_NAME", "mine")
+    monkeypatch.setenv("SQUEUE_STATES", "SUSPENDED")
+    monkeypatch.setenv("SQUEUE_PARTITION", "nowhere")
+    driver, source = site.grid(["", ""])
+    site.call("ablate", "run", source, *ON)
+    assert counts(states_of(driver)) == {"done": 2}
+    assert starts_of(driver) == [2, 2]
+
+
 def test_jobs_run_from_a_snapshot(site: Site) -> None:
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("no git checkout here")

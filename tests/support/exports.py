@@ -18,7 +18,7 @@ from cscdarts.settings.overrides import with_values
 from cscdarts.spaces import is_large, parse_genotype
 from cscdarts.training.retrain import retrain
 from tests.support.equality import randomize
-from tests.support.retraining import GENOTYPE, config, random_tree
+from tests.support.training.retraining import GENOTYPE, config, random_tree
 
 COMMIT = "c0ffee" * 6 + "abcd"
 NB201 = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|avg_pool_3x3~0|none~1|nor_conv_3x3~2|"

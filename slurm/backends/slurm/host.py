@@ -32,6 +32,12 @@ class SlurmHost:
         array, element = (self._variables.get(f"SLURM_ARRAY_{part}_ID") for part in ("JOB", "TASK"))
         return f"{array}_{element}" if array and element else self._variables["SLURM_JOB_ID"]
 
+    @property
+    def life(self) -> int | None:
+        """See `slurm.host.Host`; a job's first life has no count."""
+        count = self._variables.get("SLURM_RESTART_COUNT") or "0"
+        return int(count) if count.isdecimal() else None
+
     def rank(self) -> Rank:
         """See `slurm.host.Host`."""
         world = int(self._variables.get("SLURM_NTASKS") or 1)

@@ -1,110 +1,149 @@
 """A cluster profile: typed YAML, overridable by `--slurm key=value`, checked before anything is submitted."""
 
-import difflib
-import shlex
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from slurm.backends.slurm.options.reading import Place, parse_value, read_settings
+from slurm.backends.slurm.options.resources import MEMORY, Resources, Strict, require_one_memory
+from slurm.backends.slurm.options.sbatch import defaults, extra_options, written
+from slurm.backends.slurm.options.values import Count, FractionalMinutes, Gib, Minutes, OptionalText, Text, megabytes
+from slurm.backends.slurm.options.wording import Sentence, said, worded
+from slurm.backends.slurm.shell import VARIABLE, check_setup, python_path, script_lines, start_python
 from slurm.errors import ClusterError
+from slurm.job import worker_variables
 
 PROFILES = Path(__file__).parents[2] / "profiles"
+GROUPS = ("search", "retrain")
+#: Keys whose values may be lists or mappings.
+_STRUCTURED = ("setup", "environment", "extra", "groups")
+#: Environment variables of every job, unless the profile's `environment` has its own.
+_OWN_VARIABLES = {
+    "PYTHONUNBUFFERED": "1",
+    # Else `python -m` would import a `slurm.py` or `reports.py` of the user's from the folder that the job starts in.
+    "PYTHONSAFEPATH": "1",
+}
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Resources(_Strict):
-    """What a job asks for; a group's own values replace the profile's where they are given."""
-
-    time_min: int | None = Field(default=None, ge=1, description="time limit, minutes")
-    nodes: int | None = Field(default=None, ge=1)
-    tasks_per_node: int | None = Field(default=None, ge=1, description="processes per node, one per GPU for DDP")
-    cpus_per_task: int | None = Field(default=None, ge=1)
-    gpus_per_node: int | None = Field(default=None, ge=0)
-    mem_gb: float | None = Field(
-        default=None, gt=0, description="memory per node, GiB; None takes the cluster's default"
-    )
-    partition: str | None = None
-    constraint: str | None = None
-    gres: str | None = None
-
-
-class Profile(_Strict):
+class Profile(Strict):
     """Where and how jobs run.
 
     Attributes:
         description: one line for people.
         partition, account, qos, constraint, gres, exclude, reservation: passed to sbatch as they are.
-        time_min: time limit of one job in minutes; a longer run checkpoints and requeues itself, as often as needed.
+        time_min: time limit of one job in minutes, or in any form of `sbatch --time`; a longer run checkpoints and
+            requeues itself, as often as needed.
         signal_s: seconds before the limit at which the job is told to checkpoint.
-        nodes, tasks_per_node, cpus_per_task, gpus_per_node, mem_gb: see sbatch.
+        nodes, tasks_per_node, cpus_per_task, gpus_per_node: see sbatch.
+        mem_gb, mem_per_cpu_gb, mem_per_gpu_gb: memory per node, per core or per GPU, one of them; GiB, or with a unit
+            as sbatch has it (500M, 4G, 1.5T). `mem_gb: 0` is all of a node.
         parallel: at most this many jobs of an array at once; `--parallel` replaces it.
         runs_per_job: how many runs share one job; more than one pays only when a run takes less than a minute or so.
         graph: `chain` submits one array for search, derivation and check and one for retraining, each retraining
             starting when its own search is done; `single` runs all stages of a run in one job.
         groups: resources that differ for `search` or `retrain`.
         stall_min: minutes without a step after which a run counts as hung.
-        setup: shell lines before the job's command (module load, conda activate).
+        setup: shell lines before the job's command (module load, conda activate); one that fails ends the job.
         container: words before `python`, such as `apptainer exec --nv image.sif`.
         python: the interpreter on the nodes; None takes the submitting one.
         environment: variables for the job.
-        extra: further sbatch options, by long name.
+        extra: further sbatch options, by long name; `true` and `false` set and deny flags (`requeue: false`).
     """
 
     description: str = ""
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
-    gres: str | None = None
-    exclude: str | None = None
-    reservation: str | None = None
-    time_min: int = Field(default=240, ge=1)
-    signal_s: int = Field(default=120, ge=10)
-    nodes: int = Field(default=1, ge=1)
-    tasks_per_node: int = Field(default=1, ge=1)
-    cpus_per_task: int = Field(default=1, ge=1)
-    gpus_per_node: int = Field(default=0, ge=0)
-    mem_gb: float | None = Field(default=None, gt=0)
-    parallel: int | None = Field(default=None, ge=1)
-    runs_per_job: int = Field(default=1, ge=1)
+    partition: OptionalText = None
+    account: OptionalText = None
+    qos: OptionalText = None
+    constraint: OptionalText = None
+    gres: OptionalText = None
+    exclude: OptionalText = None
+    reservation: OptionalText = None
+    time_min: Minutes = Field(default=240, ge=1)
+    signal_s: Count = Field(default=120, ge=10)
+    nodes: Count = Field(default=1, ge=1)
+    tasks_per_node: Count = Field(default=1, ge=1)
+    cpus_per_task: Count = Field(default=1, ge=1)
+    gpus_per_node: Count = Field(default=0, ge=0)
+    mem_gb: Gib | None = Field(default=None, ge=0)
+    mem_per_cpu_gb: Gib | None = Field(default=None, gt=0)
+    mem_per_gpu_gb: Gib | None = Field(default=None, gt=0)
+    parallel: Count | None = Field(default=None, ge=1)
+    runs_per_job: Count = Field(default=1, ge=1)
     graph: Literal["chain", "single"] = "chain"
     groups: dict[str, Resources] = Field(default_factory=dict)
-    stall_min: float = Field(default=30.0, gt=0)
+    stall_min: FractionalMinutes = Field(default=30.0, gt=0)
     setup: tuple[str, ...] = ()
-    container: str | None = None
-    python: str | None = None
-    environment: dict[str, str] = Field(default_factory=dict)
+    container: OptionalText = None
+    python: OptionalText = None
+    environment: dict[Text, str] = Field(default_factory=dict)
     extra: dict[str, str | int | bool] = Field(default_factory=dict)
 
     @field_validator("setup", mode="before")
     @classmethod
     def _lines(cls, value: Any) -> Any:
-        return tuple(value.splitlines()) if isinstance(value, str) else value
+        if isinstance(value, str):
+            return tuple(value.splitlines())
+        if not isinstance(value, list | tuple) or not all(isinstance(line, str) for line in value):
+            raise ValueError("lines of shell; put a line that holds a colon or brackets in quotes")
+        return tuple(part for line in value for part in line.splitlines() or [""])
+
+    @field_validator("setup")
+    @classmethod
+    def _readable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value:
+            said(check_setup, value)
+        return value
 
     @field_validator("environment", mode="before")
     @classmethod
     def _texts(cls, value: Any) -> Any:
-        return {str(k): str(v) for k, v in value.items()} if isinstance(value, Mapping) else value
+        if not isinstance(value, Mapping):
+            raise ValueError("names and values, one variable per line")
+        texts = {}
+        for name, one in value.items():
+            if not isinstance(name, str) or VARIABLE.fullmatch(name) is None:
+                raise Sentence(f"environment.{name} is no variable's name: letters, digits, underscores. Correct it.")
+            if isinstance(one, Mapping | list | tuple) or "\0" in str(one):
+                raise Sentence(f"environment.{name} is no text. Put the value in quotes, or correct it.")
+            texts[name] = "" if one is None else str(one)
+        return texts
+
+    @field_validator("extra", mode="before")
+    @classmethod
+    def _options(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise ValueError("names and values of sbatch options")
+        return said(extra_options, value)
+
+    @field_validator("python")
+    @classmethod
+    def _at_home(cls, value: str | None) -> str | None:
+        # The word is quoted in the script, so that no shell does it there.
+        return os.path.expanduser(value) if value else value  # noqa: PTH111
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.signal_s >= 60 * self.time_min:
-            raise ValueError(f"signal_s={self.signal_s} leaves no time of time_min={self.time_min}; lower it")
-        unknown = set(self.groups) - {"search", "retrain"}
+        require_one_memory(self)
+        unknown = set(self.groups) - set(GROUPS)
         if unknown:
             raise ValueError(f"groups={', '.join(sorted(unknown))}: groups are search and retrain")
+        for name in ("", *self.groups):
+            minutes = self.resources(name).time_min
+            if self.signal_s >= 60 * minutes:
+                where = f"groups.{name}.time_min" if name else "time_min"
+                raise ValueError(f"signal_s={self.signal_s} leaves no time of {where}={minutes}; lower it")
         return self
 
     def resources(self, group: str) -> "Profile":
         """The profile with a group's own resources put in."""
         own = self.groups.get(group)
         values = {} if own is None else {k: v for k, v in own.model_dump().items() if v is not None}
+        if not MEMORY.keys().isdisjoint(values):
+            values = {**dict.fromkeys(MEMORY), **values}
         return self.model_copy(update=values)
 
     def sbatch(self, name: str, parallel: int, dependency: str | None, hold: bool) -> dict[str, Any]:
@@ -116,7 +155,7 @@ class Profile(_Strict):
             dependency: sbatch's `--dependency`.
             hold: submit without starting.
         """
-        extra: dict[str, Any] = {"requeue": True, **self.extra}
+        extra: dict[str, Any] = written({"requeue": True, **self.extra})
         if hold:
             extra["hold"] = True
         if dependency is not None:
@@ -132,30 +171,29 @@ class Profile(_Strict):
             "ntasks_per_node": self.tasks_per_node,
             "cpus_per_task": self.cpus_per_task,
             "gpus_per_node": self.gpus_per_node or None,
-            "mem": None if self.mem_gb is None else f"{round(self.mem_gb * 1024)}MB",
             "array_parallelism": parallel,
             "dependency": dependency,
             "setup": self._setup(),
             "additional_parameters": extra,
             "wckey": None,
         }
+        for key, option in MEMORY.items():
+            amount = getattr(self, key)
+            values[option] = None if amount is None else megabytes(amount)
         for key in ("partition", "account", "qos", "constraint", "gres", "exclude"):
             values[key] = getattr(self, key)
-        return {key: value for key, value in values.items() if value is not None}
+        # Without a word submitit asks for a wckey of its own, which a cluster that keeps such keys would refuse.
+        return {key: value for key, value in values.items() if value is not None or key == "wckey"}
 
     def command_python(self, python: str) -> str:
-        """How a job starts python, the container's words included; `python` is the submitting interpreter.
-
-        The signal before a limit kills a process that has no handler yet. A job preempted in its first second would
-        then end as failed, so python begins with that signal ignored; the scheduler requeues what it preempts anyhow.
-        """
-        start = shlex.quote(self.python or python)
-        start = f"{self.container} {start}" if self.container else start
-        return f'sh -c \'trap "" USR2; exec "$@"\' sh {start}'
+        """How a job starts python, the container's words included; `python` is the submitting interpreter."""
+        return start_python(self.python or python, self.container)
 
     def _setup(self) -> list[str]:
-        exports = {"OMP_NUM_THREADS": str(self.cpus_per_task), "PYTHONUNBUFFERED": "1", **self.environment}
-        return [*self.setup, *(f"export {key}={shlex.quote(value)}" for key, value in exports.items())]
+        exports = {"OMP_NUM_THREADS": str(self.cpus_per_task), **_OWN_VARIABLES, **self.environment}
+        lines = script_lines(self.setup, exports)
+        code = "" if "PYTHONPATH" in self.environment else worker_variables({}).get("PYTHONPATH", "")
+        return [*lines, *python_path(code)]
 
 
 def profile_names() -> list[str]:
@@ -163,65 +201,93 @@ def profile_names() -> list[str]:
     return sorted(path.stem for path in PROFILES.glob("*.yaml"))
 
 
-def load_profile(source: str, overrides: Iterable[str] = ()) -> Profile:
+def load_profile(source: str, overrides: Iterable[str] = (), variables: Mapping[str, str] | None = None) -> Profile:
     """Read a profile by name or by the path of a YAML file, with `key=value` overrides.
 
+    Args:
+        variables: where the user's own defaults stand (SBATCH_PARTITION and the like), which count where neither the
+            file nor an override says anything; the process's environment if None.
+
     Errors:
-        ClusterError: no such profile, an unknown key, a value out of range.
+        ClusterError: no such profile, an unknown or doubled key, a value out of range.
     """
-    path = Path(source)
-    if path.suffix not in (".yaml", ".yml"):
+    path = Path(os.path.expanduser(source))  # noqa: PTH111 - a home that is not there is no failure
+    if path.suffix.lower() not in (".yaml", ".yml") and os.sep not in source:
         if source not in profile_names():
             raise ClusterError("--on", f"slurm:{source}", _offered(), "Choose one.")
         path = PROFILES / f"{source}.yaml"
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = read_settings(path)
     except FileNotFoundError:
         missing = f"The profile {path} does not exist. Give the path of an existing YAML file, or {_offered()}."
         raise ClusterError("--on", f"slurm:{source}", "an existing YAML file", "Check the path.", missing) from None
-    except yaml.YAMLError as error:
-        why = " ".join(str(error).split())
-        broken = f"The profile {path} is not valid YAML: {why}. Correct the file."
-        raise ClusterError(str(path), why, "valid YAML", "Correct the file.", broken) from None
-    if not isinstance(data, dict):
-        wrong = f"The profile {path} holds a {type(data).__name__}, not keys and values. See slurm/profiles/cpu.yaml."
-        raise ClusterError(str(path), type(data).__name__, "keys and values", "See slurm/profiles/cpu.yaml.", wrong)
+    data = settings.values
+    origins: dict[Place, str] = {place: f"{path.name}, line {line}: " for place, line in settings.lines.items()}
     for text in overrides:
-        _override(data, text)
+        place = _override(data, text)
+        origins = {known: origin for known, origin in origins.items() if known[: len(place)] != place}
+        for end in range(1, len(place)):
+            origins.setdefault(place[:end], "--slurm ")
+        origins[place] = "--slurm "
+    data = _given(data)
+    for key, (name, value) in defaults(os.environ if variables is None else variables).items():
+        if key not in data:
+            data[key], origins[(key,)] = value, f"{name}, as "
     try:
         return Profile.model_validate(data)
     except ValidationError as error:
-        raise _sentence(error, path) from None
+        raise worded(error, path, origins, _keys) from None
+
+
+def _keys(of_group: bool) -> list[str]:
+    return list((Resources if of_group else Profile).model_fields)
 
 
 def _offered() -> str:
     return ", ".join(f"slurm:{name}" for name in [*profile_names(), "PATH.yaml"])
 
 
-def _override(data: dict[str, Any], text: str) -> None:
-    """Apply `key=value`, `groups.retrain.time_min=60` or `environment.NAME=value`."""
+def _given(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said: a key without a value says nothing, in a group too."""
+    said = {key: value for key, value in data.items() if value is not None and value != ""}
+    if isinstance(groups := said.get("groups"), dict):
+        said["groups"] = {name: _given(own if own else {}) if isinstance(own, dict | None) else own
+                          for name, own in groups.items()}  # fmt: skip
+    return said
+
+
+def _override(data: dict[str, Any], text: str) -> Place:
+    """Apply `key=value`, `groups.retrain.time_min=60` or `environment.NAME=value`; returns the key's place."""
     key, separator, value = text.partition("=")
-    if not separator or not key:
+    if not separator or not key.strip():
         raise ClusterError("--slurm", text, "key=value", "For example: --slurm partition=gpu")
-    *parents, leaf = key.strip().split(".")
+    *parents, leaf = (part.strip() for part in key.split("."))
     section = data
     for parent in parents:
-        inner = section.setdefault(parent, {})
+        if section.get(parent) in (None, ""):
+            section[parent] = {}
+        inner = section[parent]
         if not isinstance(inner, dict):
             raise ClusterError("--slurm", key, f"a key of {', '.join(Profile.model_fields)}", "Correct it.")
         section = inner
-    section[leaf] = yaml.safe_load(value)
+    if leaf in MEMORY:
+        # One of them counts, and that is the one said last.
+        for other in MEMORY:
+            section.pop(other, None)
+    section[leaf] = _read_override(key, leaf if not parents else "", value)
+    return (*parents, leaf)
 
 
-def _sentence(error: ValidationError, path: Path) -> ClusterError:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]) or "profile"
-    if first["type"] == "extra_forbidden":
-        inside = Resources if where.startswith("groups.") else Profile
-        known = list(inside.model_fields)
-        close = difflib.get_close_matches(where.rsplit(".", 1)[-1], known, n=1)
-        fix = f"Did you mean {close[0]}?" if close else f"Remove it from {path.name} or the command."
-        return ClusterError(f"{path.name}: {where}", first["input"], "the keys " + ", ".join(known), fix)
-    message = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
-    value = first["input"] if not isinstance(first["input"], dict) else "this combination"
-    return ClusterError(f"{path.name}: {where}", value, message, "Correct it and run the command again.")
+def _read_override(key: str, leaf: str, value: str) -> Any:
+    if value[:1] in ("[", "{") and leaf not in _STRUCTURED:
+        return value
+    try:
+        return parse_value(value)
+    except yaml.YAMLError as error:
+        if value[:1] in ("[", "{"):
+            why = " ".join(str(getattr(error, "problem", None) or error).split())
+            raise ClusterError(
+                f"--slurm {key}", value, "YAML where brackets begin it", "Correct it.",
+                f"--slurm {key}: {value!r} is not valid YAML: {why}. Correct it.",
+            ) from None  # fmt: skip
+        return value

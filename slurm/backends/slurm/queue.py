@@ -1,5 +1,6 @@
 """A grid's jobs on the cluster: submit chains of arrays, repair what a dead driver left, list and cancel them."""
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from slurm.backends.slurm.host import HOST
 from slurm.backends.slurm.journal import Journal, Submission
 from slurm.backends.slurm.profile import Profile
 from slurm.backends.slurm.scheduler import Scheduler
-from slurm.backends.slurm.submit import Submitter
+from slurm.backends.slurm.submit import Submitter, Unreached
 from slurm.backends.slurm.words import translate
 from slurm.errors import ClusterError
 from slurm.job import Job, Task
@@ -138,10 +139,13 @@ class Queue:
                 done.append(replace(one, jobs=tuple(ids)))
                 first = ids[0].split("_")[0]
                 dependency = f"aftercorr:{first}" if len(ids) > 1 else f"afterok:{first}"
-        except ClusterError:
-            # Nothing of this chain has started: it is withdrawn, so that the next try begins clean.
-            self.scheduler.cancel([one.jobs[0].split("_")[0] for one in done])
-            self.journal.record_withdrawal(chain[0].chain)
+        except ClusterError as error:
+            # Nothing of this chain has started: it is withdrawn, so that the next try begins clean. What a scheduler
+            # took before it fell silent shows up later, by its name only: that is left to the next driver's repair.
+            with contextlib.suppress(ClusterError):
+                self.scheduler.cancel([one.jobs[0].split("_")[0] for one in done])
+                if not isinstance(error, Unreached):
+                    self.journal.record_withdrawal(chain[0].chain)
             raise
         self._release(chain[0].chain, done)
         return done

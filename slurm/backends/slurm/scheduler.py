@@ -4,6 +4,7 @@
 calls. SLURM's own view of `NODE_FAIL` is not final (it requeues), and states carry suffixes (`CANCELLED by 0`).
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from slurm.backends.slurm.options.sbatch import telling_variables
 from slurm.errors import ClusterError
 
 LIVE = frozenset(
@@ -181,7 +183,10 @@ def _batched(command: list[str], ids: Iterable[str]) -> None:
 
 def _call(command: list[str]) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, errors="replace",
+            env=telling_variables(os.environ),
+        )  # fmt: skip
     except FileNotFoundError:
         raise _missing(command[0]) from None
     except subprocess.TimeoutExpired:

@@ -2,19 +2,33 @@
 
 import contextlib
 import io
+import os
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
-from submitit.helpers import clean_env
 from submitit.slurm.slurm import _make_sbatch_string
 
+from slurm.backends.slurm.options.sbatch import submission_variables
 from slurm.backends.slurm.profile import Profile
+from slurm.backends.slurm.shell import require_plain
 from slurm.errors import ClusterError
-from slurm.job import Job
+from slurm.job import Job, worker_variables
+
+#: What sbatch says where the cluster cannot be reached, whatever the job asks for.
+UNREACHED = (
+    "Unable to contact slurm controller", "configuration source", "Socket timed out", "Connection refused",
+    "Zero Bytes were transmitted", "Unable to resolve", "Invalid authentication credential", "Protocol authentication",
+    "resolve_ctls_from_dns_srv", "fetch_config", "slurm_conf", "slurm.conf", "Unexpected message received",
+)  # fmt: skip
+
+
+class Unreached(ClusterError):
+    """The scheduler did not answer, so it is not known whether it took a job."""
 
 
 class Submitter(Protocol):
@@ -47,24 +61,21 @@ class SubmititSubmitter:
         """See `Submitter`.
 
         Errors:
+            Unreached: the scheduler did not answer.
             ClusterError: sbatch refused.
         """
+        require_plain(str(self.folder))
         self.folder.mkdir(parents=True, exist_ok=True)
-        # Inside of a job, its own SLURM variables would leak into the new one.
-        with clean_env():
+        parameters = profile.sbatch(name, parallel, dependency, hold=True)
+        with _environment(submission_variables(os.environ, _said(parameters))):
             executor = submitit.SlurmExecutor(self.folder, python=profile.command_python(sys.executable))
-            executor.update_parameters(**profile.sbatch(name, parallel, dependency, hold=True))
+            executor.update_parameters(**parameters)
             try:
                 # submitit repeats sbatch's complaint on stderr; it is said once, in our own sentence.
                 with contextlib.redirect_stderr(io.StringIO()):
                     handles = executor.submit_array(list(jobs))
             except (FailedJobError, FailedSubmissionError) as error:
-                lines = [line for line in str(error).splitlines() if "error:" in line]
-                reason = lines[0].partition("error: ")[2] if lines else " ".join(str(error).split())
-                fix = "Correct the profile or use --slurm KEY=VALUE."
-                raise ClusterError(
-                    "sbatch", reason, "a job that the cluster takes", fix, f"sbatch refuses the job: {reason}. {fix}"
-                ) from None
+                raise _refused(str(error)) from None
         return [handle.job_id for handle in handles]
 
     def stderr(self, job: str) -> Path:
@@ -73,10 +84,50 @@ class SubmititSubmitter:
 
 
 def sbatch_script(profile: Profile, folder: Path, name: str, jobs: int, parallel: int, dependency: str | None) -> str:
-    """The script that would be submitted, for a dry run; needs no cluster."""
+    """The script that would be submitted, for a dry run; needs no cluster.
+
+    Errors:
+        ClusterError: the folder's name is none for SLURM.
+    """
+    require_plain(str(folder.absolute()))
     parameters = profile.sbatch(name, parallel, dependency, hold=True)
     if jobs > 1:
         parameters["map_count"] = jobs
     python = profile.command_python(sys.executable)
-    command = f"{python} -u -m submitit.core._submit {folder.absolute()}"
+    command = f"{python} -u -m submitit.core._submit {shlex.quote(str(folder.absolute()))}"
     return str(_make_sbatch_string(command=command, folder=folder.absolute(), **parameters))
+
+
+def _said(parameters: Mapping[str, Any]) -> set[str]:
+    """The options of the script, by long name."""
+    given = {name for name, value in parameters.items() if value is not None}
+    return (given | set(parameters["additional_parameters"])) - {"setup", "additional_parameters"}
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """This process's environment for a block, and where jobs find the code that runs here."""
+    before = dict(os.environ)
+    try:
+        os.environ.clear()
+        os.environ.update(worker_variables(variables))
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _refused(said: str) -> ClusterError:
+    """What sbatch said, with the way out that it calls for."""
+    lines = [line for line in said.splitlines() if "error:" in line]
+    reason = lines[0].partition("error: ")[2] if lines else " ".join(said.split())
+    if any(words in said for words in UNREACHED):
+        conf = os.environ.get("SLURM_CONF")
+        where = f"SLURM_CONF={conf}" if conf else "SLURM_CONF is not set"
+        fix = f"Is the scheduler up, and does this machine know its place ({where})?"
+        sentence = f"sbatch does not reach the cluster: {reason.rstrip('.')}. {fix}"
+        return Unreached("sbatch", reason, "a cluster that answers", fix, sentence)
+    fix = "Correct the profile or use --slurm KEY=VALUE."
+    return ClusterError(
+        "sbatch", reason, "a job that the cluster takes", fix, f"sbatch refuses the job: {reason}. {fix}"
+    )

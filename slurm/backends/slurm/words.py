@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from slurm.backends.slurm.scheduler import JobState
+from slurm.backends.slurm.shell import NO_PYTHON, SETUP_FAILED
 from slurm.jobs import Cause, Phase, SubmittedJob
 
 PHASES: Mapping[str, Phase] = {
@@ -28,6 +29,10 @@ CAUSES: Mapping[str, Cause] = {
 ORDINARY = ("", "Dependency")
 #: A job whose predecessor failed stays in the queue with this reason, and will never start.
 NEVER = "DependencyNeverSatisfied"
+#: Lines of SLURM's own that say that a task has ended, not why.
+REMARKS = ("srun: error:", "srun: Terminating", "srun: launch/slurm", "srun: Job step", "srun: Force", "slurmstepd:")
+#: Among so many last lines the shell's own sentence is looked for.
+SAID_WITHIN = 5
 #: Bytes of a job's standard error that are searched for the cause of its end.
 TAIL_BYTES = 4096
 
@@ -62,7 +67,20 @@ def cause_of(state: JobState | None, stderr: Path) -> Cause | None:
         return CAUSES["OUT_OF_MEMORY"]
     if "No space left" in tail:
         return Cause("disk", "no space left on the device")
-    return Cause(cause.kind, f"{cause.sentence}: {tail.splitlines()[-1][:200]}") if tail else cause
+    told = telling_line(tail)
+    if told.startswith((SETUP_FAILED, NO_PYTHON)):
+        return Cause(cause.kind, told)
+    return Cause(cause.kind, f"{cause.sentence}: {told}") if told else cause
+
+
+def telling_line(text: str) -> str:
+    """Of a job's standard error the line that tells why it ended: the shell's own sentence on `setup` or python where
+    there is one, else the last line that is not just SLURM's remark that a task has ended."""
+    lines = [line.strip()[:300] for line in text.splitlines() if line.strip()]
+    own = [line for line in lines if not line.startswith(REMARKS)]
+    # An older life of the job, or what a site prints at the end of a job, may stand beside it.
+    said = [line for line in own[-SAID_WITHIN:] if line.startswith((SETUP_FAILED, NO_PYTHON))]
+    return (said or own or lines or [""])[-1]
 
 
 def _tail(path: Path) -> str:

@@ -111,3 +111,54 @@ def test_a_plugin_that_does_not_run_is_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("CSCDARTS_PLUGINS", "no_such_module_here")
     with pytest.raises(UserError, match="no_such_module_here"):
         OPERATIONS["nothing of this name"]
+
+
+PLAIN = """from __future__ import annotations
+from dataclasses import dataclass
+from shared_settings import SEEDS
+from cscdarts import apply_preset, protocol, with_values
+
+
+@dataclass
+class Setting:
+    ratio: str
+    seed: int
+
+
+def grid(scale):
+    from shared_settings import RATIO
+
+    for s in (Setting(RATIO, seed) for seed in SEEDS):
+        yield with_values(apply_preset(protocol("quickstart", scale), "csc"),
+                          {"seed": s.seed, "supernet.split_ratio": s.ratio})
+"""
+
+
+def test_grids_that_are_valid_python_with_a_module_beside_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seeds in (("a", (0, 1)), ("b", (2, 3, 4))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.py").write_text(PLAIN)
+        (tmp_path / name / "shared_settings.py").write_text(f"SEEDS, RATIO = {seeds}, '1/2'\n")
+        for own in ("slurm", "ablations", "reports", "random"):
+            (tmp_path / name / f"{own}.py").write_text("raise RuntimeError('a file of the user')\n")
+    for name, wanted in (("a", [0, 1]), ("b", [2, 3, 4]), ("a", [0, 1])):
+        assert [p.config.seed for p in load_grid(str(tmp_path / name / "mine.py"), "smoke").points] == wanted
+    monkeypatch.chdir(tmp_path / "b")
+    assert len(load_grid("mine.py", "smoke").points) == 3
+    assert not list(tmp_path.rglob("*.pyc"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("raise SystemExit", "failed: SystemExit"),
+        ("import sys\n\ndef grid(scale):\n    sys.exit(0)\n    yield", "failed: SystemExit: 0"),
+        ("import no_such_helper", "failed: ModuleNotFoundError"),
+        ("def grid(scale:\n", "failed: SyntaxError"),
+        ("def grid(scale):\n    from no_such_helper import X\n    yield X", "failed: ModuleNotFoundError"),
+    ],
+)
+def test_grids_that_do_not_run_are_one_sentence(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(UserError, match=said):
+        load_grid(str(tmp_path / "mine.py"), "smoke")

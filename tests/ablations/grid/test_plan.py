@@ -14,7 +14,7 @@ from ablations.grid.load import load_grid
 from cscdarts.records.run_folder import read_json, write_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.keys import planned_retraining_key, search_key
-from tests.support.finished import CELL, finish
+from tests.support.harness.finished import CELL, finish
 
 GRID = '''"""A grid for tests of plans."""
 from cscdarts import apply_preset, protocol, with_values

@@ -13,7 +13,7 @@ from cscdarts.data.randomness import derived_seed, permutation
 from cscdarts.data.source import Augmentation, Place, ResidentSource, require_halving, search_halves
 from cscdarts.errors import UserError
 from cscdarts.settings.config import DataConfig
-from tests.support import plain_training
+from tests.support.training import plain_training
 
 CPU = Place(torch.device("cpu"))
 

@@ -299,7 +299,7 @@ def test_oblong_images_are_cut_or_padded_before_they_are_streamed(
 
     tree(tmp_path / "tree", save)
     data = open_tree(tmp_path / "tree", "imagenet", image_size=16, square=square, background="black")
-    mean, std = (value.flatten() for value in (data.test.mean, data.test.std))  # type: ignore[attr-defined]
+    mean, std = (value.flatten() for value in (data.test.mean, data.test.std))
     image = next(data.test.in_order(1))[0][0].permute(1, 2, 0) * std + mean
     assert image[0, 8].mul(255).round().tolist() == [top] * 3
     assert image[8, 8].mul(255).round().tolist() == [middle] * 3

@@ -24,7 +24,7 @@ from cscdarts.settings.overrides import with_values
 from cscdarts.spaces import parse_genotype
 from cscdarts.training.retrain import RetrainRun
 from tests.support.exports import COMMIT, NB201, batch, finished_run
-from tests.support.retraining import CLASSES, GENOTYPE, config, random_tree, read_tree
+from tests.support.training.retraining import CLASSES, GENOTYPE, config, random_tree, read_tree
 
 CPU = torch.device("cpu")
 
@@ -146,8 +146,8 @@ REFUSALS: dict[str, tuple[Callable[[RunFolder], None], str]] = {
     "retraining under way": (_without("result.json"), "has no result.json. Its retraining has not finished"),
     "no weights": (_without("retrain.pt"), "has no retrain.pt"),
     "another cell": (_changed("genotype.json", text=OTHER), "The weights belong to that cell"),
-    "a result of another run": (_changed("result.json", hash="0" * 16), "are of different runs"),
-    "weights of another run": (_state(hash="0" * 16), "it belongs to run 0000000000000000"),
+    "a result of another run": (_changed("result.json", key="0" * 16), "are of different runs"),
+    "weights of another run": (_state(hash="0" * 16), "it belongs to retraining 0000000000000000"),
     "weights of an earlier epoch": (_state(epoch=0), "it stands at epoch 0 of 1"),
     "weights within an epoch": (_state(step=1), "it stands at epoch 1 of 1, step 1"),
     "a search's checkpoint": (_state(stage="search"), "it is that of a search"),

@@ -9,7 +9,7 @@ from ablations.mirror.updates import read_update
 from ablations.run.state import run_state
 from cscdarts.records.environment import code_text, describe, stage_environments, surroundings
 from cscdarts.records.run_folder import write_json
-from tests.support.finished import finish
+from tests.support.harness.finished import finish
 from tests.support.harness.grids import write_grid
 
 

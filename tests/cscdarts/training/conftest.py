@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.retraining import random_tree
+from tests.support.training.retraining import random_tree
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,9 @@ from cscdarts.records.run_folder import RunFolder, write_json
 from cscdarts.settings.config import EvaluationConfig, RunConfig, SupernetConfig
 from cscdarts.spaces import parse_genotype
 from cscdarts.training.retrain import RetrainRun, retrain
-from tests.support.plain_training import SGD, Pictures, Retraining, retrain_epoch
 from tests.support.records import written
-from tests.support.retraining import CLASSES, GENOTYPE, config, distance, read_tree, retraining, write_tree
+from tests.support.training.plain_training import SGD, Pictures, Retraining, retrain_epoch
+from tests.support.training.retraining import CLASSES, GENOTYPE, config, distance, read_tree, retraining, write_tree
 
 
 def terms(config: RunConfig) -> Retraining:
@@ -178,7 +178,7 @@ def test_the_test_error_is_that_of_the_test_part_counted_by_hand(tmp_path: Path)
     said: list[str] = []
     run = RetrainRun(settings, folder, parse_genotype(GENOTYPE), lambda: False, said.append)
     source = run.data.train
-    run.network = ReadsTheGray(source.mean, source.std)  # type: ignore[assignment,attr-defined]
+    run.network = ReadsTheGray(source.mean, source.std)  # type: ignore[assignment]
     write_json(folder.file("search.json"), {"values": {"search_time_s": 2.5, "peak_memory_mib": 7.0}})
     run.finish()
     result = written(folder.file("result.json"))

@@ -13,9 +13,9 @@ from cscdarts.records.run_folder import RunFolder
 from cscdarts.settings.config import RunConfig
 from cscdarts.spaces import parse_genotype
 from cscdarts.training.retrain import RetrainRun
-from tests.support.plain_training import seeded
 from tests.support.records import written
-from tests.support.retraining import CLASSES, GENOTYPE, config, distance
+from tests.support.training.plain_training import seeded
+from tests.support.training.retraining import CLASSES, GENOTYPE, config, distance
 
 
 def made(settings: RunConfig, path: Path) -> tuple[RetrainRun, list[str]]:

@@ -22,8 +22,8 @@ from cscdarts.training.build import build_supernet
 from cscdarts.training.derivation import derive, genotype_of_line
 from cscdarts.training.one_shot import discrete_mixing, error_pct
 from cscdarts.training.search import SearchRun, search
-from tests.support.plain_training import Pictures, batches, cross_entropy, seeded
 from tests.support.records import written
+from tests.support.training.plain_training import Pictures, batches, cross_entropy, seeded
 
 CPU = torch.device("cpu")
 

@@ -14,7 +14,7 @@ from cscdarts.records.run_folder import RunFolder
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import build, with_values
 from cscdarts.training.search import SearchRun
-from tests.support.plain_training import SGD, Adam, Pictures, Searching, cross_entropy, search_epoch
+from tests.support.training.plain_training import SGD, Adam, Pictures, Searching, cross_entropy, search_epoch
 
 EPOCHS = 3
 

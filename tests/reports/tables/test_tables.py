@@ -2,9 +2,11 @@
 """Every table byte for byte from one small store that holds each case; set CSCDARTS_RECORD=1 to write the files
 again."""
 
+import io
 import os
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from cscdarts.settings.config import RunConfig
@@ -18,7 +20,7 @@ from reports.render.csv import table_csv
 from reports.render.latex import table_latex
 from reports.render.markdown import table_markdown
 from reports.tables.benchmark import CheckBook
-from reports.tables.table import ReportTable
+from reports.tables.table import Block, Column, ReportTable, Row, TableCell
 from tests.support.report_store import SyntheticStore, check_content, empty_store, tiny  # noqa: F401
 
 EXPECTED = Path(__file__).parent / "expected"
@@ -184,3 +186,16 @@ def test_every_number_of_ours_links_to_its_runs(golden: tuple[Store, list[Study]
                     assert cell.link[1:] in anchors
                     linked += 1
     assert linked > 50
+
+
+@pytest.mark.parametrize(
+    "name", ["6e12952", "1234567", "0123456", "1e5", "12345678e0000000", "inf", "nan", "a1b2c3d", "unknown", "6e12952+"]
+)
+def test_a_name_in_a_csv_is_read_as_that_name(name: str) -> None:
+    """One commit in all rows: pandas took 6e12952 for infinity and 0123456 for 123456."""
+    columns = (Column("hash", "run", numeric=False), Column("code", "code", numeric=False))
+    row = Row((TableCell(name, name), TableCell(name, name)))
+    table = ReportTable("T", "t", "t", "t", columns, (Block("", (row, row)),))
+    read = pd.read_csv(io.StringIO(table_csv(table)))
+    assert [str(value).removeprefix("'") for column in ("hash", "code") for value in read[column]] == [name] * 4
+    assert all(isinstance(value, str) for value in read["code"])

@@ -42,6 +42,22 @@ def ranks(folder: Path, arguments: Mapping[str, Any], control: Control) -> str:
     return "done"
 
 
+def surroundings(folder: Path, arguments: Mapping[str, Any], control: Control) -> str:
+    """Write where this process found the product's packages, which job it takes itself for, and its variables."""
+    import ablations
+    import reports
+    import slurm
+
+    found = {
+        "files": [str(module.__file__) for module in (slurm, ablations, reports)],
+        "job": control.job,
+        "claim": json.loads((folder / "claim").read_text()),
+        "variables": dict(os.environ),
+    }
+    (folder / "surroundings.json").write_text(json.dumps(found))
+    return "done"
+
+
 def hung(folder: Path, sentence: str) -> None:
     """Record a hang."""
     (folder / "hung.txt").write_text(sentence)

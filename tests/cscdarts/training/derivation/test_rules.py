@@ -15,8 +15,8 @@ from cscdarts.records.run_folder import RunFolder, append_line, write_json
 from cscdarts.settings.overrides import build, with_values
 from cscdarts.spaces import DARTS, NASBENCH201, SPACES, register_space
 from cscdarts.training.derivation import DerivedCell, derive, derived_cell, genotype_of_line
-from tests.support.alphas import CONV, SKIP, config, curves, lines, with_skips
 from tests.support.records import written
+from tests.support.training.alphas import CONV, SKIP, config, curves, lines, with_skips
 
 # --- stop at k skip connections -------------------------------------------------------------------
 

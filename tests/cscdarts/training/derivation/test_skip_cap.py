@@ -12,7 +12,7 @@ from cscdarts.errors import UserError
 from cscdarts.spaces import DARTS, NASBENCH201, CellGenotype, DartsGenotype, KeptEdge
 from cscdarts.spaces.rules import StrongestInputs, derive_capped, softmax
 from cscdarts.training.derivation import DerivedCell, derived_cell
-from tests.support.alphas import CONV, SKIP, config, lines
+from tests.support.training.alphas import CONV, SKIP, config, lines
 
 
 def capped(line: Mapping[str, Any], most: int, space: str = "nasbench201") -> DerivedCell:

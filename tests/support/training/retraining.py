@@ -14,7 +14,7 @@ from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import build, with_values
 from cscdarts.spaces import parse_genotype
 from cscdarts.training.retrain import RetrainRun
-from tests.support.plain_training import Pictures
+from tests.support.training.plain_training import Pictures
 
 CLASSES = 20
 GENOTYPE = (
