@@ -175,8 +175,8 @@ def test_a_record_without_eigenvalues_names_the_setting(tmp_path: Path) -> None:
     folder.record("search", 0, 1, {"search_valid_error_pct": 1.0})
     chosen = config(search__derive="eigenvalue-stop", search__hessian_every=1)
     words = (
-        r"^search\.derive: 'eigenvalue-stop' is not valid; allowed: a search that recorded the largest eigenvalue of the "
-        r"Hessian\. Search with search\.hessian_every=1, or derive by another rule\.$"
+        r"^search\.derive: 'eigenvalue-stop' is not valid; allowed: a search that recorded the largest eigenvalue of "
+        r"the Hessian\. Search with search\.hessian_every=1, or derive by another rule\.$"
     )
     with pytest.raises(UserError, match=words):
         derive(chosen, folder)
