@@ -7,9 +7,10 @@ see, and picks tests by function:
 
 * one process per module imports torch, all packages its tests need and those modules of the project that do not import
   it; each mutant is a fork of that process, in which an import hook hands out the mutated source and pytest runs;
-* per module, one run of its tests under coverage notes which test (or fixture) passes through which line and how long
-  it takes; a mutant meets the tests that pass through its lines, the fastest first, until one fails or `--budget`
-  seconds of tests have passed (what then still lives is a survivor);
+* one run of the tests of a module, or of several that name the same ones, under coverage notes which test (or fixture)
+  passes through which line and how long it takes; a mutant meets the tests that pass through its lines, the fastest
+  first, until one fails or `--budget` seconds of tests have passed (what then still lives is a survivor);
+* before its mutants a module meets two controls: as it is it has to pass, and impossible to import it has to fail;
 * a fork that takes more than twenty times as long as its tests should, plus 60 s, hangs: that mutant counts as caught.
 
 Which modules, and which tests speak for each, stands in `pyproject.toml` under `[tool.mutants]`. The record
@@ -75,14 +76,14 @@ class _Handout(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):  # typ
 
 
 class _Trace:
-    """A pytest plugin: which test or fixture passes through which line of a file, how long each test takes, what
+    """A pytest plugin: which test or fixture passes through which line of some files, how long each test takes, what
     fails."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, paths: Sequence[Path]) -> None:
         import coverage
 
-        self.cover = coverage.Coverage(data_file=None, include=[str(path)], config_file=False)
-        self.path = path
+        self.paths = [str(path) for path in paths]
+        self.cover = coverage.Coverage(data_file=None, include=self.paths, config_file=False)
         self.seconds: dict[str, float] = {}
         self.fixtures: dict[str, list[str]] = {}
         self.failed: list[str] = []
@@ -119,15 +120,19 @@ class _Trace:
             self.failed.append(item.nodeid)
 
     def result(self) -> dict[str, Any]:
-        """As JSON: seconds by test, failed tests, and tests by line ("" for what import alone passes through)."""
-        by_line: dict[int, list[str]] = {}
-        for line, contexts in self.cover.get_data().contexts_by_lineno(str(self.path)).items():
-            by_line[line] = [
+        """As JSON: seconds by test, failed tests, and tests by file and line (all for what import passes through)."""
+        lines = {path: self._by_line(path) for path in self.paths}
+        return {"seconds": self.seconds, "failed": self.failed, "lines": lines, "modules": list(sys.modules)}
+
+    def _by_line(self, path: str) -> dict[int, list[str]]:
+        return {
+            line: [
                 test
                 for test, used in self.fixtures.items()
                 if test in contexts or "" in contexts or any(f"fixture {name}" in contexts for name in used)
             ]
-        return {"seconds": self.seconds, "failed": self.failed, "lines": by_line, "modules": list(sys.modules)}
+            for line, contexts in self.cover.get_data().contexts_by_lineno(path).items()
+        }
 
 
 def _pytest(arguments: Sequence[str], plugins: Sequence[object] = ()) -> int:
@@ -165,8 +170,8 @@ def _fork(work: Any, timeout: float) -> int | None:
     return None
 
 
-def trace(path: Path, tests: Sequence[str]) -> dict[str, Any]:
-    """Run a module's tests once, unmutated.
+def trace(paths: Sequence[Path], tests: Sequence[str]) -> dict[str, Any]:
+    """Run the tests of some modules once, unmutated.
 
     Errors:
         click.ClickException: they do not pass.
@@ -174,7 +179,7 @@ def trace(path: Path, tests: Sequence[str]) -> dict[str, Any]:
     reading, writing = os.pipe()
 
     def work() -> int:
-        plugin = _Trace(path)
+        plugin = _Trace(paths)
         plugin.cover.start()
         code = _pytest(tests, [plugin])
         plugin.cover.stop()
@@ -200,9 +205,8 @@ def trace(path: Path, tests: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(text) if text else {"code": 1, "failed": ["the run itself"]}
     if found["code"] != 0:
         raise click.ClickException(
-            f"without any mutant the tests of {path.name} fail: {', '.join(found['failed'][:3])}"
+            f"without any mutant the tests of {paths[0].name} fail: {', '.join(found['failed'][:3])}"
         )
-    found["lines"] = {int(line): names for line, names in found["lines"].items()}
     return found
 
 
@@ -229,8 +233,11 @@ def warm_up(name: str, modules: Sequence[str]) -> None:
 
 def meet(name: str, path: Path, mutant: Mutant, traced: Mapping[str, Any], budget: float) -> str:
     """`caught`, `hangs`, `survives` or `unreached` (no test passes through its lines)."""
-    seconds = traced["seconds"]
-    names = {test for line in range(mutant.first, mutant.last + 1) for test in traced["lines"].get(line, ())}
+    seconds, lines = traced["seconds"], traced["lines"][str(path)]
+    names = {test for line in range(mutant.first, mutant.last + 1) for test in lines.get(str(line), ())}
+    if not names:  # a line in the middle of a statement, which coverage notes at one above
+        start = max((int(line) for line in lines if int(line) < mutant.first), default=0)
+        names = set(lines.get(str(start), ()))
     chosen: list[str] = []
     spent = 0.0
     for test in sorted(names, key=lambda test: (seconds[test], test)):
@@ -249,15 +256,36 @@ def meet(name: str, path: Path, mutant: Mutant, traced: Mapping[str, Any], budge
     return "hangs" if code is None else "survives" if code == 0 else "caught"
 
 
+def require_sound(name: str, path: Path, traced: Mapping[str, Any]) -> None:
+    """See that the tests meet what is handed out: the module as it is passes, one that cannot be imported fails.
+
+    Errors:
+        click.ClickException: they do not, so that no mutant's fate would mean anything.
+    """
+    source = path.read_text(encoding="utf-8")
+    whole = range(1, len(source.splitlines()) + 1)
+    for text, expected in ((source, "survives"), (f"raise ImportError('a mutant of {name}')\n{source}", "caught")):
+        control = Mutant(whole.start, whole.stop - 1, "", expected, text)
+        fate = meet(name, path, control, traced, budget=3.0)
+        if fate != expected:
+            raise click.ClickException(f"{name}: a mutant that {expected} by construction {fate}")
+
+
 def say(line: str) -> None:
     """One line, at once: forks share what is not yet written."""
     print(line, flush=True)
 
 
-def run_module(name: str, tests: Sequence[str], old: Mapping[str, Any], share: float, budget: float) -> dict[str, Any]:
+def path_of(name: str) -> Path:
+    """The file of a module."""
+    return ROOT / f"{name.replace('.', '/')}.py"
+
+
+def run_module(
+    name: str, traced: Mapping[str, Any], old: Mapping[str, Any], share: float, budget: float
+) -> dict[str, Any]:
     """Meet a module's mutants, all or a sample of them, and give its entry of the record."""
-    path = ROOT / f"{name.replace('.', '/')}.py"
-    traced = trace(path, tests)
+    path = path_of(name)
     every = Mutants(path.read_text(encoding="utf-8"))
     # Shuffled, so that a larger share holds all of a smaller one.
     order = list(range(len(every)))
@@ -265,6 +293,7 @@ def run_module(name: str, tests: Sequence[str], old: Mapping[str, Any], share: f
     drawn = (every[number] for number in sorted(order[: max(1, round(share * len(every)))]))
     mutants = [mutant for mutant in drawn if mutant is not None]
     warm_up(name, traced["modules"])
+    require_sound(name, path, traced)
     reasons = {entry["change"]: entry["reason"] for entry in old.get("survivors", ())}
     counts = {"caught": 0, "hangs": 0, "survives": 0, "unreached": 0}
     survivors = []
@@ -281,7 +310,27 @@ def run_module(name: str, tests: Sequence[str], old: Mapping[str, Any], share: f
             say(f"{name}: {number + 1} of {len(mutants)} mutants, {time.monotonic() - started:.0f} s")
     caught = 100 * (counts["caught"] + counts["hangs"]) / max(1, len(mutants))
     say(f"{name}: {caught:.1f} % of {len(mutants)} mutants caught, {time.monotonic() - started:.0f} s")
-    return {"mutants": len(mutants), "share": share, **counts, "caught_pct": round(caught, 1), "survivors": survivors}
+    size = {"mutants": len(mutants), "of": len(every), "share": share}
+    return {**size, **counts, "caught_pct": round(caught, 1), "survivors": survivors}
+
+
+def _in_a_process(name: str, traced: Mapping[str, Any], file: Path, share: float, budget: float) -> None:
+    """Run one module in a process of its own, because what it imports must not be there for the next one."""
+    child = os.fork()
+    if child == 0:
+        try:
+            entries = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+            entries[name] = run_module(name, traced, entries.get(name, {}), share, budget)
+            file.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        except click.ClickException as error:
+            error.show()
+            os._exit(1)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0:
+        raise SystemExit(1)
 
 
 @click.command()
@@ -303,23 +352,13 @@ def main(modules: tuple[str, ...], share: float, budget: float, record: str) -> 
     for package in PACKAGES:
         importlib.import_module(package)
     file = Path(record)
+    groups: dict[tuple[str, ...], list[str]] = {}
     for name in wanted:
-        # A process of its own, because what it imports must not be there for the next module.
-        child = os.fork()
-        if child == 0:
-            try:
-                entries = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-                entries[name] = run_module(name, table[name], entries.get(name, {}), share, budget)
-                file.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-            except click.ClickException as error:
-                error.show()
-                os._exit(1)
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0:
-            raise SystemExit(1)
+        groups.setdefault(tuple(table[name]), []).append(name)
+    for tests, group in groups.items():
+        traced = trace([path_of(name) for name in group], tests)
+        for name in group:
+            _in_a_process(name, traced, file, share, budget)
     entries = json.loads(file.read_text(encoding="utf-8"))
     entries = {name: entries[name] for name in wanted}
     total = sum(entry["mutants"] for entry in entries.values())

@@ -211,6 +211,23 @@ def test_the_primary_data_set_is_the_nearest_to_the_searched(
     assert found["trajectory"][0]["test_acc"] == found["datasets"][primary]["test_acc"]
 
 
+def test_a_run_on_cifar_100_is_held_against_cifar_100(tmp_path: Path) -> None:
+    more = {"cifar100_valid_acc_200": sparse({5: 71.0}), "cifar100_test_acc_200": sparse({5: 72.0})}
+    found = describe_run(derived(tmp_path / "run", [5], config(**{"data.dataset": "cifar100"})), table(**more), cells=0)
+    assert (next(iter(found["datasets"])), found["primary"]) == ("cifar10", "cifar100")
+    assert found["trajectory"][0]["test_acc"] == 72.0
+
+
+def test_baselines_are_repeated_500_times_and_told_up_to_200_queries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (checks.REPEATS, checks.QUERIES) == (500, 200)
+    monkeypatch.setattr(checks, "REPEATS", 3)
+    found = describe_run(derived(tmp_path / "run", [5], config()), table(), cells=0)["baselines"]["random_search"]
+    assert (found["repeats"], found["queries"]) == (3, [1, 2, 5, 10, 20, 50, 100, 150, 200])
+    assert len(found["test_acc_mean"]) == len(found["test_acc_sd"]) == 9
+
+
 def test_baselines_are_summed_up_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "REPEATS", 30)
     monkeypatch.setattr(checks, "QUERIES", 12)
@@ -311,10 +328,15 @@ def test_without_a_supernet_the_check_says_so_and_goes_on(tmp_path: Path) -> Non
     assert said[-1].startswith("no one-shot scores: the supernet is not at hand (")
 
 
-def test_random_architectures_have_no_supernet_to_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "values", [{"search.strategy": "random"}, {"search.strategy": "given", "search.genotype": official_archs()[5]}]
+)
+def test_architectures_without_a_search_have_no_supernet_to_ask(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("cscdarts.training.one_shot.one_shot_scores", None)
     folder = RunFolder(tmp_path / "run")
-    folder.create(config(**{"search.strategy": "random"}))
+    folder.create(config(**values))
     write_json(folder.file("genotype.json"), {"text": official_archs()[5], "epoch": 2})
     found = describe_run(folder, table())
     assert found["one_shot"] is None
@@ -359,18 +381,57 @@ def test_check_takes_a_run_folder_or_a_cell(tmp_path: Path) -> None:
         check("y" * 5000, index)
 
 
-@pytest.mark.parametrize(
-    ("values", "text", "words"),
-    [
-        ({"supernet.space": "darts"}, "x", "a run in the darts space.*a run in the nasbench201 space.*no other cells"),
-        ({}, None, r"run has no genotype\.json\. Finish its search first"),
-    ],
-)
-def test_runs_that_cannot_be_checked(values: dict[str, Any], text: str | None, words: str, tmp_path: Path) -> None:
+def test_a_check_passes_its_options_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = Scores(table().accuracy("cifar10", "valid"))
+    monkeypatch.setattr("cscdarts.training.one_shot.one_shot_scores", scores)
+    folder = derived(tmp_path / "run", [6, 5], config(**{"data.dataset": "cifar10"}))
+    asked: list[tuple[str, Any]] = []
+
+    def opened(name: str, report: Any) -> BenchmarkTable:
+        asked.append((name, report))
+        return table()
+
+    monkeypatch.setattr(checks, "open_table", opened)
+    said: list[str] = []
+    shorter = check(str(folder.path), "b", epochs=12, cells=None, report=said.append)
+    assert (shorter["datasets"]["cifar10"]["epochs"], shorter["one_shot"]["index"]) == (12, [5, 6])
+    assert (scores.images, said, asked) == (None, ["scoring"], [("b", said.append)])
+    assert shorter["one_shot"]["benchmark_valid_acc"] == [40.0, 41.0]
+    one = check(str(folder.path), epochs=200, trial=777)
+    assert (one["datasets"]["cifar10"]["test_acc"], asked[-1][0]) == (93.5, "embedded")
+    assert one["one_shot"]["benchmark_valid_acc"] == [90.5]
+    assert check(str(folder.path), cells=0)["one_shot"] is None
+    cell = check("5", "b", epochs=200, trial=777)
+    assert (cell["datasets"]["cifar10"]["test_acc"], cell["index"]) == (93.5, 5)
+
+
+def test_by_default_a_check_scores_100_cells_and_that_of_a_grid_40_on_512_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    valid = np.arange(SIZE, dtype=np.float64) / 200
+    whole = BenchmarkTable({"digits_valid_acc_6": valid, "digits_test_acc_6": valid}, {})
+    scores = Scores(valid)
+    monkeypatch.setattr("cscdarts.training.one_shot.one_shot_scores", scores)
+    monkeypatch.setattr(checks, "open_table", lambda name, report=None: whole)
+    monkeypatch.setattr(checks, "_baselines", lambda *_: {})
+    folder = derived(tmp_path / "run", [5], config())
+    assert check(str(folder.path))["one_shot"]["cells"] == 100
+    assert describe_run(folder, whole)["one_shot"]["cells"] == 100
+    found = check_run(folder)
+    assert (found["one_shot"]["cells"], found["one_shot"]["images_at_most"]) == (40, 512)
+
+
+def test_a_run_that_no_benchmark_holds_is_refused_in_one_sentence(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    folder.create(config(**values))
-    if text:
-        write_json(folder.file("genotype.json"), {"text": text})
-    with pytest.raises(UserError, match=words) as caught:
+    folder.create(with_values(build({}), {"supernet.space": "darts", "supernet.ops": ["none", "skip_connect"]}))
+    with pytest.raises(UserError) as caught:
         describe_run(folder, table())
-    assert str(folder.path) in str(caught.value)
+    assert str(caught.value) == (
+        f"{folder.path}: 'a run in the darts space with operations none, skip_connect' is not valid; allowed: a run in "
+        "the nasbench201 space with its own operations. Tabular benchmarks hold no other cells."
+    )
+    unfinished = RunFolder(tmp_path / "unfinished")
+    unfinished.create(config())
+    with pytest.raises(UserError) as missing:
+        describe_run(unfinished, table())
+    assert str(missing.value) == f"{unfinished.path} has no genotype.json. Finish its search first."

@@ -163,6 +163,7 @@ def test_the_identity_is_the_edge_from_input_to_output() -> None:
     [
         (FREE, {}, ("none", True, WITH_SKIP)),
         (ALL_CONV, {}, ("nor_conv_3x3", False, ALL_CONV_WITH_SKIP)),
+        (FREE, {"supernet.identity_phases": "eval"}, ("none", True, WITH_SKIP)),
         (FREE, {"supernet.identity_phases": "search"}, None),
         (FREE, {"supernet.identity": "edge"}, None),
         (FREE, {"supernet.identity_scale": 0.5}, None),
@@ -361,3 +362,35 @@ def test_evolution_asks_only_neighbours_of_the_living() -> None:
     assert official_codes()[peak] == 0
     found = regularised_evolution(valid, valid, queries=3000, repeats=20, draw=np.random.default_rng(4))
     assert (found[:, -1] >= 1).mean() > 0.9
+
+
+def plain_evolution(valid: np.ndarray, queries: int, population: int, tournament: int, seed: int) -> list[int]:
+    """What one repeat of aging evolution asks, cell by cell, with the draws of `regularised_evolution`."""
+    draw = np.random.default_rng(seed)
+    asked = [int(index) for index in draw.integers(SIZE, size=(1, min(population, queries)))[0]]
+    while len(asked) < queries:
+        keys = draw.random((1, population))[0].tolist()
+        alive = asked[-population:]
+        chosen = [alive[place] for place in sorted(range(population), key=keys.__getitem__)[:tournament]]
+        edge, ahead = int(draw.integers(6, size=1)[0]), int(draw.integers(1, 5, size=1)[0])
+        # A cell's code is six base-5 digits, one per edge, the first edge's the highest.
+        code = int(official_codes()[max(chosen, key=lambda index: valid[index])])
+        digits = [code // 5**place % 5 for place in (5, 4, 3, 2, 1, 0)]
+        digits[edge] = (digits[edge] + ahead) % 5
+        asked.append(int(index_of_code()[int("".join(map(str, digits)), base=5)]))
+    return asked
+
+
+@pytest.mark.parametrize(("queries", "population", "tournament"), [(60, 10, 3), (25, 6, 5), (4, 10, 3), (10, 10, 3)])
+def test_evolution_equals_a_plainly_written_one(queries: int, population: int, tournament: int) -> None:
+    """On a table without equal accuracies, whose test accuracies name the cells."""
+    valid = np.random.default_rng(7).permutation(SIZE).astype(np.float64)
+    names = np.arange(SIZE, dtype=np.float64)
+    for seed in (1, 2, 3):
+        draw = np.random.default_rng(seed)
+        found = regularised_evolution(valid, names, queries, 1, draw, population, tournament)
+        asked = plain_evolution(valid, queries, population, tournament, seed)
+        best = [max(asked[: count + 1], key=lambda index: valid[index]) for count in range(queries)]
+        assert found.tolist() == [best]
+    default = regularised_evolution(valid, names, 60, 2, np.random.default_rng(1))
+    assert np.array_equal(default, regularised_evolution(valid, names, 60, 2, np.random.default_rng(1), 10, 3))

@@ -108,7 +108,7 @@ def test_concat_without_bypass_is_the_identity() -> None:
 
 def test_a_random_pick_needs_a_draw() -> None:
     model = supernet(settings("nasbench201", split_ratio="1/2", split_pick="random"))
-    with pytest.raises(RuntimeError, match="draw_channels"):
+    with pytest.raises(RuntimeError, match=r"^split_pick=random needs Supernet\.draw_channels\(\) before a pass$"):
         model(images())
     model.draw_channels(torch.Generator().manual_seed(0))
     first = model(images())
@@ -209,3 +209,13 @@ def test_recomputation_can_be_differentiated_twice() -> None:
         (first,) = torch.autograd.grad(loss_of(model), [model.alphas["cell"]], create_graph=True)
         (second,) = torch.autograd.grad((first * first).sum(), [model.alphas["cell"]])
     assert torch.isfinite(second).all()
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_weights_stored_under_the_old_name_of_the_mixed_operations_are_read(space: str) -> None:
+    """Runs of 0.1.0 call them `fanouts`."""
+    model, other = supernet(settings(space, identity="cell")), supernet(settings(space, identity="cell"), seed=1)
+    stored = {name.replace(".mixed_ops.", ".fanouts."): value for name, value in model.state_dict().items()}
+    assert any("fanouts" in name for name in stored)
+    other.load_state_dict(stored)
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in model.state_dict().items())

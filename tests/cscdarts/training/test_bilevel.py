@@ -265,3 +265,51 @@ def test_agreement_at_the_usual_eps_is_measured(capsys: pytest.CaptureFixture[st
         with capsys.disabled():
             print(f"\n  eps {eps}: cosine of the finite difference to the exact product {cosine:+.3f}", end="")
         assert -1.001 <= cosine <= 1.001
+
+
+def test_measurements_of_the_step_leave_weights_and_statistics_as_they_were() -> None:
+    train, valid = batches()
+    supernet = small_supernet("nasbench201")
+    step = architecture_step(supernet)
+    before = {name: value.clone() for name, value in supernet.state_dict().items()}
+    step.product_cosine(train, valid, lr=0.025)
+    step.hessian_eigenvalue(valid, iterations=1)
+    assert all(torch.equal(value, before[name]) for name, value in supernet.state_dict().items())
+    assert all(parameter.requires_grad for parameter in supernet.parameters())
+
+
+@pytest.mark.parametrize(("xi", "ahead"), [("lr", 0.025), (0.05, 0.05)])
+def test_the_cosine_is_that_of_the_two_products_a_step_ahead(xi: str | float, ahead: float) -> None:
+    """v is taken at w' = w - xi d, both products at w."""
+    train, valid = batches(torch.float64)
+    supernet = small_supernet("nasbench201").double()
+    step = architecture_step(supernet, xi=xi, eps=0.5)
+    found = step.product_cosine(train, valid, lr=0.025)
+    kept = [weight.detach().clone() for weight in step.weights]
+    direction, _ = step.look_ahead(train, valid, ahead)
+    with torch.no_grad():
+        for weight, value in zip(step.weights, kept, strict=True):
+            weight.copy_(value)
+    near, exact = flat(step.finite_difference(train, direction)), flat(step.exact_product(train, direction))
+    assert found == pytest.approx(float(near @ exact / (near.norm() * exact.norm())), rel=1e-6)
+
+
+def test_a_direction_of_nothing_has_no_product() -> None:
+    """The validation loss does not depend on the weights: eps / ||v|| is not defined, H v is 0."""
+    train, _ = batches()
+    step = architecture_step(small_supernet("nasbench201"))
+    product = flat(step.finite_difference(train, [torch.zeros_like(weight) for weight in step.weights]))
+    assert torch.equal(product, torch.zeros_like(product))
+
+
+@pytest.mark.parametrize("order", [1, 2, "second-exact"])
+def test_a_kind_of_cell_that_no_cell_has_gets_a_gradient_of_0(order: int | str) -> None:
+    """One cell of a DARTS supernet is a reduction cell: alpha of the normal cell reaches no logit."""
+    train, valid = batches()
+    supernet = small_supernet("darts", cells=1)
+    assert [cell.plan.kind for cell in supernet.cells] == ["reduce"]  # type: ignore[union-attr]
+    found = dict(
+        zip(supernet.alphas, architecture_step(supernet, order=order).gradient(train, valid, lr=0.1), strict=True)
+    )
+    assert torch.equal(found["normal"], torch.zeros_like(found["normal"]))
+    assert bool((found["reduce"] != 0).any())
