@@ -134,8 +134,9 @@ def _require_bounded(path: Path) -> None:
             file.seek(0)
             # The older form: a number, a version, the machine, the content, names of tensors, then their bytes.
             rest = b""
-            for _ in range(5):
-                bounds = PickleBounds(left, size, persistent=True)
+            for part in range(5):
+                # The first is one number, of ten bytes.
+                bounds = PickleBounds(left, size, persistent=True, number=9 if part else 10)
                 left, rest = _read_along(bounds, file, rest)
             return
         with zipfile.ZipFile(file) as parts:
@@ -145,9 +146,9 @@ def _require_bounded(path: Path) -> None:
                 or sum(p.file_size for p in listed) > size
             ):
                 raise TooMuch("more data than it has")
-            for part in listed:
-                if part.filename.endswith(".pkl"):
-                    with parts.open(part) as stream:
+            for entry in listed:
+                if entry.filename.endswith(".pkl"):
+                    with parts.open(entry) as stream:
                         left, _ = _read_along(PickleBounds(left, size, persistent=True), stream, b"")
 
 

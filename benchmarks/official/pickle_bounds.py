@@ -6,15 +6,14 @@ times, as a key). So the instructions are read along by a machine that keeps, fo
 it when written out as a tree) and its depth; what exceeds the budget is refused before the unpickler sees it.
 """
 
-from pickle import UnpicklingError
 from typing import Any
 
 #: Bytes that a value takes in memory, beyond its text: an upper estimate.
 _VALUE, _ENTRY, _ITEM = 64, 100, 16
 #: Containers in containers; the official records have five.
 DEPTH = 32
-#: A line of a textual instruction, and the bytes of a whole number: longer ones are for nothing but trouble.
-_LINE, _NUMBER = 1024, 9
+#: Characters of a line of a textual instruction.
+_LINE = 1024
 #: Keys that are tuples can be made to collide, so their number is bounded too: so many, and more by the file's size.
 TUPLE_KEYS, BYTES_PER_TUPLE_KEY = 5_000, 100
 
@@ -31,8 +30,11 @@ _SIZE = [1 + _ATOMS[code] if code in _ATOMS else 0 for code in range(256)]
 _BINGET, _MEMOIZE, _SHORT = ord("h"), 0x94, (0x8C, ord("C"))
 
 
-class TooMuch(UnpicklingError):
-    """A pickle asks for more than its budget, or for something that no record has."""
+class TooMuch(Exception):
+    """A pickle asks for more than its budget, or for something that no record has.
+
+    No `UnpicklingError`: the unpickler would take one of those for the end of the file.
+    """
 
 
 class PickleBounds:
@@ -42,14 +44,16 @@ class PickleBounds:
         made: bytes that may be made.
         size: bytes of the file, for the number of keys that are tuples.
         persistent: whether instructions for persistent objects (tensors of a `.pth`) are let through.
+        number: bytes that a whole number may have; longer ones can be made to collide as keys.
 
     Attributes:
         ended: whether the last instruction has been read.
         left: bytes that may still be made.
     """
 
-    def __init__(self, made: int, size: int, persistent: bool = False) -> None:
-        self.left, self._keys, self._persistent = made, TUPLE_KEYS + size // BYTES_PER_TUPLE_KEY, persistent
+    def __init__(self, made: int, size: int, persistent: bool = False, number: int = 9) -> None:
+        self.left, self._keys = made, TUPLE_KEYS + size // BYTES_PER_TUPLE_KEY
+        self._persistent, self._number = persistent, number
         self._rest, self._skip = b"", 0
         # A value is None (plain), (weight, depth, hashed) of a tuple, or [weight, depth, placed] of a container.
         self._stack: list[Any] = []
@@ -120,7 +124,7 @@ class PickleBounds:
             return 0
         number = int.from_bytes(data[at + 1 : start], "little")
         if code in _COUNTED or code in _LONGS:
-            if code in _LONGS and number > _NUMBER:
+            if code in _LONGS and number > self._number:
                 raise TooMuch("a number of more than 64 bits")
             self._spend(_VALUE + (number if number < 1024 else 4 * number))
             self._stack.append(None)

@@ -86,7 +86,7 @@ class _Bounded(io.RawIOBase):
         piece = self._stream.read(min(len(buffer), PIECE))
         self._left -= len(piece)
         if self._left < 0:
-            raise RefusedGlobal("more data than such a file can hold")
+            raise TooMuch("more data than such a file can hold")
         if not self._bounds.ended:
             self._bounds.feed(piece)
         buffer[: len(piece)] = piece

@@ -81,7 +81,8 @@ class _Compact:
         """Field -> value of its whole numbers; all other fields are passed over."""
         if depth > 8:
             raise ValueError(depth)
-        found, field = {}, 0
+        found: dict[int, int] = {}
+        field = 0
         while True:
             head = self.data[self.at]
             self.at += 1
