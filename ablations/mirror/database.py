@@ -1,5 +1,6 @@
 """The SQLite store's file: made apart and put in place whole, under one lock beside it, and looked at before use."""
 
+import contextlib
 import os
 import secrets
 import time
@@ -43,6 +44,15 @@ def require_store(uri: str) -> None:
         raise BrokenFile(path, f"its schema is {found}, not {head}", "a store of this MLflow", upgrade)
 
 
+def remove_stray_folder(uri: str) -> None:
+    """Remove the empty folder that MLflow makes for an SQLite URI with `%20` and the like: it takes the folder's name
+    as it is spelt, SQLAlchemy the file's as it is meant."""
+    path, spelt = sqlite_path(uri), Path(uri.removeprefix("sqlite:///"))
+    if path is not None and "%" in str(spelt.parent) and spelt.parent != path.parent:
+        with contextlib.suppress(OSError):
+            os.removedirs(spelt.parent)
+
+
 def artifact_place(path: Path, grid: str) -> str:
     """Where a grid's artifacts lie: beside the database, whichever folder the command is called from.
 
@@ -78,8 +88,10 @@ def _make(path: Path, lock: Lock) -> None:
         temporary.touch()  # said now if the folder cannot be written; MLflow would try for minutes
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-        store = SqlAlchemyStore(sqlite_uri(temporary.absolute()), artifact_place(path, "").rstrip("/"))
+        uri = sqlite_uri(temporary.absolute())
+        store = SqlAlchemyStore(uri, artifact_place(path, "").rstrip("/"))
         store.engine.dispose()
+        remove_stray_folder(uri)
         _sync(temporary)
         if lock.refresh():
             temporary.replace(path)

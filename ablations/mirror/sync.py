@@ -19,7 +19,7 @@ from typing import Any
 
 from ablations.grid.load import Grid, Point
 from ablations.mirror.bulk import BulkWriter
-from ablations.mirror.database import artifact_place, require_store
+from ablations.mirror.database import artifact_place, remove_stray_folder, require_store
 from ablations.mirror.places import follow_database, without_lost
 from ablations.mirror.updates import CURSOR, STATUS, MetricPoint, RunUpdate, latest_ms, read_update
 from ablations.run.state import RunState
@@ -199,6 +199,7 @@ class GridMirror:
 
             self._client = MlflowClient(tracking_uri=self.uri)
             self._bulk = BulkWriter.for_uri(self.uri)
+            remove_stray_folder(self.uri)
         found = self._client.get_experiment_by_name(self.grid.name)
         if found is not None and found.lifecycle_stage == "deleted":
             raise deleted_experiment(self.grid.name, found.experiment_id, self.uri)
@@ -255,7 +256,7 @@ class GridMirror:
             self._parent = run.info.run_id
         for key, value in tags.items():
             self._client.set_tag(self._parent, key, value)
-        self._client.log_artifact(self._parent, str(manifest))
+        self._artifact(self._parent, manifest)
         if ended:
             self._client.set_terminated(self._parent, "FINISHED", latest_ms(self.folder, self.grid.points))
         else:

@@ -4,7 +4,7 @@ import os
 import re
 import socket
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from cscdarts.errors import OutsideFailure, UserError
 
@@ -49,7 +49,7 @@ def sqlite_path(uri: str) -> Path | None:
 
 def sqlite_uri(path: Path) -> str:
     """The URI of an SQLite file, whatever characters its path has."""
-    if re.search(r"[%?#]", str(path)) is None:
+    if "?" not in str(path) and unquote(str(path)) == str(path):
         return f"sqlite:///{path}"
     from sqlalchemy.engine import URL
 

@@ -117,8 +117,10 @@ def test_a_real_maker_that_is_stopped(tmp_path: Path, number: signal.Signals, af
         assert list(tmp_path.iterdir()) == [], "neither a part nor the lock"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("at", ["locked", "half", "made"])
+@pytest.mark.parametrize(
+    ("at", "number"),
+    [("locked", signal.SIGKILL), ("half", signal.SIGINT), ("half", signal.SIGTERM), ("made", signal.SIGKILL)],
+)
 def test_killed_at_each_step_the_next_makes_it(
     tmp_path: Path, quick_maker: None, at: str, number: signal.Signals
 ) -> None:
@@ -250,7 +252,9 @@ def _tree(folder: Path) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("how", ["moved", "copied"])
-def test_a_project_that_was_moved_or_copied_keeps_to_itself(tmp_path: Path, uri: str, how: str) -> None:
+def test_a_project_that_was_moved_or_copied_keeps_to_itself(
+    tmp_path: Path, uri: str, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     driver = driver_of(tmp_path, ["", "", "raise"])
     work(driver, [0, 2])
     mirror_once(driver, uri)
@@ -259,6 +263,7 @@ def test_a_project_that_was_moved_or_copied_keeps_to_itself(tmp_path: Path, uri:
     new.parent.mkdir()
     shutil.copytree(old, new)
     if how == "moved":
+        monkeypatch.chdir(tmp_path)
         shutil.rmtree(old)
     there = sqlite_uri(new / "mlflow.db")
     store = load(["mine"], there)
@@ -267,7 +272,7 @@ def test_a_project_that_was_moved_or_copied_keeps_to_itself(tmp_path: Path, uri:
     work(driver, [1])
     mirror_once(driver, there)
     if how == "moved":
-        assert not old.exists(), "the old place is not made again"
+        assert not old.exists(), list(old.rglob("*"))
     else:
         assert _tree(old / "mlruns") == before
     assert len(list((new / "mlruns" / "mine").glob("*/artifacts/config.json"))) == 3
@@ -389,10 +394,10 @@ def test_odd_files_of_some_runs_do_not_stop_the_others(tmp_path: Path, uri: str)
     runs = {run.data.tags.get("cscdarts.hash"): run for run in client.search_runs([found.experiment_id])}
     points = driver.grid.points
     assert {point.hash for point in points} == (runs.keys() - {None}) | mirror.damaged.keys()
-    whole = runs[points[-1].hash].data.metrics
+    whole = runs[points[-1].hash].data.metrics.keys()
     for (where, _), point in zip(odd, points, strict=False):
         if where == "line":
-            assert runs[point.hash].data.metrics == whole
+            assert runs[point.hash].data.metrics.keys() == whole
 
 
 def test_files_that_are_no_store_are_not_touched(tmp_path: Path) -> None:
