@@ -196,6 +196,7 @@ def test_plain_data_passes_whole_and_in_pieces(tmp_path: Path, protocol: int) ->
 
 def test_the_reckoning_is_no_less_than_what_is_made() -> None:
     """The estimate against the memory that Python takes for the same values."""
+    value: Any
     for value in (
         record(11),
         [[] for _ in range(10_000)],

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -261,7 +262,7 @@ def test_what_a_living_process_writes_is_left_alone(tmp_path: Path, monkeypatch:
         import psutil
 
         born = int(psutil.Process(others.pid).create_time())
-        host = folder.socket.gethostname()
+        host = socket.gethostname()
         theirs = tmp_path / f".report~new~{host}~{others.pid}~{born}~00"
         gone = tmp_path / f".report~new~{host}~{others.pid}~{born - 1000}~00"
         far = tmp_path / ".report~new~elsewhere~1~1~00"
@@ -279,7 +280,7 @@ def test_what_a_living_process_writes_is_left_alone(tmp_path: Path, monkeypatch:
 def test_a_report_that_was_set_aside_comes_back_even_if_the_next_call_fails(tmp_path: Path) -> None:
     out = tmp_path / "report"
     write(out, OLD)
-    out.rename(tmp_path / f".report~old~{folder.socket.gethostname()}~999999999~1~00")
+    out.rename(tmp_path / f".report~old~{socket.gethostname()}~999999999~1~00")
 
     def broken() -> None:
         with new_report(out):

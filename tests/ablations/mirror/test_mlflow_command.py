@@ -67,7 +67,12 @@ def test_a_server_that_ends_gives_its_code() -> None:
 def _command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *words: str) -> list[str]:
     """The server's command line for some words."""
     kept: list[list[str]] = []
-    monkeypatch.setattr(module, "_serve", lambda command: kept.append(command) or 0)
+
+    def serve(command: list[str]) -> int:
+        kept.append(command)
+        return 0
+
+    monkeypatch.setattr(module, "_serve", serve)
     monkeypatch.setattr(module, "_require_free", lambda host, port: None)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     (tmp_path / "mlflow.db").touch()
