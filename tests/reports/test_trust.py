@@ -1,5 +1,5 @@
 # ruff: noqa: F811  (pytest fixtures are imported by name)
-"""A store from anybody: its names and places lead nowhere, what is gone is said; a server that is away is a sentence."""
+"""A store from anybody: its names and places lead nowhere, what is gone is said; a server that is away is one line."""
 
 import contextlib
 import os
