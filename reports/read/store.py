@@ -284,7 +284,11 @@ def _assemble(
         if scale and parent["scale"] != scale:
             continue
         folder = store.folder(parent["run_id"], parent["artifact_uri"])
-        content = read_json(folder.file("grid.json")) if folder else None
+        try:
+            content = read_json(folder.file("grid.json")) if folder else None
+        except (UserError, RecursionError):
+            content = None
+            store.unread[parent["run_id"]] = "not to be made sense of"
         store.manifests.append(_manifest(parent, content if isinstance(content, dict) else {}))
     kept = [row for row in rows if not scale or row["scale"] == scale]
     kept.sort(key=lambda row: (row["grid"], row["scale"], row["hash"], row["start_ms"] or 0, row["run_id"]))

@@ -239,6 +239,16 @@ def test_seeds_that_are_none_stop_no_report(store: SyntheticStore, seed: str) ->
     assert len(load(["quickstart"], store.finish()).runs) == 1
 
 
+@pytest.mark.parametrize("text", ["{", "[" * 10**5, ""], ids=["torn", "deep", "empty"])
+def test_a_torn_list_of_runs_is_said(store: SyntheticStore, tmp_path: Path, text: str) -> None:
+    store.add(tiny(0), {"test_error_pct": 3.0})
+    uri = store.finish()
+    (path,) = store.folder.rglob("grid.json")
+    path.write_text(text)
+    made = build_report(["quickstart"], tmp_path / "report", uri=uri, formats=("csv",))
+    assert any("list of its runs is not to be made sense of" in line for line in made.warnings)
+
+
 @pytest.mark.parametrize(
     "text",
     ["[]", "3", '{"runs": 3}', '{"runs": [1, null, {"hash": 1, "methods": 3}, {"methods": []}], "overrides": []}'],
