@@ -90,8 +90,6 @@ def reproduce(
     options = Options(parallel=parallel, wait=True, allow_dirty=allow_dirty)
     worst = max(run_grid(make(driver, options), console) for driver in drivers)
     made = build_report(target.grids, out or Path(f"report-{table}"), scale=scale)
-    for warning in made.warnings:
-        click.echo(f"warning: {warning}", err=True)
     for number in target.tables:
         if number == "T3":
             for study in made.studies:
