@@ -11,8 +11,9 @@ from reports.figures.curves import EPOCH_FIGURES, alpha_figures, epoch_figure
 from reports.figures.forest import cells_figure, forest_figure
 from reports.figures.scatter import error_memory_figure, rank_figure
 from reports.figures.style import Drawing, pdf, png, svg
-from reports.read import tracking, trust
+from reports.read import tracking
 from reports.read.curves import CurveBook
+from reports.read.doubts import trust
 from reports.read.doubts.caveats import Finding, findings
 from reports.read.settings import Study, studies
 from reports.read.store import Store, load
