@@ -1,25 +1,25 @@
 """From a store to files: tables, figures, the page and a page for each run. The same store gives the same bytes."""
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cscdarts.errors import CannotWrite, UserError
+from cscdarts.errors import UserError
 from reports.diff import SNAPSHOT, snapshot_json
 from reports.figures.curves import EPOCH_FIGURES, alpha_figures, epoch_figure
 from reports.figures.forest import cells_figure, forest_figure
 from reports.figures.scatter import error_memory_figure, rank_figure
 from reports.figures.style import Drawing, pdf, png, svg
-from reports.read.caveats import Finding, findings
+from reports.read import tracking
 from reports.read.curves import CurveBook
+from reports.read.doubts import trust
+from reports.read.doubts.caveats import Finding, findings
 from reports.read.settings import Study, studies
 from reports.read.store import Store, load
 from reports.render import csv as csvfile
 from reports.render import html, latex, markdown
+from reports.render.folder import Writer, new_report
 from reports.render.run_page import moment, run_page
 from reports.tables.ablation import ablation_table, variance_table
 from reports.tables.benchmark import CheckBook, benchmark_table, check_table
@@ -41,6 +41,7 @@ class Report:
         tables, findings, studies: its content.
         written: all files, relative to the folder, sorted.
         lacking: figures that could not be drawn, and why.
+        warnings: what the store lacks, for whoever called: files of runs that are gone, runs that were refused.
     """
 
     folder: Path
@@ -49,6 +50,7 @@ class Report:
     studies: list[Study]
     written: list[str] = field(default_factory=list)
     lacking: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def table(self, number: str) -> ReportTable:
         """The table with a number such as `T3`."""
@@ -83,10 +85,13 @@ def build_report(
     for form in formats:
         if form not in FORMATS:
             raise UserError("--formats", form, ", ".join(FORMATS), "Name some of these, separated by commas.")
+    where = uri or tracking.tracking_uri()
+    if tracking.is_server(where):
+        tell(f"asking {tracking.shown(where)}, which may take a minute to answer")
     store = load(grids, uri, scale)
     tell(f"{len(store.runs)} runs of {', '.join(store.grids)}")
-    with _new_folder(out) as folder:
-        report = _write(store, folder, set(formats), tell)
+    with new_report(out) as writer:
+        report = _write(store, writer, set(formats), tell)
     report.folder = out
     return report
 
@@ -140,11 +145,13 @@ def _ranks(study: Study, checks: CheckBook, suffix: str) -> Drawing | None:
     return rank_figure(study, [check.one_shot() for check in found], suffix)
 
 
-def _write(store: Store, folder: Path, formats: set[str], tell: Callable[[str], None]) -> Report:
+def _write(store: Store, writer: Writer, formats: set[str], tell: Callable[[str], None]) -> Report:
     found = studies(store)
     checks = CheckBook(store)
-    report = Report(folder, all_tables(store, found, checks), findings(store, found), found)
-    writer = _Writer(folder, report.written)
+    doubts = trust.findings(store, bool(formats & {"html", "pdf", "png"}))
+    tables = all_tables(store, found, checks)
+    report = Report(writer.folder, tables, [*doubts, *findings(store, found)], found, writer.written)
+    report.warnings = [f"{one.title}: {one.text}" for one in doubts]
     files: dict[str, list[tuple[str, str]]] = {}
     for table in report.tables:
         for form, render in (("csv", csvfile.table_csv), ("tex", latex.table_latex)):
@@ -177,7 +184,7 @@ def _write(store: Store, folder: Path, formats: set[str], tell: Callable[[str], 
         writer.text("index.html", text)
         tell("page")
         style = html.style_sheet(jinja)
-        name = store.uri.split("@")[-1].rsplit("/", 1)[-1]
+        name = tracking.shown(store.uri).rsplit("/", 1)[-1]
         for run in _runs(found):
             place_of = store.folder(str(run["run_id"]), str(run["artifact_uri"]))
             writer.text(f"runs/{run['hash']}.html", run_page(jinja, style, run, place_of, book.of(run), name))
@@ -194,7 +201,7 @@ def _runs(found: Sequence[Study]) -> Iterator[Mapping[str, Any]]:
                 yield run | {"data": setting.data}
 
 
-def _figure_files(drawing: Drawing, formats: set[str], writer: "_Writer") -> list[tuple[str, str]]:
+def _figure_files(drawing: Drawing, formats: set[str], writer: Writer) -> list[tuple[str, str]]:
     links = []
     if "pdf" in formats:
         writer.data(f"figures/{drawing.name}.pdf", pdf(drawing.figure))
@@ -203,7 +210,8 @@ def _figure_files(drawing: Drawing, formats: set[str], writer: "_Writer") -> lis
         writer.data(f"figures/{drawing.name}.png", png(drawing.figure))
         links.append(("PNG", f"figures/{drawing.name}.png"))
     if "csv" in formats:
-        rows = drawing.data.map(lambda value: csvfile.guard(value) if isinstance(value, str) else value)
+        rows = drawing.data.map(lambda value: csvfile.cell(value) if isinstance(value, str) else value)
+        rows.columns = [csvfile.cell(str(name)) for name in rows.columns]
         writer.text(f"figures/{drawing.name}.csv", rows.to_csv(index=False, lineterminator="\n", float_format="%.10g"))
         links.append(("CSV", f"figures/{drawing.name}.csv"))
     if "tex" in formats and "pdf" in formats:
@@ -246,40 +254,3 @@ def _markdown(store: Store, report: Report, found: Sequence[Study]) -> str:
     ]
     lines += [f"- **{markdown.escape(f.title)}.** {markdown.escape(f.text)}" for f in report.findings]
     return "\n".join(lines) + "\n\n" + "\n".join(markdown.table_markdown(table) for table in report.tables)
-
-
-@dataclass
-class _Writer:
-    folder: Path
-    written: list[str]
-
-    def text(self, name: str, content: str) -> None:
-        self.data(name, content.encode("utf-8", "replace"))
-
-    def data(self, name: str, content: bytes) -> None:
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        self.written.append(name)
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its place when all went well; on an error nothing of it stays."""
-    mark = ".cscdarts-report"
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / mark).exists())):
-        raise UserError("--out", str(out), "a new folder, an empty one or an earlier report", "Choose another folder.")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    except OSError as error:
-        raise CannotWrite("--out", str(out), error) from error
-    try:
-        temporary.chmod(0o755)
-        (temporary / mark).write_text("This folder was written by cscdarts report and is replaced by the next one.\n")
-        yield temporary
-        if out.exists():
-            shutil.rmtree(out)
-        temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -45,6 +45,8 @@ def build(grids: tuple[str, ...], out: Path, scale: str | None, formats: str, qu
     made = build_report(
         grids, out, scale=scale, formats=wanted, tell=lambda line: None if quiet else click.echo(line, err=True)
     )
+    for warning in made.warnings:
+        click.echo(f"warning: {warning}", err=True)
     if quiet:
         click.echo(str(made.page or made.folder))
     else:

@@ -43,6 +43,9 @@ class PeriodicMirror:
         try:
             self.open()
             self.mirror.sync(states)
+            if last:
+                for key, why in self.mirror.damaged.items():
+                    self.say(f"mirror: run {key[:8]} is left out: {why}")
         except Exception as error:
             if not self._failed or last:
                 self._failed = True
@@ -55,8 +58,7 @@ class PeriodicMirror:
 
     def close(self) -> None:
         """Let another mirror work."""
-        if self._ready:
-            self.mirror.close()
+        self.mirror.close()  # nothing where its lock is not ours
 
 
 @contextlib.contextmanager

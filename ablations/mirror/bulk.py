@@ -10,9 +10,10 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
 from ablations.mirror.updates import ARTIFACTS, CURSOR, STATUS, RunUpdate
+from reports.read.artifacts import local_path
+from reports.read.tracking import sqlite_path
 
 #: What is written, table by table, rows in the order of their primary keys.
 _COLUMNS = {
@@ -43,7 +44,7 @@ class BulkWriter:
     @classmethod
     def for_uri(cls, uri: str) -> "BulkWriter | None":
         """A writer for a store that takes one; None for any other, or for an MLflow whose tables have changed."""
-        if not uri.startswith("sqlite:///"):
+        if sqlite_path(uri) is None:
             return None
         try:
             from mlflow.store.tracking.dbmodels import models
@@ -131,7 +132,5 @@ def _copy(source: Path, target: Path) -> None:
 
 def _local(location: str) -> tuple[Path, str] | None:
     """An experiment's artifact folder as a path and as written in the store; None where it is no local folder."""
-    if "://" not in location:
-        return Path(location.removeprefix("file:")), location.rstrip("/")
-    parsed = urlparse(location)
-    return (Path(unquote(parsed.path)), location.rstrip("/")) if parsed.scheme == "file" and not parsed.netloc else None
+    path = local_path(location)
+    return (path, location.rstrip("/")) if path is not None and path.is_absolute() else None

@@ -8,22 +8,33 @@ latest time counts.
 
 import contextlib
 import json
-import os
 import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-from ablations.grid.load import Grid
+from ablations.grid.load import Grid, Point
 from ablations.mirror.bulk import BulkWriter
+from ablations.mirror.database import artifact_place, remove_stray_folder, require_store
+from ablations.mirror.places import follow_database, without_lost
 from ablations.mirror.updates import CURSOR, STATUS, MetricPoint, RunUpdate, latest_ms, read_update
 from ablations.run.state import RunState
 from cscdarts.errors import OutsideFailure, UserError
 from cscdarts.records.run_folder import read_json
-from reports.read.tracking import tracking_uri
+from reports.read.tracking import (
+    VARIABLE,
+    deleted_experiment,
+    one_line,
+    quiet_client,
+    require_server,
+    shown,
+    sqlite_path,
+    tracking_uri,
+)
 from slurm.lock import Lock
 
 #: Updates are written in parts of this many runs, ...
@@ -39,16 +50,30 @@ def batched(items: Iterable[RunUpdate], size: int) -> Iterator[tuple[RunUpdate, 
         yield part
 
 
+def _cursor(text: str) -> dict[str, Any]:
+    """The note on a run; none where it is not one of ours."""
+    with contextlib.suppress(ValueError):
+        value = json.loads(text)
+        return value if isinstance(value, dict) else {}
+    return {}
+
+
 @contextlib.contextmanager
 def _interrupts_deferred() -> Iterator[None]:
-    """Hold Ctrl-C back until the block ends: cut short, it would leave modules half-imported or a database
-    half-made."""
+    """Hold Ctrl-C back until the block ends: cut short, it would leave modules half-imported. The second goes
+    through."""
     before = signal.getsignal(signal.SIGINT)
     if not callable(before) or threading.current_thread() is not threading.main_thread():
         yield
         return
     received: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) > 1:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, note)
     try:
         yield
     finally:
@@ -64,6 +89,9 @@ class GridMirror:
         grid: the grid.
         folder: `runs/<grid>`.
         uri: the store; `tracking_uri()` if None.
+
+    Attributes:
+        damaged: hash -> why a run's files could not be read at the last `sync`.
     """
 
     def __init__(self, grid: Grid, folder: Path, uri: str | None = None) -> None:
@@ -76,6 +104,8 @@ class GridMirror:
         self._grid_written: Any = None
         self._places: dict[str, Any] = {}
         self._bulk: BulkWriter | None = None
+        self.damaged: dict[str, str] = {}
+        self._what = f"mirror of {grid.name}"
 
     def open(self) -> None:
         """Become the grid's one mirror and find what is in the store already.
@@ -83,18 +113,18 @@ class GridMirror:
         Errors:
             UserError: another mirror is at work, or the store cannot be reached.
         """
-        if not self.lock.acquire(f"mirror of {self.grid.name}"):
-            raise self._held("is held")
         try:
+            # No interrupt may fall between the lock's file and our knowing that it is ours: nobody would give it back.
+            with _interrupts_deferred():
+                if not ((self.lock.mine is not None and self.lock.refresh()) or self.lock.acquire(self._what)):
+                    raise self._held("is held")
             self._connect()
         except BaseException as error:
             self.lock.release()
             if isinstance(error, UserError) or not isinstance(error, Exception):
                 raise
             raise OutsideFailure(
-                f"Opening the MLflow store {self.uri}",
-                f"{type(error).__name__}: {error}"[:300],
-                "Check MLFLOW_TRACKING_URI.",
+                f"Opening the MLflow store {shown(self.uri)}", one_line(error), f"Check {VARIABLE}."
             ) from error
 
     def close(self) -> None:
@@ -111,15 +141,25 @@ class GridMirror:
             for point, state in zip(self.grid.points, states, strict=True)
             if (self.folder / point.hash / "config.json").exists() and not state.foreign
         )
-        found = (
-            read_update(self.grid, point, self.folder / point.hash, state, *self._runs.get(point.hash, ("", {})))
-            for point, state in begun
-        )
+        found = (self._read(point, state) for point, state in begun)
         for part in batched((one for one in found if one is not None), PART):
             changed += len(part)
             self._write_all(part)
             self._keep()
         return changed
+
+    def _read(self, point: Point, state: RunState) -> RunUpdate | None:
+        """A run's update; None where nothing is new, and where its files cannot be made sense of: that is this run's
+        own trouble (`damaged`), and the others go on."""
+        try:
+            found = read_update(
+                self.grid, point, self.folder / point.hash, state, *self._runs.get(point.hash, ("", {}))
+            )
+        except (UserError, OSError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+            self.damaged[point.hash] = one_line(error)
+            return None
+        self.damaged.pop(point.hash, None)
+        return found
 
     def _keep(self) -> None:
         if not self.lock.refresh():
@@ -146,36 +186,42 @@ class GridMirror:
             self._client.delete_run(self._runs.pop(key)[0])
 
     def _connect(self) -> None:
-        # MLflow asks the network for its own usage statistics and git for a commit; neither is ours to do.
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         # A tracking server that is away is tried again by the next mirroring, not for minutes on end by this one.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+        quiet_client()
+        require_server(self.uri)
         import logging
 
         for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
         with _interrupts_deferred():
+            require_store(self.uri)
             from mlflow import MlflowClient
 
             self._client = MlflowClient(tracking_uri=self.uri)
             self._bulk = BulkWriter.for_uri(self.uri)
+            remove_stray_folder(self.uri)
         found = self._client.get_experiment_by_name(self.grid.name)
+        if found is not None and found.lifecycle_stage == "deleted":
+            raise deleted_experiment(self.grid.name, found.experiment_id, self.uri)
         self._experiment = found.experiment_id if found else self._create_experiment()
+        follow_database(self.uri, self._experiment, self.grid.name)
         for run in self._search("tags.`cscdarts.kind` = 'run'"):
-            cursor = json.loads(run.data.tags.get(CURSOR, "{}"))
-            self._runs[run.data.tags["cscdarts.hash"]] = (run.info.run_id, cursor)
+            cursor = without_lost(_cursor(run.data.tags.get(CURSOR, "")), run.info.artifact_uri, self.uri)
+            self._runs[run.data.tags.get("cscdarts.hash", "")] = (run.info.run_id, cursor)
         parents = self._search(f"tags.`cscdarts.kind` = 'grid' and tags.`cscdarts.scale` = '{self.grid.scale}'")
         self._parent = next((run.info.run_id for run in parents), "")
 
     def _create_experiment(self) -> str:
-        place = None
-        if self.uri.startswith("sqlite:///"):
-            # Beside the database, whichever folder the command is called from; MLflow would take the present one.
-            place = str(Path(self.uri.removeprefix("sqlite:///")).absolute().parent / "mlruns" / self.grid.name)
-        return str(self._client.create_experiment(self.grid.name, artifact_location=place))
+        path = sqlite_path(self.uri)
+        place = None if path is None else artifact_place(path, self.grid.name)
+        try:
+            return str(self._client.create_experiment(self.grid.name, artifact_location=place))
+        except Exception:
+            # Another mirror may have made it a moment ago, from another folder of runs.
+            found = self._client.get_experiment_by_name(self.grid.name)
+            if found is None:
+                raise
+            return str(found.experiment_id)
 
     def _search(self, query: str) -> Iterator[Any]:
         token = None
@@ -193,7 +239,8 @@ class GridMirror:
         now = (stat.st_size, stat.st_mtime_ns, ended)
         if now == self._grid_written:
             return
-        content = read_json(manifest) or {}
+        content = read_json(manifest)
+        content = content if isinstance(content, dict) else {}
         name = f"{self.grid.name} ({self.grid.scale})"
         tags = {
             "cscdarts.kind": "grid",
@@ -203,12 +250,13 @@ class GridMirror:
             "cscdarts.commit": str(content.get("commit") or ""),
         }
         if not self._parent:
-            started = int(1000 * content.get("created_at", time.time()))
+            created = content.get("created_at")
+            started = int(1000 * (created if isinstance(created, int | float) else time.time()))
             run = self._client.create_run(self._experiment, start_time=started, tags=tags, run_name=name)
             self._parent = run.info.run_id
         for key, value in tags.items():
             self._client.set_tag(self._parent, key, value)
-        self._client.log_artifact(self._parent, str(manifest))
+        self._artifact(self._parent, manifest)
         if ended:
             self._client.set_terminated(self._parent, "FINISHED", latest_ms(self.folder, self.grid.points))
         else:

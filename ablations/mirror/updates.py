@@ -27,6 +27,9 @@ CURSOR = "cscdarts.mirror"
 #: A run's status -> MLflow's.
 STATUS = {"done": "FINISHED", "failed": "FAILED", "running": "RUNNING", "pending": "SCHEDULED"}
 
+#: Times and steps beyond this fit no store.
+_MOST = 2**53
+
 #: Metric name, value, milliseconds, step.
 MetricPoint = tuple[str, float, int, int]
 
@@ -88,7 +91,7 @@ def read_update(
         points, offset = _lines(path, before.get(name, 0))
         metrics += points
         read |= {name: offset} if offset else {}
-    written = cursor.get("files", {})
+    written = _dict(cursor.get("files"))
     for name in RESULTS:
         if files.get(name) != written.get(name):
             metrics += _results(folder, name)
@@ -134,7 +137,7 @@ def _tags(grid: Grid, point: Point, folder: RunFolder, status: str, state: RunSt
     environment = _read(folder, "environment.json")
     genotype = _read(folder, "genotype.json")
     # What a retrained network was tested on names the data; a run without retraining knows those of its search only.
-    result = _read(folder, "result.json" if point.config.runtime.retrain else "search.json")
+    result = _dict(_read(folder, "result.json" if point.config.runtime.retrain else "search.json").get("data"))
     stages = stage_environments(folder, point.config)
     searched = stages.get("search", {})
     return {
@@ -150,8 +153,8 @@ def _tags(grid: Grid, point: Point, folder: RunFolder, status: str, state: RunSt
         "cscdarts.dirty": str(environment.get("dirty", "")),
         "cscdarts.hardware": hardware(environment) if environment else "",
         "cscdarts.host": str(environment.get("hostname") or ""),
-        "cscdarts.data": str(result.get("data", {}).get("label") or point.config.data.dataset),
-        "cscdarts.contents": str(result.get("data", {}).get("contents") or ""),
+        "cscdarts.data": str(result.get("label") or point.config.data.dataset),
+        "cscdarts.contents": str(result.get("contents") or ""),
         "cscdarts.genotype": str(genotype.get("text") or ""),
         "cscdarts.torch": str(environment.get("torch") or ""),
         "cscdarts.search": str((keys := folder.keys() or {}).get("search") or ""),
@@ -164,7 +167,7 @@ def _tags(grid: Grid, point: Point, folder: RunFolder, status: str, state: RunSt
 
 
 def _read(folder: RunFolder, name: str) -> dict[str, Any]:
-    with contextlib.suppress(UserError):
+    with contextlib.suppress(UserError, RecursionError):
         value = read_json(folder.file(name))
         return value if isinstance(value, dict) else {}
     return {}
@@ -181,12 +184,12 @@ def _lines(path: Path, offset: int) -> tuple[list[MetricPoint], int]:
         return [], 0
     whole = data.rfind(b"\n") + 1
     for line in data[:whole].splitlines():
-        try:
+        # A line of another form than ours is passed over as a torn one is.
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             entry = json.loads(line)
             when, step = int(1000 * entry["time"]), int(entry["epoch"])
-            points += [(k, float(v), when, step) for k, v in entry["values"].items() if k in METRICS]
-        except (ValueError, KeyError, TypeError):
-            continue
+            if max(abs(when), abs(step)) < _MOST:
+                points += [(k, float(v), when, step) for k, v in entry["values"].items() if k in METRICS]
     return points, offset + whole
 
 
@@ -201,7 +204,8 @@ def _sources(point: Point, folder: RunFolder) -> dict[str, Path]:
 def _read_before(cursor: Mapping[str, Any]) -> dict[str, int]:
     """How many bytes of each file of metric lines were written; one number meant `metrics.jsonl`."""
     noted = cursor.get("bytes", {})
-    return {str(k): int(v) for k, v in noted.items()} if isinstance(noted, Mapping) else {"metrics.jsonl": int(noted)}
+    noted = noted if isinstance(noted, Mapping) else {"metrics.jsonl": noted}
+    return {str(k): int(v) for k, v in noted.items() if isinstance(v, int | float)}
 
 
 def _last_output(point: Point) -> str:
@@ -212,9 +216,20 @@ def _last_output(point: Point) -> str:
 def _results(folder: RunFolder, name: str) -> list[MetricPoint]:
     """The numbers of the whole run in one of its files."""
     content = _read(folder, name)
-    values = content if name == "check.json" else content.get("values", {})
+    values = content if name == "check.json" else _dict(content.get("values"))
     when = _mtime_ms(folder.file(name))
-    return [(k, float(v), when, 0) for k, v in values.items() if k in METRICS and isinstance(v, int | float)]
+    found = ((k, _number(v)) for k, v in values.items() if k in METRICS)
+    return [(k, v, when, 0) for k, v in found if v is not None]
+
+
+def _number(value: Any) -> float | None:
+    with contextlib.suppress(OverflowError):
+        return float(value) if isinstance(value, int | float) else None
+    return None
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _stamps(folder: RunFolder, names: Iterable[str]) -> dict[str, list[int]]:
@@ -251,7 +266,7 @@ def latest_ms(folder: Path, points: Iterable[Point]) -> int:
 def _started_ms(folder: RunFolder) -> int:
     environment = _read(folder, "environment.json")
     started = environment.get("first_started_at") or environment.get("started_at")
-    if isinstance(started, int | float):
+    if isinstance(started, int | float) and 0 <= 1000 * started < _MOST:
         return int(1000 * started)
     if isinstance(started, str):
         with contextlib.suppress(ValueError):

@@ -6,19 +6,25 @@ needs.
 """
 
 import warnings
+import zipfile
 from collections import OrderedDict
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from benchmarks.official.api import OfficialBenchmark
 from benchmarks.official.archives import checked_record, missing, wrong_content
-from benchmarks.tabular.files import checksum
+from benchmarks.official.pickle_bounds import PickleBounds, TooMuch
+from benchmarks.official.safe_pickle import MADE_FLOOR
+from benchmarks.tabular.files import checksum, plain_size
 from benchmarks.tabular.space import require_official_order
-from cscdarts.errors import BrokenFile
+from cscdarts.errors import BrokenFile, UserError
+
+#: Bytes that each byte of a file may make in memory beyond the floor: records take some 16.
+MADE_PER_PLAIN_BYTE = 64
 
 
 class NasBench201(OfficialBenchmark):
@@ -94,9 +100,15 @@ def load_plain_pth(path: Path) -> Any:
     ]
     wanted = "a file that torch.save wrote with plain numbers and texts, as the official archive is"
     try:
+        _require_bounded(path)
         with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
+    except TooMuch as error:
+        fix = "Nothing in it was run; take the archive from the project page."
+        raise BrokenFile(path, f"it asks for {error}", wanted, fix) from None
     except Exception as error:  # a damaged file can raise nearly anything
         text = str(error)
         if "Unsupported" in text or "GLOBAL" in text or "not an allowed global" in text:
@@ -106,3 +118,46 @@ def load_plain_pth(path: Path) -> Any:
             reason = "is broken or ends too early"
             fix = "Download it again from the project page."
         raise BrokenFile(path, f"it {reason}", wanted, fix) from None
+
+
+def _require_bounded(path: Path) -> None:
+    """Read the file's pickles along, so that torch makes no more of them than a file of this size has.
+
+    Errors:
+        TooMuch: it would, or parts of it are compressed, which `torch.save` never does.
+        BrokenFile: it is no plain file.
+    """
+    size = plain_size(path)
+    left = MADE_FLOOR + MADE_PER_PLAIN_BYTE * size
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\x03\x04":
+            file.seek(0)
+            # The older form: a number, a version, the machine, the content, names of tensors, then their bytes.
+            rest = b""
+            for part in range(5):
+                # The first is one number, of ten bytes.
+                bounds = PickleBounds(left, size, persistent=True, number=9 if part else 10)
+                left, rest = _read_along(bounds, file, rest)
+            return
+        with zipfile.ZipFile(file) as parts:
+            listed = parts.infolist()
+            if (
+                any(part.compress_type != zipfile.ZIP_STORED for part in listed)
+                or sum(p.file_size for p in listed) > size
+            ):
+                raise TooMuch("more data than it has")
+            for entry in listed:
+                if entry.filename.endswith(".pkl"):
+                    with parts.open(entry) as stream:
+                        left, _ = _read_along(PickleBounds(left, size, persistent=True), stream, b"")
+
+
+def _read_along(bounds: PickleBounds, stream: IO[bytes], rest: bytes) -> tuple[int, bytes]:
+    """Feed one pickle; returns the bytes that may still be made, and what was read beyond its end."""
+    while not bounds.ended:
+        piece = rest or stream.read(2**20)
+        if not piece:
+            break  # cut off: torch says so
+        used = bounds.feed(piece)
+        rest = piece[used:]
+    return bounds.left, rest

@@ -15,12 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from cscdarts.errors import BrokenFile, MissingFile
+from benchmarks.official.pickle_bounds import PickleBounds, TooMuch
+from benchmarks.tabular.files import plain_size
+from cscdarts.errors import BrokenFile, MissingFile, UserError
 
 #: Unpacked bytes above which a file is taken for a decompression bomb: one record is about 0.4 MB, the whole archive
 #: 6 GB.
 RECORD_LIMIT = 64 * 2**20
 ARCHIVE_LIMIT = 12 * 2**30
+#: Bytes that may be made in memory: for any file, and more by its size.
+MADE_FLOOR, MADE_PER_BYTE = 64 * 2**20, 400
+#: Bytes unpacked at a time.
+PIECE = 2**16
 
 
 class RefusedGlobal(pickle.UnpicklingError):
@@ -67,44 +73,57 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 class _Bounded(io.RawIOBase):
-    """A readable stream that stops with an error after a number of bytes."""
+    """A readable stream that ends with an error once it has given, or its pickle would make, too many bytes."""
 
-    def __init__(self, stream: bz2.BZ2File, limit: int) -> None:
-        self._stream, self._left = stream, limit
+    def __init__(self, stream: bz2.BZ2File, limit: int, bounds: PickleBounds) -> None:
+        self._stream, self._left, self._bounds = stream, limit, bounds
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        count = self._stream.readinto(buffer)
-        self._left -= count
+        # Never more than a piece at once, however much the unpickler asks for.
+        piece = self._stream.read(min(len(buffer), PIECE))
+        self._left -= len(piece)
         if self._left < 0:
-            raise RefusedGlobal("more data than such a file can hold")
-        return count
+            raise TooMuch("more data than such a file can hold")
+        if not self._bounds.ended:
+            self._bounds.feed(piece)
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+def made_limit(size: int) -> int:
+    """Bytes that a file of some size may make: each record some 8 MB of 85 kB, and a small file a whole record."""
+    return MADE_FLOOR + MADE_PER_BYTE * size
 
 
 def read_plain_pickle(path: Path, limit: int = RECORD_LIMIT) -> Any:
     """The plain data of a bzip2-compressed pickle.
 
     Args:
-        limit: refuse a file that unpacks to more bytes than this.
+        limit: refuse a file that unpacks to more bytes than this; what it makes of them is bounded by its size.
 
     Errors:
-        UserError: missing, truncated, no bzip2, no pickle, too large, or it asks for anything but numbers, texts and
-            containers (which is what a malicious pickle does); nothing in it has been run then.
+        UserError: missing, truncated, no bzip2, no pickle, too large or too deep, or it asks for anything but numbers,
+            texts and containers (which is what a malicious pickle does); nothing in it has been run then.
     """
     allowed = "a bzip2-compressed pickle of plain numbers and texts, as the official archives are"
     again = "Download it again from the project page."
     try:
-        with bz2.BZ2File(path, "rb") as stream, io.BufferedReader(_Bounded(stream, limit), 2**16) as bounded:
+        size = plain_size(path)
+        bounds = PickleBounds(made_limit(size), size)
+        with bz2.BZ2File(path, "rb") as stream, io.BufferedReader(_Bounded(stream, limit, bounds), PIECE) as bounded:
             return _PlainUnpickler(bounded).load()
     except FileNotFoundError:
         raise MissingFile(str(path), "Check the path after --benchmark.") from None
-    except RefusedGlobal as error:
+    except (RefusedGlobal, TooMuch) as error:
         fix = "Nothing in it was run; do not open it with another program, and take the archive from the project page."
         raise BrokenFile(path, f"it asks for {error}", allowed, fix) from None
     except EOFError:
         raise BrokenFile(path, "it ends too early", allowed, again) from None
+    except UserError:
+        raise
     except Exception as error:  # a damaged pickle can raise nearly anything from the virtual machine
         reason = str(error).splitlines()[0][:80] if str(error) else type(error).__name__
         raise BrokenFile(path, reason, allowed, again) from None

@@ -6,14 +6,15 @@ Query times come from `cifar10_train_s_per_epoch` (seconds of an epoch on the 50
 
 import csv
 import gzip
+import itertools
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from benchmarks.tabular.files import checksum
+from benchmarks.tabular.files import checksum, plain_size
 from benchmarks.tabular.space import SIZE, official_archs
 from benchmarks.tabular.table import COLUMN, BenchmarkTable, Floats
 from cscdarts.errors import BrokenFile, MissingFile, UserError
@@ -22,6 +23,13 @@ from cscdarts.errors import BrokenFile, MissingFile, UserError
 #: training and one validation of its own: exact in the official records.
 _QUERY_FACTORS = {"cifar10": (0.5, 2.5), "cifar100": (1.0, 0.5), "imagenet16": (3.034, 0.3)}
 _TIMES = ("cifar10_train_s_per_epoch", "cifar10_test_s_per_epoch", "times_measured")
+
+#: Bounds on what is unpacked, far beyond any table of the space: characters of a line, and of all; lines; columns.
+LONGEST_LINE, MOST_TEXT, MOST_LINES, MOST_COLUMNS = 2**16, 2**27, 4 * SIZE, 1000
+
+
+class _TooMuch(Exception):
+    """A text exceeds its bounds."""
 
 
 def read_csv(path: Path) -> BenchmarkTable:
@@ -36,10 +44,13 @@ def read_csv(path: Path) -> BenchmarkTable:
     """
     allowed = "a CSV with index, arch_str and columns like cifar10_test_acc_200"
     try:
+        plain_size(path)
         with _open_text(path) as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(_bounded_lines(file))
             header = list(reader.fieldnames or [])
-            names = [name for name in header if COLUMN.fullmatch(name)]
+            names = list(dict.fromkeys(name for name in header if COLUMN.fullmatch(name)))
+            if len(names) > MOST_COLUMNS:
+                raise _TooMuch(f"it has {len(names):,} columns of results, more than {MOST_COLUMNS:,}")
             if not {"index", "arch_str"} <= set(header) or not any("_acc_" in name for name in names):
                 raise UserError("--csv", str(path), allowed, "Its first line has other columns.")
             columns = {name: np.full(SIZE, np.nan) for name in [*names, *(name for name in _TIMES if name in header)]}
@@ -47,6 +58,8 @@ def read_csv(path: Path) -> BenchmarkTable:
                 _read_row(row, columns, f"{path}, line {line}")
     except FileNotFoundError:
         raise MissingFile(str(path), f"Name {allowed} with --csv.") from None
+    except _TooMuch as error:
+        raise BrokenFile(path, str(error), allowed, "Name the table itself, unchanged.") from None
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise BrokenFile(path, str(error), allowed, "It is broken or ends too early.") from None
     if not any(np.isfinite(values).any() for values in columns.values()):
@@ -104,6 +117,25 @@ def _query_times(columns: Mapping[str, Floats]) -> dict[str, Floats]:
                 int(match["epochs"]) * per_epoch * train + validation * test
             )
     return times
+
+
+def _bounded_lines(file: IO[str]) -> Iterator[str]:
+    """Lines of a text that may have been packed: none without an end, and no more than a table of the space has.
+
+    Errors:
+        _TooMuch: there are more.
+    """
+    left = MOST_TEXT
+    for number in itertools.count(1):
+        line = file.readline(LONGEST_LINE + 1)
+        left -= len(line)
+        if len(line) > LONGEST_LINE:
+            raise _TooMuch(f"its line {number:,} has more than {LONGEST_LINE:,} characters")
+        if left < 0 or number > MOST_LINES:
+            raise _TooMuch(f"it has more than {MOST_LINES:,} lines or {MOST_TEXT:,} characters")
+        if not line:
+            return
+        yield line
 
 
 def _open_text(path: Path) -> IO[str]:

@@ -1,8 +1,24 @@
-"""Checksums of benchmark files."""
+"""Benchmark files as files: plain ones only, and their checksums."""
 
 import hashlib
 import re
+import stat
 from pathlib import Path
+
+from cscdarts.errors import BrokenFile
+
+
+def plain_size(path: Path) -> int:
+    """Bytes of a file.
+
+    Errors:
+        FileNotFoundError: nothing is there.
+        BrokenFile: a pipe, a device or a folder, which has no end or no bytes.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise BrokenFile(path, "it is a pipe, a device or a folder", "a file", "Name a file.")
+    return found.st_size
 
 
 def checksum(path: Path) -> dict[str, str]:

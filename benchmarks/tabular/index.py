@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.tabular.parquet_bounds import require_bounded
 from benchmarks.tabular.space import SIZE, Ints, official_archs
 from benchmarks.tabular.table import COLUMN, BenchmarkTable, Floats
 from cscdarts.errors import BrokenFile, CannotWrite, MissingFile, UserError
@@ -54,7 +55,7 @@ def read_index(path: Path) -> BenchmarkTable:
         values, stamp = read_columns(path, texts=("arch_str",))
         rows, names = values.pop("index").astype(np.int64), stamp.pop("arch_str")
         schema, provenance = stamp["schema"], dict(stamp["provenance"])
-    except (UserError, KeyError, TypeError, ValueError):
+    except (UserError, KeyError, TypeError, ValueError, RecursionError):
         raise broken from None
     if schema != INDEX_SCHEMA:
         raise UserError("--benchmark", f"index:{path}", f"an index of schema {INDEX_SCHEMA}", "Make it again.")
@@ -109,15 +110,32 @@ def read_columns(path: Path, texts: Collection[str] = ()) -> tuple[dict[str, Flo
 
     try:
         # ParquetFile and plain buffers, because read_table and to_numpy would import pandas: 80 MiB and 0.3 s.
-        with pq.ParquetFile(path, memory_map=True) as file:
+        # Texts as references into a list of theirs: written out, a long one in every row would be gigabytes.
+        with pq.ParquetFile(path, memory_map=True, read_dictionary=list(texts)) as file:
+            require_bounded(path, file.metadata)
+            if not all(field.name in texts or str(field.type) in _KINDS for field in file.schema_arrow):
+                raise KeyError("a column that is no number")
             content = file.read(use_threads=False)
         stamp = dict(json.loads((content.schema.metadata or {})[_METADATA]))
-        stamp |= {name: content[name].to_pylist() for name in texts}
+        stamp |= {name: _texts(content[name]) for name in texts}
         return {name: _numbers(content[name]) for name in content.column_names if name not in texts}, stamp
-    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError):
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError):
         raise BrokenFile(
             path, "it is broken", "a Parquet file that cscdarts wrote", "Make it or install it again."
         ) from None
+
+
+#: Arrow's number types -> NumPy's.
+_KINDS = {"double": "f8", "float": "f4", "int32": "i4", "int16": "i2"}
+
+
+def _texts(column: Any) -> list[str | None]:
+    """An Arrow column of texts as a list; equal texts are one object."""
+    found: list[str | None] = []
+    for part in column.chunks:
+        words = part.dictionary.to_pylist()
+        found += [None if place is None else words[place] for place in part.indices.to_pylist()]
+    return found
 
 
 def _numbers(column: Any) -> Floats:
@@ -125,7 +143,7 @@ def _numbers(column: Any) -> Floats:
     array = column.combine_chunks()
     array = array.chunk(0) if hasattr(array, "chunk") else array
     validity, data = array.buffers()
-    kind = np.dtype({"double": "f8", "float": "f4", "int32": "i4", "int16": "i2"}[str(array.type)])
+    kind = np.dtype(_KINDS[str(array.type)])
     values = np.frombuffer(data, dtype=kind)[array.offset : array.offset + len(array)].astype(np.float64)
     if validity is not None:
         bits = np.unpackbits(np.frombuffer(validity, dtype=np.uint8), bitorder="little")

@@ -61,6 +61,9 @@ _ID = re.compile("[0-9a-f]{16}")
 #: `keys.json` -> what it held at a size, time and inode: it is asked for with every file.
 _known_keys: dict[Path, tuple[tuple[int, int, int], dict[str, Any]]] = {}
 
+#: Characters of a line that is read; the architecture parameters of an epoch take some thousands.
+MAX_LINE = 2**24
+
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader sees the old content or the new, whole."""
@@ -105,15 +108,19 @@ def append_line(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The JSON lines of an append-only file; torn lines are passed over."""
+    """The JSON objects of an append-only file, a line each; torn and foreign lines are passed over."""
     if not path.exists():
         return
     with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            with contextlib.suppress(ValueError):
-                value = json.loads(line)
-                if isinstance(value, dict):
-                    yield value
+        while line := file.readline(MAX_LINE):
+            if line.endswith("\n") or len(line) < MAX_LINE:
+                with contextlib.suppress(ValueError, RecursionError):
+                    value = json.loads(line)
+                    if isinstance(value, dict):
+                        yield value
+            else:  # the rest of a line without end
+                while (rest := file.readline(MAX_LINE)) and not rest.endswith("\n"):
+                    pass
 
 
 def _are_keys(value: Any) -> TypeGuard[dict[str, Any]]:
@@ -124,6 +131,12 @@ def _are_keys(value: Any) -> TypeGuard[dict[str, Any]]:
     if not isinstance(value["searches"], list) or value["store"] not in (".", "../.."):
         return False
     return all(isinstance(one, str) and _ID.fullmatch(one) for one in [*ids, *value["searches"]])
+
+
+def _counts(line: Mapping[str, Any], name: str) -> bool:
+    """Whether a line is of an epoch and holds an object under a name, as ours do."""
+    epoch = line.get("epoch")
+    return isinstance(epoch, int) and not isinstance(epoch, bool) and isinstance(line.get(name), dict)
 
 
 @dataclass(frozen=True)
@@ -267,7 +280,7 @@ class RunFolder:
         merged: dict[tuple[str, int], dict[str, Any]] = {}
         for path in self.metrics_files().values():
             for line in read_lines(path):
-                if {"stage", "epoch", "values"} <= line.keys():
+                if _counts(line, "values") and "stage" in line:
                     key = (str(line["stage"]), int(line["epoch"]))
                     earlier = merged.get(key, {"values": {}})
                     merged[key] = {**line, "values": {**earlier["values"], **line["values"]}}
@@ -276,5 +289,5 @@ class RunFolder:
     def alphas(self) -> list[dict[str, Any]]:
         """Architecture parameters by epoch, the last line of an epoch wins:
         `{"epoch": 3, "alpha": {"normal": [[...]]}}`."""
-        lines = {int(line["epoch"]): line for line in read_lines(self.file("alphas.jsonl")) if "epoch" in line}
+        lines = {int(line["epoch"]): line for line in read_lines(self.file("alphas.jsonl")) if _counts(line, "alpha")}
         return [lines[epoch] for epoch in sorted(lines)]

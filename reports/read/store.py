@@ -5,21 +5,29 @@ and takes 16 s for 5,000 runs where the queries take one; any other store is rea
 ways give the same frame (a test holds them to it).
 """
 
-import os
 import sqlite3
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
 import pandas as pd
 
-from cscdarts.errors import UserError
+from cscdarts.errors import OutsideFailure, UserError
 from cscdarts.records.run_folder import RunFolder, read_json
 from cscdarts.settings.metrics import METRICS
-from reports.read.tracking import tracking_uri
+from reports.read.artifacts import RunFiles, is_plain, local_path
+from reports.read.database import open_read_only, schema_of
+from reports.read.tracking import (
+    VARIABLE,
+    deleted_experiment,
+    one_line,
+    quiet_client,
+    require_server,
+    shown,
+    sqlite_path,
+    tracking_uri,
+)
 
 #: Tags that every run row carries as a column, with the column's name.
 TAGS = {
@@ -87,6 +95,7 @@ class Store:
         not_a_number: (hash, metric) pairs that were recorded as NaN or infinite.
         repeats: hashes found in several runs of the store, with the number of runs.
         conflicts: hashes whose repeated runs recorded different results: the code is not deterministic there.
+        refused: runs that were left out because their hash or id cannot be a file's name.
     """
 
     uri: str
@@ -96,34 +105,30 @@ class Store:
     not_a_number: set[tuple[str, str]]
     repeats: dict[str, int] = field(default_factory=dict)
     conflicts: list[str] = field(default_factory=list)
-    _folders: dict[str, RunFolder | None] = field(default_factory=dict, repr=False)
-    _downloads: Any = field(default=None, repr=False)
+    refused: int = 0
+    _files: RunFiles | None = field(default=None, repr=False)
+
+    @property
+    def unread(self) -> dict[str, str]:
+        """Run id -> why the files of a run that was asked for are not there."""
+        return self._files.unread if self._files is not None else {}
 
     def folder(self, run_id: str, artifact_uri: str) -> RunFolder | None:
         """The run's artifacts as a run folder: in place when local, downloaded once when not, None when there are
         none."""
-        if run_id not in self._folders:
-            self._folders[run_id] = self._locate(run_id, artifact_uri)
-        return self._folders[run_id]
+        if self._files is None:
+            self._files = RunFiles(self.uri)
+        return self._files.folder(run_id, artifact_uri)
 
-    def _locate(self, run_id: str, artifact_uri: str) -> RunFolder | None:
-        local = local_path(artifact_uri, self.uri)
-        if local is not None:
-            return RunFolder(local) if local.is_dir() else None
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        import mlflow
+    def find_files(self, fetch: bool) -> None:
+        """Look for the files of all runs, so that `unread` is whole.
 
-        if self._downloads is None:
-            self._downloads = tempfile.TemporaryDirectory(prefix="cscdarts-report-")
-        target = Path(self._downloads.name) / run_id
-        target.mkdir()
-        try:
-            mlflow.artifacts.download_artifacts(
-                run_id=run_id, artifact_path="", dst_path=str(target), tracking_uri=self.uri
-            )
-        except mlflow.exceptions.MlflowException:
-            return None
-        return RunFolder(target)
+        Args:
+            fetch: those too that have to be downloaded.
+        """
+        for run_id, place in zip(self.runs["run_id"], self.runs["artifact_uri"], strict=True):
+            if fetch or local_path(str(place), self.uri) is not None:
+                self.folder(str(run_id), str(place))
 
 
 def load(grids: Sequence[str], uri: str | None = None, scale: str | None = None) -> Store:
@@ -140,8 +145,7 @@ def load(grids: Sequence[str], uri: str | None = None, scale: str | None = None)
     names = list(dict.fromkeys(Path(grid).stem if grid.endswith(".py") else grid for grid in grids))
     if not names:
         raise UserError("GRID", "", "at least one grid", "For example: cscdarts report quickstart")
-    raw = _read_sqlite(names, uri) if uri.startswith("sqlite:///") else _read_client(names, uri)
-    rows, parents = raw
+    rows, parents = _read_client(names, uri) if sqlite_path(uri) is None else _read_sqlite(names, uri)
     store = _assemble(uri, names, rows, parents, scale)
     if scale and store.runs.empty and not store.manifests:
         known = sorted({str(row["scale"]) for row in rows})
@@ -151,37 +155,26 @@ def load(grids: Sequence[str], uri: str | None = None, scale: str | None = None)
     return store
 
 
-def local_path(artifact_uri: str, store_uri: str = "") -> Path | None:
-    """The folder behind a local artifact URI, None for a remote one; relative ones count from the store's folder."""
-    parsed = urlparse(artifact_uri)
-    if parsed.scheme == "file":
-        return Path(unquote(parsed.path))
-    if parsed.scheme:
-        return None
-    path = Path(artifact_uri)
-    if not path.is_absolute() and store_uri.startswith("sqlite:///"):
-        return Path(store_uri.removeprefix("sqlite:///")).parent / path
-    return path
-
-
 def _unknown_grid(missing: Iterable[str], known: Iterable[str], uri: str) -> UserError:
     names = ", ".join(sorted(set(known) - {"Default"})) or "none yet"
     first = next(iter(missing))
-    return UserError("GRID", first, f"a grid recorded in {uri} ({names})", f"Run it: cscdarts ablate run {first}")
+    fix = f"Run it: cscdarts ablate run {first}"
+    return UserError("GRID", first, f"a grid recorded in {shown(uri)} ({names})", fix)
 
 
 def _read_sqlite(names: list[str], uri: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    path = Path(uri.removeprefix("sqlite:///"))
-    if not path.is_file():
-        raise UserError("MLFLOW_TRACKING_URI", uri, "an MLflow store that exists", "Run a grid first: make quickstart")
+    path = sqlite_path(uri)
+    if path is None or not path.is_file():
+        raise UserError(VARIABLE, uri, "an MLflow store that exists", "Run a grid first: make quickstart")
+    schema_of(path)
     try:
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)
+        connection = open_read_only(path)
         try:
             return _query(connection, names, uri)
         finally:
             connection.close()
     except sqlite3.DatabaseError as error:
-        raise UserError("MLFLOW_TRACKING_URI", uri, f"an MLflow database ({error})", "Check the path.") from error
+        raise UserError(VARIABLE, uri, f"an MLflow database ({error})", "Check the path.") from error
 
 
 def _query(
@@ -195,6 +188,9 @@ def _query(
     }
     missing = [name for name in names if name not in experiments]
     if missing:
+        gone = connection.execute("SELECT experiment_id FROM experiments WHERE name = ?", missing[:1]).fetchone()
+        if gone is not None:
+            raise deleted_experiment(missing[0], str(gone[0]), uri)
         raise _unknown_grid(missing, experiments, uri)
     chosen = [experiments[name] for name in names]
     marks = ",".join("?" * len(chosen))
@@ -224,14 +220,24 @@ def _query(
 
 
 def _read_client(names: list[str], uri: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    # MLflow asks the network for its own usage statistics; that is not ours to do.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    require_server(uri)
+    quiet_client()
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
-    client = MlflowClient(uri)
+    try:
+        return _read_pages(MlflowClient(uri), names, uri)
+    except MlflowException as error:
+        raise OutsideFailure(f"Reading {shown(uri)}", one_line(error), f"Check {VARIABLE}, and the server.") from error
+
+
+def _read_pages(client: Any, names: list[str], uri: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     experiments = {experiment.name: experiment.experiment_id for experiment in client.search_experiments()}
     missing = [name for name in names if name not in experiments]
     if missing:
+        gone = client.get_experiment_by_name(missing[0])
+        if gone is not None and gone.lifecycle_stage == "deleted":
+            raise deleted_experiment(missing[0], gone.experiment_id, uri)
         raise _unknown_grid(missing, experiments, uri)
     rows: list[dict[str, Any]] = []
     token: str | None = None
@@ -277,18 +283,21 @@ def _assemble(
     uri: str, names: list[str], rows: list[dict[str, Any]], parents: list[dict[str, Any]], scale: str | None
 ) -> Store:
     store = Store(uri, names, pd.DataFrame(), [], set())
+    sound = [row for row in rows if is_plain(str(row["hash"])) and is_plain(str(row["run_id"]))]
+    store.refused, rows = len(rows) - len(sound), sound
+    parents = [row for row in parents if is_plain(str(row["run_id"]))]
     for parent in sorted(
         parents, key=lambda row: (names.index(row["grid"]) if row["grid"] in names else 0, row["scale"])
     ):
         if scale and parent["scale"] != scale:
             continue
         folder = store.folder(parent["run_id"], parent["artifact_uri"])
-        content = read_json(folder.file("grid.json")) if folder else None
-        wanted = content.get("runs", []) if isinstance(content, dict) else []
-        runs = {str(entry["hash"]): tuple(entry.get("methods", ())) for entry in wanted if "hash" in entry}
-        overrides = content.get("overrides") if isinstance(content, dict) else None
-        changed = {str(key): str(value) for key, value in overrides.items()} if isinstance(overrides, dict) else {}
-        store.manifests.append(Manifest(parent["grid"], parent["scale"], runs, changed))
+        try:
+            content = read_json(folder.file("grid.json")) if folder else None
+        except (UserError, RecursionError):
+            content = None
+            store.unread[parent["run_id"]] = "not to be made sense of"
+        store.manifests.append(_manifest(parent, content if isinstance(content, dict) else {}))
     kept = [row for row in rows if not scale or row["scale"] == scale]
     kept.sort(key=lambda row: (row["grid"], row["scale"], row["hash"], row["start_ms"] or 0, row["run_id"]))
     by_hash: dict[str, list[dict[str, Any]]] = {}
@@ -297,6 +306,18 @@ def _assemble(
     chosen = [_choose(store, same) for same in by_hash.values()]
     store.runs = _frame(store, chosen)
     return store
+
+
+def _manifest(parent: dict[str, Any], content: dict[str, Any]) -> Manifest:
+    """What `grid.json` says; entries of another form than ours are passed over."""
+    listed, overrides = content.get("runs"), content.get("overrides")
+    runs = {
+        str(entry["hash"]): tuple(str(method) for method in entry.get("methods") or ())
+        for entry in (listed if isinstance(listed, list) else ())
+        if isinstance(entry, dict) and "hash" in entry and isinstance(entry.get("methods") or (), list | tuple)
+    }
+    changed = {str(key): str(value) for key, value in overrides.items()} if isinstance(overrides, dict) else {}
+    return Manifest(parent["grid"], parent["scale"], runs, changed)
 
 
 def _choose(store: Store, same: list[dict[str, Any]]) -> dict[str, Any]:
@@ -332,5 +353,6 @@ def _frame(store: Store, rows: list[dict[str, Any]]) -> pd.DataFrame:
     for name, metric in METRICS.items():
         if name not in frame and metric.per == "run":
             frame[name] = float("nan")
-    frame["seed"] = pd.to_numeric(frame["seed"], errors="coerce").fillna(-1).astype(int)
+    seeds = pd.to_numeric(frame["seed"], errors="coerce")
+    frame["seed"] = seeds.where(seeds.abs() < 2**53, -1).astype(int)
     return frame.reset_index(drop=True)

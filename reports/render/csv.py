@@ -3,6 +3,7 @@ missing."""
 
 import csv
 import io
+import unicodedata
 
 from reports.tables.table import ReportTable, TableCell
 
@@ -24,21 +25,23 @@ def table_csv(table: ReportTable) -> str:
     texts = dict(table.notes)
     for block in table.blocks:
         for row in block.rows:
-            cells = [guard(block.title)]
+            cells = [cell(block.title)]
             marks: dict[str, None] = {}
             for position, column in shown:
-                cell = row.cells[position]
-                cells.append(_name(cell.value) if column.key in _NAMES else _value(cell))
-                cells += [_number(cell.spread)] if column.spread else []
-                cells += ["" if cell.n is None else str(cell.n)] if column.count else []
-                marks |= dict.fromkeys(mark for mark in cell.marks.split(",") if mark)
-            writer.writerow([*cells, guard("; ".join(texts[mark] for mark in marks))])
+                one = row.cells[position]
+                cells.append(_name(one.value) if column.key in _NAMES else _value(one))
+                cells += [_number(one.spread)] if column.spread else []
+                cells += ["" if one.n is None else str(one.n)] if column.count else []
+                marks |= dict.fromkeys(mark for mark in one.marks.split(",") if mark)
+            writer.writerow([*cells, cell("; ".join(texts[mark] for mark in marks))])
     return buffer.getvalue()
 
 
 def guard(text: str) -> str:
-    """Text that no spreadsheet takes for a formula: a leading `=`, `+`, `-`, `@`, tab or return is quoted."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    """Text that no spreadsheet takes for a formula: one is quoted that begins with a tab or a return, or whose first
+    sign that shows is `=`, `+`, `-` or `@`, in full width too."""
+    shown = next((c for c in text if not c.isspace() and unicodedata.category(c) not in _UNSEEN), "")
+    return f"'{text}" if shown in _FORMULA or text[:1] in ("\t", "\r") else text
 
 
 def _name(value: float | str | None) -> str:
@@ -48,12 +51,22 @@ def _name(value: float | str | None) -> str:
     try:
         float(text)
     except ValueError:
-        return guard(text)
+        return cell(text)
     return f"'{text}"
 
 
-def _value(cell: TableCell) -> str:
-    return guard(cell.value) if isinstance(cell.value, str) else _number(cell.value)
+def cell(text: str) -> str:
+    """`guard`, with a space for each control character: a return would begin a row, and with it a formula."""
+    return "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in guard(text))
+
+
+#: What begins a formula, and the categories of characters that do not show.
+_FORMULA = frozenset("=+-@\uff1d\uff0b\uff0d\uff20")
+_UNSEEN = frozenset(["Cc", "Cf", "Cs", "Cn", "Co", "Mn"])
+
+
+def _value(content: TableCell) -> str:
+    return cell(content.value) if isinstance(content.value, str) else _number(content.value)
 
 
 def _number(value: float | None) -> str:

@@ -9,8 +9,8 @@ from markupsafe import Markup
 
 from reports import statistics
 from reports.figures.style import Drawing, inline_svg
-from reports.read.caveats import Finding
 from reports.read.comparison import ERROR, differences, signed
+from reports.read.doubts.caveats import Finding
 from reports.read.settings import Study
 from reports.read.store import Store
 from reports.tables.table import Column, ReportTable, TableCell

@@ -8,9 +8,9 @@ import numpy as np
 from cscdarts.settings.metrics import METRICS, format_value
 from reports import statistics
 from reports.read.comparison import ERROR, MACHINE_BOUND, adjusted_p, differences, selected_search, signed
+from reports.read.doubts.surroundings import mixed
 from reports.read.pairs import pairs
 from reports.read.settings import FACTORS, Setting, Study, column, factor_label, number
-from reports.read.surroundings import mixed
 from reports.tables.table import DASH, Block, Column, Notes, ReportTable, Row, TableCell, metric_cell, text_cell
 
 #: At most this many seeds are spelled out in one cell.

@@ -94,10 +94,10 @@ def test_formats_limit_what_is_written(quick: SyntheticStore, tmp_path: Path) ->
 
 def test_an_earlier_report_is_replaced_and_nothing_else(quick: SyntheticStore, tmp_path: Path) -> None:
     out = tmp_path / "report"
+    build_report(["quickstart"], out, uri=quick.uri, formats=("csv", "md"))
+    (out / "notes.md").write_text("mine")
     build_report(["quickstart"], out, uri=quick.uri, formats=("md",))
-    (out / "stale.md").write_text("old")
-    build_report(["quickstart"], out, uri=quick.uri, formats=("md",))
-    assert not (out / "stale.md").exists()
+    assert sorted(path.name for path in out.iterdir()) == [".cscdarts-report", "notes.md", "report.json", "report.md"]
     other = tmp_path / "thesis"
     other.mkdir()
     (other / "chapter.tex").write_text("mine")

@@ -8,8 +8,9 @@ import pytest
 
 from cscdarts.errors import UserError
 from reports.read import store as reading
+from reports.read.artifacts import local_path
 from reports.read.settings import studies
-from reports.read.store import load, local_path
+from reports.read.store import load
 from tests.support.report_store import SyntheticStore, empty_store, quick, store, tiny  # noqa: F401
 
 

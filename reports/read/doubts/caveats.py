@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from reports import statistics
 from reports.read.comparison import ERROR
+from reports.read.doubts.surroundings import mixtures
 from reports.read.settings import Study
 from reports.read.store import Store
-from reports.read.surroundings import mixtures
 
 
 @dataclass(frozen=True)

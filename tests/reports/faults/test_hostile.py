@@ -12,6 +12,7 @@ import pytest
 from reports.build import Report, build_report
 from reports.render import csv as csvfile
 from reports.render import latex, markdown
+from reports.tables.table import Block, Column, ReportTable, Row, TableCell, text_cell
 from tests.support.report_store import SyntheticStore, empty_store, store, tiny  # noqa: F401
 
 NASTY = "=cmd|' /C calc'!A0 \"quote\" <script>alert(1)</script> 100% a_b & {x} \\end{table} $y$ ~^# 中文 é | `z`"
@@ -92,6 +93,31 @@ def test_markdown_cells_stay_cells(hostile: Report) -> None:
 def test_formulas_are_quoted(start: str) -> None:
     assert csvfile.guard(start) == "'" + start
     assert csvfile.guard("plain = text") == "plain = text"
+
+
+_UNSEEN = ["\r", "\n", " ", "\x00", "\ufeff", "\u200b", "\x1b", "\r\n \t", "\u2028", "\xa0", "\u00ad"]
+
+
+@pytest.mark.parametrize("before", _UNSEEN, ids=ascii)
+@pytest.mark.parametrize("formula", ["=1", "+1", "-1", "@A1", "\uff1d1", "\uff0b1"], ids=ascii)
+def test_formulas_behind_what_does_not_show_are_quoted(before: str, formula: str) -> None:
+    assert csvfile.guard(before + formula).startswith("'")
+
+
+@pytest.mark.parametrize("text", ["x\r=1", "x\n=1", "x\x0b=1", "x\x85=1", "x\u2028=1", "\r=1", "a,\r\n=1"], ids=ascii)
+def test_no_text_begins_a_row_of_its_own(text: str) -> None:
+    column = Column("label", "label", numeric=False)
+    table = ReportTable("T0", "t0", "Title", "", (column,), (Block(text, (Row((text_cell(text),)),)),))
+    written = csvfile.table_csv(table)
+    assert len(written.splitlines()) == 2, "as every reader splits lines, not only Python's"
+    for cell in next(csv.reader([written.splitlines()[1]])):
+        assert not cell.lstrip().startswith("=")
+
+
+def test_numbers_stay_numbers() -> None:
+    column = Column("change", "change")
+    table = ReportTable("T0", "t0", "Title", "", (column,), (Block("", (Row((TableCell(value=-0.5),)),)),))
+    assert csvfile.table_csv(table).splitlines()[1] == ",-0.5,"
 
 
 def test_markdown_escape_is_one_line() -> None:
