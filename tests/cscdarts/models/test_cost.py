@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from cscdarts.errors import UserError
-from cscdarts.models.cost import Cost, fit_channels, network_cost, supernet_cost
+from cscdarts.models.cost import Cost, fit_channels, network_cost, operation_convs, supernet_cost
 from cscdarts.models.reference import ReferenceSupernet
 from cscdarts.models.reference_network import ReferenceNetwork
 from cscdarts.settings.config import EvaluationConfig, SupernetConfig
-from cscdarts.spaces import parse_genotype
+from cscdarts.spaces import ConvShape, Operation, parse_genotype
 
 NASBENCH = parse_genotype("|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|avg_pool_3x3~0|none~1|nor_conv_3x3~2|")
 DARTS = parse_genotype(
@@ -98,6 +98,17 @@ def test_a_supernets_memory_access_is_told_by_operation() -> None:
         assert found.by_operation[op] == 4 * 6 * moved
     assert found.memory_access_bytes == sum(found.by_operation.values())
     assert sorted(op for op, moved in found.by_operation.items() if moved) == ["fixed", "nor_conv_1x1", "nor_conv_3x3"]
+
+
+def test_an_operation_that_tells_no_shapes_is_counted_by_a_pass_through_its_module() -> None:
+    def module(channels: int, stride: int, affine: bool) -> nn.Module:
+        assert not affine
+        return nn.Sequential(nn.Conv2d(channels, channels, 3, stride, 1), nn.Conv2d(channels, channels, 1, groups=2))
+
+    own = Operation("two convolutions", "2", module=module)
+    assert sorted(operation_convs(own, 4, 8, 6, 2), key=lambda conv: -conv.kernel) == [
+        ConvShape(4, 4, 3, 1, 48, 12), ConvShape(4, 4, 1, 2, 12, 12),
+    ]  # fmt: skip
 
 
 # --- the width that fits --------------------------------------------------------------------------

@@ -1,10 +1,13 @@
 """Genotypes: text forms round-trip, known cells, nothing is evaluated."""
 
+from collections import Counter
+from itertools import combinations
+
 import numpy as np
 import pytest
 
 from cscdarts.errors import UserError
-from cscdarts.spaces import NASBENCH201, CellGenotype, DartsGenotype, parse_genotype, random_genotype
+from cscdarts.spaces import DARTS, NASBENCH201, CellGenotype, DartsGenotype, parse_genotype, random_genotype
 from cscdarts.spaces.known import KNOWN_GENOTYPES
 
 
@@ -75,3 +78,35 @@ def test_counts() -> None:
     assert genotype.count("skip_connect") == 3
     assert not genotype.parameter_free
     assert CellGenotype(("skip_connect",) * 6).parameter_free
+
+
+def test_a_random_cell_of_darts_takes_two_different_inputs_per_node() -> None:
+    """Each pair of earlier nodes and each operation but `none` comes about as often as any other."""
+    draw = np.random.default_rng(0)
+    pairs: list[Counter[tuple[int, ...]]] = [Counter() for _ in range(4)]
+    ops: Counter[str] = Counter()
+    for _ in range(600):
+        genotype = random_genotype("darts", draw)
+        assert isinstance(genotype, DartsGenotype)
+        for cell in (genotype.normal, genotype.reduce):
+            for node in range(4):
+                kept = cell[2 * node : 2 * node + 2]
+                pairs[node][tuple(source for _, source in kept)] += 1
+                ops.update(op for op, _ in kept)
+    for node, found in enumerate(pairs):
+        expected = set(combinations(range(node + 2), 2))
+        assert set(found) == expected
+        assert min(found.values()) > 0.6 * 1200 / len(expected)
+    assert set(ops) == set(DARTS.ops) - {"none"}
+    assert min(ops.values()) > 0.9 * ops.total() / 7
+
+
+def test_a_random_cell_of_nasbench201_has_any_operation_on_any_edge() -> None:
+    draw = np.random.default_rng(0)
+    found: Counter[tuple[int, str]] = Counter()
+    for _ in range(500):
+        genotype = random_genotype("nasbench201", draw)
+        assert isinstance(genotype, CellGenotype)
+        found.update(enumerate(genotype.ops))
+    assert len(found) == 6 * 5
+    assert min(found.values()) > 70  # 100 are expected

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from cscdarts.errors import NumericalError, Stopped
-from cscdarts.models.cost import fit_channels
+from cscdarts.models.cost import fit_channels, network_cost
 from cscdarts.models.network import Network
 from cscdarts.records.run_folder import RunFolder
 from cscdarts.settings.config import RunConfig
+from cscdarts.settings.overrides import with_values
 from cscdarts.spaces import parse_genotype
 from cscdarts.training.retrain import RetrainRun
 from tests.support.records import written
@@ -64,6 +65,14 @@ def test_the_width_is_fitted_to_a_limit_of_macs(tree: Path, tmp_path: Path) -> N
     run.finish()
     assert written(run.folder.file("result.json"))["channels"] == widest
     assert run.network.classifier.in_features == 4 * 4 * widest  # twice doubled, four nodes
+
+
+def test_a_limit_one_mac_short_of_a_width_takes_the_one_below(tree: Path, tmp_path: Path) -> None:
+    settings = config(tree, **{"evaluation.epochs": 0, "evaluation.channels": 32})
+    wider = network_cost(parse_genotype(GENOTYPE), settings.evaluation, settings.supernet, "cell", CLASSES, 3, 8).macs
+    assert wider > 2e6  # then a limit wrong by a millionth would let it in
+    run, _ = made(with_values(settings, {"evaluation.fit_macs_m": (wider - 1) / 1e6}), tmp_path)
+    assert run.settings.channels == 30
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("none", torch.float32), ("bf16", torch.bfloat16)])

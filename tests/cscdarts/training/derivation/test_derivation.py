@@ -39,6 +39,22 @@ def searched(path: Path, cells: list[str], errors: list[float | None]) -> RunFol
 CELLS = ["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3"]
 
 
+def test_an_epoch_without_a_line_of_numbers_is_not_the_best(tmp_path: Path) -> None:
+    folder = searched(tmp_path, CELLS[:3], [4.0, 1.0, 2.0])
+    append_line(folder.file("alphas.jsonl"), {"epoch": 3, "alpha": {"cell": [[0.0, 0.0, 0.0, 1.0, 0.0]] * 6}})
+    assert derive(config(**{"search.derive": "best"}), folder) == CellGenotype((CELLS[1],) * 6)
+
+
+def test_a_folder_that_holds_one_search_gives_no_best_of_several(tmp_path: Path) -> None:
+    folder = searched(tmp_path, CELLS, [4.0, 1.0, 2.0, 3.0])
+    with pytest.raises(UserError) as caught:
+        derive(config(**{"search.best_of": 2}), folder)
+    assert str(caught.value) == (
+        "search.best_of: 2 is not valid; allowed: 1 in a folder that holds one search. Run it with `cscdarts search`."
+    )
+    assert not folder.file("genotype.json").exists()
+
+
 def test_last_takes_the_last_epoch(tmp_path: Path) -> None:
     folder = searched(tmp_path, CELLS, [4.0, 1.0, 2.0, 3.0])
     assert derive(config(), folder) == CellGenotype(("nor_conv_3x3",) * 6)

@@ -174,7 +174,10 @@ def test_a_record_without_eigenvalues_names_the_setting(tmp_path: Path) -> None:
     write_json(folder.file("search.json"), {"values": {}})
     folder.record("search", 0, 1, {"search_valid_error_pct": 1.0})
     chosen = config(search__derive="eigenvalue-stop", search__hessian_every=1)
-    words = r"search\.derive: 'eigenvalue-stop' .*recorded the largest eigenvalue.*search\.hessian_every=1"
+    words = (
+        r"^search\.derive: 'eigenvalue-stop' is not valid; allowed: a search that recorded the largest eigenvalue of "
+        r"the Hessian\. Search with search\.hessian_every=1, or derive by another rule\.$"
+    )
     with pytest.raises(UserError, match=words):
         derive(chosen, folder)
     assert not folder.has("genotype")
