@@ -241,7 +241,7 @@ def test_an_operation(desk: Desk) -> None:
 
 @pytest.mark.slow
 def test_a_space(desk: Desk) -> None:
-    assert "would run 1;" in desk.follow("space")
+    assert "would run 1\n" in desk.follow("space")
     root = desk.folder / "space"
     genotype = json.loads((root / "tried" / "genotype.json").read_text())
     assert (genotype["space"], genotype["text"].count("~")) == ("four_nodes", 10)
