@@ -24,8 +24,9 @@ quickstart: $(VENV)/.run
 	$(BIN)/cscdarts ablate run quickstart --scale $(SCALE)
 	$(BIN)/cscdarts report quickstart --out report
 
+# Three on two cores: the tests on a SLURM cluster are one group, and mostly wait.
 test: check
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 3 --dist loadgroup
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

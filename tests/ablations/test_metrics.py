@@ -66,7 +66,7 @@ def worked(tmp_path_factory: pytest.TempPathFactory) -> Driver:
     driver = Driver(grid, place / "runs")
     driver.folder.mkdir(parents=True)
     driver.write_manifest(Code("a" * 40, False))
-    for point in grid.points:
+    for point in driver.grid.points:
         arguments = {
             "config": point.config.model_dump(mode="json"),
             "stages": STAGES,
