@@ -38,9 +38,9 @@ def _finish(driver: Driver, keys: set[str]) -> None:
         if point.hash in keys:
             path = driver.path(point)
             path.mkdir()
-            (path / "config.json").write_text("{}")
-            for name in ("search", "genotype", "check"):
-                (path / f"{name}.json").write_text("{}")
+            (path / "config.json").write_text(point.config.model_dump_json())
+            for name, content in (("search", "{}"), ("genotype", '{"text": "|none~0|"}'), ("check", "{}")):
+                (path / f"{name}.json").write_text(content)
             lines = [
                 {
                     "stage": "search",

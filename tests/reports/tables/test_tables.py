@@ -55,7 +55,15 @@ def golden(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> tuple
     uri = made.finish({("quickstart", "reduced"): {"f" * 16: ["csc"]}})
     store = load(["quickstart", "cifar10", "nasbench201"], uri)
     store.uri = "sqlite:///golden.db"
-    store.runs = store.runs.assign(run_id=[f"mlflow-{key}" for key in store.runs["hash"]])
+    # MLflow's ids are random, and name the places of the runs' files.
+    renamed = []
+    for key, place in zip(store.runs["hash"], store.runs["artifact_uri"], strict=True):
+        old = Path(str(place).removeprefix("file://")).parent
+        new = old.parent / f"mlflow-{key}"
+        if old.is_dir():
+            old.rename(new)
+        renamed.append(str(new / "artifacts"))
+    store.runs = store.runs.assign(run_id=[f"mlflow-{key}" for key in store.runs["hash"]], artifact_uri=renamed)
     found = studies(store)
     return store, found, all_tables(store, found, CheckBook(store))
 
