@@ -110,7 +110,7 @@ def cells_figure(study: Study, suffix: str) -> Drawing | None:
         best = selected_search(setting)
         run = next((run for run in done if best and run["hash"] == best.hash), done[0])
         try:
-            chosen.append((setting.label(), int(run["seed"]), parse_genotype(str(run["genotype"]))))
+            chosen.append((study.label(setting), int(run["seed"]), parse_genotype(str(run["genotype"]))))
         except UserError:
             continue
     if not chosen:

@@ -42,7 +42,7 @@ def _error_memory(study: Study, machines: dict[str, list[tuple[Setting, list[Run
         points = pd.DataFrame(
             {
                 "machine": machine,
-                "setting": setting.label(),
+                "setting": study.label(setting),
                 "n": len(by_search(runs)),
                 "peak_memory_mib": float(_by_search(runs, MEMORY).mean()),
                 "test_error_pct": float(_by_search(runs, ERROR).mean()),

@@ -180,6 +180,13 @@ class Study:
         """`digits · scale reduced`."""
         return f"{self.data} · scale {self.scale}" + (f" · {self.recipe}" if self.recipe else "")
 
+    def label(self, setting: Setting) -> str:
+        """A setting's short name, with what else varies in the study where another setting has the same one."""
+        name = setting.label()
+        if sum(other.label() == name for other in self.settings) < 2:
+            return name
+        return ", ".join([name, *(f"{factor_label(key)} {setting.params.get(key, '–')}" for key in self.varied)])
+
     @property
     def ablation(self) -> list[Setting]:
         """The CSC-DARTS settings."""

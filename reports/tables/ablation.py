@@ -205,7 +205,11 @@ def variance_table(found: Sequence[Study]) -> ReportTable:
     )
     blocks = []
     for study in found:
-        rows = tuple(_variance_row(setting, notes) for setting in study.settings if setting.values(ERROR).size)
+        rows = tuple(
+            _variance_row(setting, study.label(setting), notes)
+            for setting in study.settings
+            if setting.values(ERROR).size
+        )
         if rows:
             blocks.append(Block(study.title, rows))
     return ReportTable(
@@ -225,7 +229,7 @@ def variance_table(found: Sequence[Study]) -> ReportTable:
     )
 
 
-def _variance_row(setting: Setting, notes: Notes) -> Row:
+def _variance_row(setting: Setting, name: str, notes: Notes) -> Row:
     # The retrainings of a given cell are a sample of their own, as if of one search.
     groups = (setting.done,) if setting.given else setting.searches
     labelled = [(number(run, ERROR), place) for place, same in enumerate(groups) for run in same]
@@ -251,7 +255,6 @@ def _variance_row(setting: Setting, notes: Notes) -> Row:
             format_value(ERROR, chosen.error), chosen.error, link=f"#run-{chosen.hash}", source="ours", n=chosen.n
         )
     )
-    name = setting.label() if "csc" in setting.methods else setting.names
     return Row(
         (
             text_cell(name, link=f"#{setting.anchor}"),

@@ -133,7 +133,7 @@ def missing_table(store: Store, studies: Sequence[Study]) -> ReportTable:
                 what, reason = _trouble(store, run)
                 if what:
                     left = int(column(setting.done, ERROR).size)
-                    weak = f"{setting.label()}: n = {left} of {len(setting.runs)}"
+                    weak = f"{study.label(setting)}: n = {left} of {len(setting.runs)}"
                     cells = (
                         TableCell(str(run["hash"]), str(run["hash"]), link=f"runs/{run['hash']}.html"),
                         text_cell(what),

@@ -203,3 +203,13 @@ def test_surroundings_that_agree_or_are_not_recorded_are_not_said(store: Synthet
         store.add(tiny(seed), {"test_error_pct": 3.0}, tags=tags)
     store.add(tiny(0, **PLAIN), {"test_error_pct": 3.0}, tags={"cscdarts.threads": "1"})  # another mean
     assert not [one.title for one in _report(store, tmp_path).findings if "threads" in one.title]
+
+
+def test_settings_that_differ_in_no_factor_have_names_of_their_own(store: SyntheticStore) -> None:
+    _add(store)
+    _add(store, settings={"search__best_of": 2})
+    study, _ = _setting(store)
+    names = [study.label(setting) for setting in study.settings]
+    assert len(set(names)) == len(names) == 2
+    assert {name.rpartition(", ")[2] for name in names} == {"best of 1", "best of 2"}
+    assert {_row(variance_table([study]), place)["method"].text for place in (0, 1)} == set(names)
