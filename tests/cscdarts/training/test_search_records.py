@@ -16,6 +16,7 @@ from cscdarts.models.cost import supernet_cost
 from cscdarts.records.checkpoint import read_state
 from cscdarts.records.run_folder import RunFolder
 from cscdarts.settings.config import RunConfig
+from cscdarts.settings.keys import search_key
 from cscdarts.settings.overrides import build, with_values
 from cscdarts.spaces import parse_genotype, random_genotype
 from cscdarts.training.build import build_supernet
@@ -35,6 +36,7 @@ def config(**values: Any) -> RunConfig:
         "supernet.space": "nasbench201",
         "supernet.channels": 4,
         "supernet.cells": 1,
+        "supernet.identity_phases": "search",  # what the search's numbers are asked for is its own phase
         "search.order": 1,
         "search.epochs": 2,
         "search.batch_size": 10,
@@ -122,6 +124,12 @@ def test_the_training_loss_and_error_are_means_over_the_steps_of_the_epoch(tmp_p
     assert values["search_train_error_pct"] == pytest.approx(100 * np.mean(wrong))
 
 
+def test_an_epoch_counts_each_of_its_steps(tmp_path: Path) -> None:
+    folder, _ = searched(tmp_path, **{"data.search_fraction": 0.06, "search.epochs": 1})
+    steps = SearchRun(folder.config(), RunFolder(tmp_path / "again"), lambda: False, lambda line: None).train.steps
+    assert folder.curves()[-1]["step"] == steps >= 4
+
+
 def test_search_json(done: tuple[RunFolder, list[str]]) -> None:
     folder, _ = done
     settings = folder.config()
@@ -138,6 +146,7 @@ def test_search_json(done: tuple[RunFolder, list[str]]) -> None:
     assert values["peak_memory_mib"] > 0
     data = open_data(settings.data, "digits", Path("unused"), Place(CPU), 10, 0)
     assert found["data"] == data.record()
+    assert found["key"] == search_key(settings).id
     assert {"dataset": "digits", "label": data.label, "sha256": data.sha256}.items() <= found["data"].items()
     assert found["finished_at"] > 1.6e9
     assert "genotype" not in found
@@ -224,6 +233,7 @@ def test_random_architectures_are_drawn_by_the_seed(tmp_path: Path) -> None:
     cell = str(random_genotype("nasbench201", draw))
     found = written(folder.file("search.json"))
     assert found["genotype"] == cell
+    assert found["key"] == search_key(folder.config()).id
     assert found["values"] == {"search_time_s": 0.0}
     assert found["finished_at"] > 1.6e9
     assert said == [f"sampled {cell}"]
