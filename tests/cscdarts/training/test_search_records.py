@@ -130,6 +130,18 @@ def test_an_epoch_counts_each_of_its_steps(tmp_path: Path) -> None:
     assert folder.curves()[-1]["step"] == steps >= 4
 
 
+def test_the_cost_is_asked_for_the_identity_of_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def cost(supernet: Any, identity: str, *sizes: Any, **more: Any) -> Any:
+        asked.append(identity)
+        return supernet_cost(supernet, identity, *sizes, **more)
+
+    monkeypatch.setattr("cscdarts.models.cost.supernet_cost", cost)
+    searched(tmp_path, **{"search.epochs": 1})
+    assert asked == ["cell"]
+
+
 def test_search_json(done: tuple[RunFolder, list[str]]) -> None:
     folder, _ = done
     settings = folder.config()
