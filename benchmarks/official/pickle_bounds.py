@@ -22,7 +22,7 @@ _COUNTED = {0x8C: 1, ord("X"): 4, 0x8D: 8, ord("U"): 1, ord("T"): 4, ord("C"): 1
 _LONGS = {0x8A: 1, 0x8B: 4}
 _LINES = {ord(c): 1 for c in "ILFSVpgP"} | {ord("c"): 2}
 _FIXED = {0x80: 1, 0x95: 8, ord("q"): 1, ord("r"): 4, ord("h"): 1, ord("j"): 4}
-_PLAIN = frozenset([*map(ord, "]}()ldtaesu012.RbQ"), 0x85, 0x86, 0x87, 0x81, 0x93, 0x94])
+_PLAIN = frozenset([*map(ord, "]}()ldtaesu012.RbQ"), 0x85, 0x86, 0x87, 0x81, 0x8F, 0x90, 0x91, 0x93, 0x94])
 #: Instruction -> bytes of its argument's fixed part.
 _ARGUMENT = dict.fromkeys(_PLAIN, 0) | _ATOMS | _COUNTED | _LONGS | _FIXED
 #: Instruction -> its whole length where it makes a plain value of fixed size, 0 for all others.
@@ -183,7 +183,7 @@ class PickleBounds:
             stack.append(made)
         elif 0x85 <= code <= 0x87:
             self._tuple(self._last(code - 0x84))
-        elif name in "]}":
+        elif name in "]}" or code == 0x8F:
             self._spend(_VALUE)
             stack.append([1, 1, False])
         elif name == "(":
@@ -201,7 +201,10 @@ class PickleBounds:
         elif name == "a":
             items = self._last(1)
             self._grow(stack[-1], items, _ITEM)
-        elif name == "t":
+        elif code == 0x90:  # members of a set are hashed as keys are
+            members = self._since_mark()
+            self._set(stack[-1], [part for member in members for part in (member, None)])
+        elif name == "t" or code == 0x91:
             self._tuple(self._since_mark())
         elif name == ")":
             self._tuple([])

@@ -194,6 +194,22 @@ def test_plain_data_passes_whole_and_in_pieces(tmp_path: Path, protocol: int) ->
         assert repr(read_plain_pickle(path)) == repr(value)
 
 
+def test_sets_pass_as_the_official_meta_records_have_them(tmp_path: Path) -> None:
+    value = {"evaluated": {1, 2, 3}, "names": frozenset(["a", "b"]), "none": set()}
+    path = tmp_path / "meta.pbz2"
+    for protocol in (4, 5):
+        path.write_bytes(bz2.compress(pickle.dumps(value, protocol)))
+        assert read_plain_pickle(path) == value
+
+
+def test_a_set_s_members_are_counted_as_keys_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.official.pickle_bounds.TUPLE_KEYS", 10)
+    few, many = (pickle.dumps({(k, k) for k in range(count)}, 4) for count in (8, 400))
+    PickleBounds(10**9, len(few)).feed(few)
+    with pytest.raises(TooMuch, match="more keys of several values"):
+        PickleBounds(10**9, 0).feed(many)
+
+
 def test_the_reckoning_is_no_less_than_what_is_made() -> None:
     """The estimate against the memory that Python takes for the same values."""
     value: Any
