@@ -9,6 +9,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -17,6 +18,9 @@ from cscdarts.settings.given_cell import canonical_cell
 from cscdarts.settings.ratio import Ratio, split_channels
 from cscdarts.spaces import SPACES
 
+#: Hashes and keys that are kept: a status asks for those of thousands of runs whenever it looks, and to make one takes
+#: 25 times as long as to find it.
+REMEMBERED = 2**14
 #: Raise when the meaning of a stored config or of the numbers it stands for changes.
 SCHEMA_VERSION = 1
 
@@ -348,11 +352,16 @@ class RunConfig(Frozen):
     @property
     def hash(self) -> str:
         """The first 16 hexadecimal digits of the SHA-256 of `canonical()`."""
-        return hashlib.sha256(self.canonical().encode()).hexdigest()[:16]
+        return _hash_of(self)
 
     def identity_in(self, phase: Literal["search", "eval"]) -> Literal["cell", "edge", "none"]:
         """The identity connection that is active in a phase (`identity` filtered by `identity_phases`)."""
         return self.supernet.identity if self.supernet.identity_phases in ("both", phase) else "none"
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _hash_of(config: RunConfig) -> str:
+    return hashlib.sha256(config.canonical().encode()).hexdigest()[:16]
 
 
 def canonical_json(values: Any) -> str:

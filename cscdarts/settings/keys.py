@@ -11,9 +11,10 @@ where they differ (`docs/identity.md` has the measured differences).
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
-from cscdarts.settings.config import RunConfig, canonical_json, hashed_values
+from cscdarts.settings.config import REMEMBERED, RunConfig, canonical_json, hashed_values
 
 Stage = Literal["search", "retrain"]
 
@@ -35,7 +36,7 @@ class Key:
     stage: Stage
     text: str
 
-    @property
+    @cached_property
     def id(self) -> str:
         """The first 16 hexadecimal digits of the SHA-256 of the text: the name of the stage's folder."""
         return hashlib.sha256(self.text.encode()).hexdigest()[:16]
@@ -50,6 +51,7 @@ def searches(config: RunConfig) -> tuple[RunConfig, ...]:
     return tuple(config.model_copy(update={"seed": config.seed + k, "search": alone}) for k in range(many))
 
 
+@lru_cache(maxsize=REMEMBERED)
 def search_key(config: RunConfig) -> Key:
     """The key of a run's search; with `search.best_of` of the first one."""
     values = hashed_values(config)
@@ -71,6 +73,7 @@ def search_key(config: RunConfig) -> Key:
     return _key("search", content)
 
 
+@lru_cache(maxsize=REMEMBERED)
 def retraining_key(config: RunConfig, genotype: str) -> Key:
     """The key of a run's retraining.
 
@@ -80,6 +83,7 @@ def retraining_key(config: RunConfig, genotype: str) -> Key:
     return _retraining(config, genotype)
 
 
+@lru_cache(maxsize=REMEMBERED)
 def planned_retraining_key(config: RunConfig) -> Key:
     """A key that is equal where retrainings are bound to be equal before any search has been run: in place of the
     genotype stand the searches and the rule that it will be derived by."""
