@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from cscdarts.errors import BrokenFile, UserError
 from cscdarts.records.run_folder import STAGE_FOLDERS, RunFolder, read_json
+from cscdarts.records.unchanged import Unchanged
 from cscdarts.settings.config import RunConfig, canonical_json, hashed_values, neutral_values
 from cscdarts.settings.keys import Key, Stage, retraining_key, search_key, searches
 
@@ -50,8 +51,8 @@ def foreign(folder: RunFolder, config: RunConfig) -> str | None:
 
 
 def _problems(folder: RunFolder, config: RunConfig) -> Iterator[str]:
-    keys, stored, allowed = folder.keys(), _read(folder.path / "config.json"), _BEFORE_CONFIG
-    if stored is None:
+    keys, there, allowed = folder.keys(), _built(folder.path / "config.json"), _BEFORE_CONFIG
+    if there is None:
         if keys is not None and keys["run"] != config.hash:
             yield f"was begun for run {keys['run']}, not for run {config.hash}"
         elif keys is None:
@@ -60,7 +61,6 @@ def _problems(folder: RunFolder, config: RunConfig) -> Iterator[str]:
         if found:
             yield f"holds {found[0]} but no config.json, so it is not known whose that is"
         return
-    there = _built(folder)
     if there.hash != config.hash:
         yield f"holds run {there.hash}, not run {config.hash}: {differences(there, config)}"
     if keys is not None:
@@ -106,31 +106,12 @@ def _stage_folders(store: Path, keys: Mapping[str, Any]) -> Iterator[str]:
     stages += [("retrain", keys["retrain"])] if keys["retrain"] else []
     for stage, key in stages:
         place = store / STAGE_FOLDERS[stage] / key
-        there = _key_id(place / "key.json", stage)
-        if there is not None and there != key:
+        text = _key_text(place / "key.json")
+        if text is not None and (there := Key(stage, text).id) != key:
             yield f"leads to {place}, whose key.json is that of {stage} {there}"
         output = _read(place / "search.json") if stage == "search" else None
         if output is not None and output.get("key", key) != key:
             yield f"leads to {place}, whose search.json is that of search {output['key']}"
-
-
-def _key_id(path: Path, stage: Stage) -> str | None:
-    """The id of the key that a file holds; None where there is no file.
-
-    Errors:
-        BrokenFile: it holds no key.
-    """
-    stamp = _stamp(path)
-    if stamp is None:
-        return None
-    known = _key_ids.get(path)
-    if known is None or known[0] != stamp:
-        try:
-            text = canonical_json(read_json(path))
-        except ValueError as error:
-            raise BrokenFile(path, str(error), "a key as cscdarts wrote it", "Move the folder away.") from error
-        known = _key_ids[path] = (stamp, Key(stage, text).id)
-    return known[1]
 
 
 def require_search(folder: RunFolder, config: RunConfig) -> None:
@@ -167,7 +148,8 @@ def require_own_config(folder: RunFolder, config: RunConfig) -> None:
     Errors:
         UserError: it has another.
     """
-    if (folder.path / "config.json").exists() and (there := _built(folder)).hash != config.hash:
+    there = _built(folder.path / "config.json")
+    if there is not None and there.hash != config.hash:
         _refuse(folder, config, f"holds run {there.hash}, not run {config.hash}: {differences(there, config)}")
 
 
@@ -201,41 +183,26 @@ def _names(path: Path) -> list[str]:
         return []
 
 
-#: Path -> (size, time and inode, content): a status that is asked every second must not parse what has not changed.
-_parsed: dict[Path, tuple[tuple[int, ...], Any]] = {}
-_built_configs: dict[Path, tuple[tuple[int, ...], RunConfig]] = {}
-_key_ids: dict[Path, tuple[tuple[int, ...], str]] = {}
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """A JSON object, or None where there is no file."""
-    stamp = _stamp(path)
-    if stamp is None:
-        return None
-    known = _parsed.get(path)
-    if known is None or known[0] != stamp:
-        value = read_json(path)
-        known = _parsed[path] = (stamp, {} if not isinstance(value, dict) else _told(value))
-    return known[1]
-
-
-def _told(value: Mapping[str, Any]) -> dict[str, Any]:
+def _told(path: Path) -> dict[str, Any]:
     """Of an output only what is compared, so that thousands of runs are remembered cheaply."""
-    return {name: value[name] for name in ("key", "search", "rule", "text", "genotype") if name in value}
+    value = read_json(path)
+    names = ("key", "search", "rule", "text", "genotype")
+    return {name: value[name] for name in names if name in value} if isinstance(value, dict) else {}
 
 
-def _built(folder: RunFolder) -> RunConfig:
-    path = folder.path / "config.json"
-    stamp = _stamp(path)
-    known = _built_configs.get(path)
-    if known is None or known[0] != stamp:
-        known = _built_configs[path] = (stamp or (), folder.config())
-    return known[1]
+def _key_in(path: Path) -> str:
+    """The key that a file holds.
 
-
-def _stamp(path: Path) -> tuple[int, ...] | None:
+    Errors:
+        BrokenFile: it holds none.
+    """
     try:
-        stat = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return stat.st_size, stat.st_mtime_ns, stat.st_ino
+        return canonical_json(read_json(path))
+    except ValueError as error:
+        raise BrokenFile(path, str(error), "a key as cscdarts wrote it", "Move the folder away.") from error
+
+
+#: A JSON object, the config of a folder by its file, and a key's text, each None where there is no file.
+_read = Unchanged(_told)
+_built = Unchanged(lambda path: RunFolder(path.parent).config())
+_key_text = Unchanged(_key_in)

@@ -40,6 +40,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from cscdarts.errors import BrokenFile, MissingFile
+from cscdarts.records.unchanged import Unchanged
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.keys import Key, Stage, retraining_key, search_key, searches
 
@@ -57,9 +58,6 @@ _STAGE_OF: Mapping[str, Stage] = {
 }
 
 _ID = re.compile("[0-9a-f]{16}")
-
-#: `keys.json` -> what it held at a size, time and inode: it is asked for with every file.
-_known_keys: dict[Path, tuple[tuple[int, int, int], dict[str, Any]]] = {}
 
 #: Characters of a line that is read; the architecture parameters of an epoch take some thousands.
 MAX_LINE = 2**24
@@ -133,6 +131,17 @@ def _are_keys(value: Any) -> TypeGuard[dict[str, Any]]:
     return all(isinstance(one, str) and _ID.fullmatch(one) for one in [*ids, *value["searches"]])
 
 
+def _keys_in(path: Path) -> dict[str, Any]:
+    value = read_json(path)
+    if not _are_keys(value):
+        raise BrokenFile(str(path), "it is no list of keys", "keys.json as cscdarts wrote it", "Move it away.")
+    return value
+
+
+#: What `keys.json` holds: it is asked for with every file.
+_known_keys = Unchanged(_keys_in)
+
+
 def _counts(line: Mapping[str, Any], name: str) -> bool:
     """Whether a line is of an epoch and holds an object under a name, as ours do."""
     epoch = line.get("epoch")
@@ -170,19 +179,7 @@ class RunFolder:
         Errors:
             BrokenFile: it is torn or foreign.
         """
-        path = self.path / "keys.json"
-        try:
-            stat = path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        stamp = stat.st_size, stat.st_mtime_ns, stat.st_ino
-        known = _known_keys.get(path)
-        if known is None or known[0] != stamp:
-            value = read_json(path)
-            if not _are_keys(value):
-                raise BrokenFile(str(path), "it is no list of keys", "keys.json as cscdarts wrote it", "Move it away.")
-            known = _known_keys[path] = (stamp, value)
-        return known[1]
+        return _known_keys(self.path / "keys.json")
 
     def create(self, config: RunConfig, store: str | None = None) -> None:
         """Write `config.json`, and `keys.json` where a store is named, unless the config is there.
