@@ -73,6 +73,18 @@ class Control:
                 self.request_stop("the driver is gone")
         return self._requested.is_set()
 
+    def pause(self, seconds: float) -> None:
+        """Wait for something that is not this process's.
+
+        Errors:
+            Stopping: asked to stop meanwhile.
+        """
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if self.should_stop():
+                raise Stopping
+            time.sleep(0.1)
+
     def request_stop(self, reason: str) -> None:
         """Let the work stop at its next step."""
         if not self._requested.is_set():

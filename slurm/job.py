@@ -9,7 +9,6 @@ import os
 import signal
 import site
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,7 +113,7 @@ class Job:
                     # What others work on comes last, and is waited for where nothing else is left to do.
                     before, left = left, tuple(task for task in left if outcomes[task.key] == "busy")
                     if left == before:
-                        self._pause(control)
+                        control.pause(BUSY_PAUSE_S)
             except Stopping:
                 self._stop(control, host, rank)
         if outcomes and set(outcomes.values()) == {"failed"}:
@@ -162,14 +161,6 @@ class Job:
         if rank.leads:
             (folder / REQUEUED).unlink(missing_ok=True)
         return outcome
-
-    @staticmethod
-    def _pause(control: Control) -> None:
-        end = time.monotonic() + BUSY_PAUSE_S
-        while time.monotonic() < end:
-            if control.should_stop():
-                raise Stopping
-            time.sleep(0.1)
 
     @staticmethod
     def _stop(control: Control, host: Host, rank: Rank) -> None:

@@ -14,7 +14,7 @@ from ablations.run.stages import has_output
 from ablations.run.state import RunState
 from cscdarts.errors import UserError
 from cscdarts.records.ownership import foreign
-from cscdarts.records.run_folder import STAGE_FOLDERS, RunFolder, read_json
+from cscdarts.records.run_folder import STAGE_FOLDERS, STAGE_OUTPUTS, RunFolder, read_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.keys import Stage, planned_retraining_key, search_key, searches
 
@@ -97,7 +97,7 @@ def plan(grids: Sequence[tuple[Driver, Sequence[RunState]]]) -> Plan:
     for key, config in configs.items():
         if config.search.strategy == "given":
             continue
-        own = any(_whole(folder) and has_output(config, folder, "search") for folder in folders.get(key, ()))
+        own = any(_whole(folder) and has_output(folder, "search") for folder in folders.get(key, ()))
         for one in searches(config):
             name = search_key(one).id
             if name not in wanted_searches and _is_there(runs, "search", name):
@@ -176,9 +176,8 @@ def _whole(folder: RunFolder) -> bool:
 
 def _is_there(runs: Path, stage: Stage, key: str) -> bool:
     """Whether a stage's output lies under its key, and is that key's."""
-    output = {"search": "search.json", "retrain": "result.json"}[stage]
     try:
-        content = read_json(runs / STAGE_FOLDERS[stage] / key / output)
+        content = read_json(runs / STAGE_FOLDERS[stage] / key / STAGE_OUTPUTS[stage])
     except UserError:
         return False
     return isinstance(content, dict) and content.get("key", key) == key

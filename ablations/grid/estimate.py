@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 
 from cscdarts.errors import UserError
-from cscdarts.records.run_folder import STAGE_FOLDERS, RunFolder, read_json
+from cscdarts.records.run_folder import RunFolder, read_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.keys import searches
 
@@ -144,13 +144,8 @@ def _newest(runs: Path) -> list[RunFolder]:
 
 def _searches(config: RunConfig, folder: RunFolder) -> Iterator[tuple[RunConfig, Path]]:
     """Each search of a run, with the file that ends it."""
-    keys = folder.keys()
-    if keys is None:
-        yield config, folder.file("search.json").resolve()
-        return
-    store = folder.path / keys["store"] / STAGE_FOLDERS["search"]
-    for one, key in zip(searches(config), keys["searches"], strict=False):
-        yield one, (store / str(key) / "search.json").resolve()
+    for one, place in zip(searches(config), folder.search_folders(), strict=False):
+        yield one, (place / "search.json").resolve()
 
 
 def _spent(path: Path, name: str) -> float | None:

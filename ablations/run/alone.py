@@ -52,7 +52,7 @@ def run_alone(config: RunConfig, out: Path | None, stages: Sequence[str], kind: 
     }  # fmt: skip
     try:
         while (outcome := run_task(folder.path, arguments, control)) == "busy":
-            _wait(control)
+            control.pause(_LOOK_S)
     except Stopping:
         click.echo(f"interrupted; the same command goes on from the checkpoint in {folder.path}", err=True)
         return 130, folder
@@ -66,11 +66,3 @@ def run_alone(config: RunConfig, out: Path | None, stages: Sequence[str], kind: 
         where = ""
     click.echo(f"cscdarts: {failure.get('stage')}: {failure.get('message')}{where}", err=True)
     return (2 if ours else 1), folder
-
-
-def _wait(control: Control) -> None:
-    end = time.monotonic() + _LOOK_S
-    while time.monotonic() < end:
-        if control.should_stop():
-            raise Stopping
-        time.sleep(0.1)

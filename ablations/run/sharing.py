@@ -13,14 +13,12 @@ from typing import cast
 
 from cscdarts.errors import Stopped
 from cscdarts.records.environment import record_environment
-from cscdarts.records.run_folder import STAGE_FOLDERS, RunFolder, read_json
+from cscdarts.records.run_folder import STAGE_FOLDERS, STAGE_OUTPUTS, RunFolder, read_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.keys import Key, Stage, search_key, searches
 from slurm.control import Control
 from slurm.job import CLAIM, LOST_AFTER_S
 from slurm.lock import Lock
-
-_OUTPUT = {"search": "search.json", "retrain": "result.json"}
 
 
 class Busy(Exception):
@@ -54,18 +52,18 @@ def taken(
     name = cast("Stage", stage)
     world, leads = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0")) == 0
     place = folder.bind(name, key) if leads else _bound(folder, name, key, control)
-    output, claim = place / _OUTPUT[stage], Lock(place / CLAIM, stale_s=LOST_AFTER_S)
+    output, claim = place / STAGE_OUTPUTS[name], Lock(place / CLAIM, stale_s=LOST_AFTER_S)
     meeting = f"{os.environ.get('MASTER_ADDR', '')}:{os.environ.get('MASTER_PORT', '')}" if world > 1 else ""
     what = f"{stage} for {folder.path.name}{meeting and f' at {meeting}'}"
     if not leads:
         while not (output.exists() or ((owner := claim.owner()) is not None and owner.what == what)):
-            _pause(control)
+            pause(control)
         yield not output.exists()
         return
     while not output.exists() and not _acquire(claim, folder, name, key, what, control):
         if world == 1:
             raise Busy(f"waits for {place}, held by {claim.owner()}")
-        _pause(control)
+        pause(control)
     try:
         if output.exists():
             report(f"{stage}: taken over from {STAGE_FOLDERS[name]}/{key.id}")
@@ -89,8 +87,8 @@ def _acquire(claim: Lock, folder: RunFolder, stage: Stage, key: Key, what: str, 
 
 def _tidy(place: Path, claim: Lock) -> None:
     """Let a stage's folder go, and take it away if nothing was computed there, say because its data were refused."""
-    mine = claim.mine is not None
-    empty = mine and {path.name for path in place.iterdir()} <= {"key.json", "environment.json", CLAIM}
+    # A claim that was lost meanwhile is another's, and so is the folder.
+    empty = claim.refresh() and {path.name for path in place.iterdir()} <= {"key.json", "environment.json", CLAIM}
     if empty:
         for name in ("key.json", "environment.json"):
             (place / name).unlink(missing_ok=True)
@@ -103,11 +101,16 @@ def _tidy(place: Path, claim: Lock) -> None:
 def _bound(folder: RunFolder, stage: Stage, key: Key, control: Control) -> Path:
     """The stage's folder, once the leading process has made it."""
     while (folder.keys() or {}).get(stage) != key.id:
-        _pause(control)
+        pause(control)
     return folder.stage_folder(stage)
 
 
-def _pause(control: Control) -> None:
+def pause(control: Control) -> None:
+    """Wait a moment for another process.
+
+    Errors:
+        Stopped: asked to stop.
+    """
     if control.should_stop():
         raise Stopped
     time.sleep(0.5)

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.run.sharing import Busy, parts, taken
+from ablations.run.sharing import Busy, parts, pause, taken
 from cscdarts.errors import NumericalError, Stopped, UserError
 from cscdarts.records.ownership import foreign
-from cscdarts.records.run_folder import STAGE_FOLDERS, RunFolder, read_json, write_json
+from cscdarts.records.run_folder import STAGE_OUTPUTS, RunFolder, read_json, write_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import build
 from cscdarts.spaces import SPACES, load_plugin
@@ -50,16 +50,14 @@ def stages_of(config: RunConfig) -> tuple[str, ...]:
 
 def missing_stages(config: RunConfig, folder: RunFolder) -> tuple[str, ...]:
     """The stages whose output is not there yet."""
-    return tuple(stage for stage in stages_of(config) if not has_output(config, folder, stage))
+    return tuple(stage for stage in stages_of(config) if not has_output(folder, stage))
 
 
-def has_output(config: RunConfig, folder: RunFolder, stage: str) -> bool:
+def has_output(folder: RunFolder, stage: str) -> bool:
     """Whether a stage's output is there; of several searches each one's."""
-    keys = folder.keys() if stage == "search" and config.search.best_of > 1 else None
-    if keys is None:
-        return folder.has(OUTPUTS[stage])
-    searches = folder.path / keys["store"] / STAGE_FOLDERS["search"]
-    return all((searches / key / "search.json").exists() for key in keys["searches"])
+    if stage == "search":
+        return all((place / STAGE_OUTPUTS["search"]).exists() for place in folder.search_folders())
+    return folder.has(OUTPUTS[stage])
 
 
 def _search(config: RunConfig, folder: RunFolder, control: Control, report: Callable[[str], None]) -> None:
@@ -201,9 +199,7 @@ def _await(folder: RunFolder, output: str, control: Control) -> None:
     while not folder.has(output):
         if folder.file("failure.json").exists():
             raise RuntimeError(f"the leading process failed before it wrote {output}.json")
-        if control.should_stop():
-            raise Stopped
-        time.sleep(0.5)
+        pause(control)
 
 
 def record_hang(path: Path, sentence: str) -> None:

@@ -46,6 +46,8 @@ from cscdarts.settings.keys import Key, Stage, retraining_key, search_key, searc
 
 #: Stage -> the folder of its folders, beside the grids' own.
 STAGE_FOLDERS: Mapping[Stage, str] = {"search": "searches", "retrain": "retrainings"}
+#: Stage -> the file that ends it.
+STAGE_OUTPUTS: Mapping[Stage, str] = {"search": "search.json", "retrain": "result.json"}
 #: File -> the stage in whose folder it lies; all others lie in the run's.
 _STAGE_OF: Mapping[str, Stage] = {
     "search.json": "search",
@@ -171,6 +173,13 @@ class RunFolder:
         keys = self.keys()
         key = None if keys is None else keys[stage]
         return self.path if keys is None or key is None else self.path / keys["store"] / STAGE_FOLDERS[stage] / key
+
+    def search_folders(self) -> list[Path]:
+        """Where the files of each of the run's searches lie, in the order of `cscdarts.settings.keys.searches`."""
+        keys = self.keys()
+        if keys is None:
+            return [self.path]
+        return [self.path / keys["store"] / STAGE_FOLDERS["search"] / key for key in keys["searches"]]
 
     def keys(self) -> dict[str, Any] | None:
         """`keys.json`: `run` (hash), `store` (relative path to the folder that holds `searches/`), `searches` (keys),

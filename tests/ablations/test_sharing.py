@@ -125,7 +125,7 @@ def test_waiting_for_another_ends_when_asked_to_stop(tmp_path: Path) -> None:
     control = Control()
     control.request_stop("asked")
     with pytest.raises(Stopping):
-        Job._pause(control)
+        control.pause(60.0)
 
 
 def test_two_local_drivers_at_once_make_one_search(tmp_path: Path) -> None:
