@@ -1,37 +1,28 @@
 """`cscdarts ablate`: plan, run, status, watch, logs, cancel, retry and prune of a grid."""
 
-import functools
-import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
 
+from ablations.commands.choice import Choice, Command, choice_options, require_inputs
+from ablations.commands.planning import tell_plan
 from ablations.drive.backend import Cluster, Observer, Options, backend_forms, clusters_of, read_backend
 from ablations.drive.driver import Driver, chosen_for_retry, untouched
 from ablations.drive.loop import exit_code, follow, run_grid, tell_end
 from ablations.drive.mirroring import mirroring
-from ablations.drive.plan import absent_data
-from ablations.drive.plan import plan as count
 from ablations.drive.show import following, label, status_table, tally
-from ablations.grid.estimate import measured, sentence
-from ablations.grid.load import MOST_RETRAININGS, Grid, grid_names, load_grid, recorded_choice
+from ablations.grid.load import grid_names
 from ablations.run.stages import missing_stages
 from ablations.run.state import RunState
-from benchmarks.sources import require_benchmark
-from cscdarts.data.limits import require_data
 from cscdarts.errors import HeldByAnother, UserError
 from cscdarts.records.run_folder import RunFolder
-from cscdarts.settings.protocols import DEFAULT_SCALE, SCALES
+from cscdarts.settings.protocols import DEFAULT_SCALE
 from slurm.job import CLAIM
 from slurm.lock import Lock
-
-Command = Callable[..., Any]
 
 
 @click.group()
@@ -42,70 +33,14 @@ def ablate() -> None:
     """
 
 
-@dataclass(frozen=True)
-class Choice:
-    """Which runs of a grid are meant, and where they lie: what the options of all commands on a grid say."""
-
-    scale: str | None
-    assignments: tuple[str, ...]
-    data_root: Path | None
-    retrainings: int | None
-    runs: Path
-
-    def grid(self, source: str, recall: bool = True) -> Grid:
-        """The grid; with `recall`, scale, overrides and retrainings default to those it was last run with."""
-        assignments = self.assignments
-        if self.data_root is not None:
-            assignments = (*assignments, f"runtime.data_root={self.data_root.absolute()}")
-        if recall and self.scale is None and not assignments and self.retrainings is None:
-            recorded = recorded_choice(source, self.runs)
-            if recorded is not None:
-                return load_grid(source, *recorded)
-        return load_grid(source, self.scale or DEFAULT_SCALE, assignments, self.retrainings)
+_choice_options = choice_options(
+    f"Size of the runs: {DEFAULT_SCALE} for run and plan, the last used one for the others."
+)
 
 
 def _grid_options(function: Command) -> Command:
-    """The argument GRID and the options that say which of its runs; they reach the function as `choice`."""
+    """The argument GRID and the options that say which of its runs."""
     return _choice_options(click.argument("source", metavar="GRID")(function))
-
-
-def _choice_options(function: Command) -> Command:
-    scale_help = f"Size of the runs: {DEFAULT_SCALE} for run and plan, the last used one for the others."
-
-    @functools.wraps(function)
-    def command(
-        scale: str | None, assignments: tuple[str, ...], data_root: Path | None, retrainings: int | None, runs: Path,
-        **others: Any,
-    ) -> Any:  # fmt: skip
-        return function(choice=Choice(scale, assignments, data_root, retrainings, runs), **others)
-
-    chosen: Command = command
-    for option in reversed(
-        (
-            click.option("--scale", type=click.Choice(SCALES), help=scale_help),
-            click.option(
-                "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a setting of all runs."
-            ),
-            click.option(
-                "--data-root", type=click.Path(path_type=Path), help="Where data sets lie or are downloaded to."
-            ),
-            click.option(
-                "--retrainings",
-                type=click.IntRange(1, MOST_RETRAININGS),
-                metavar="N",
-                help="Retrain each cell N times, with seeds of their own; the search is shared. [what the grid says]",
-            ),
-            click.option(
-                "--runs",
-                type=click.Path(path_type=Path),
-                default=Path("runs"),
-                show_default=True,
-                help="Folder of run folders.",
-            ),
-        )
-    ):
-        chosen = option(chosen)
-    return chosen
 
 
 def _backend_options(function: Command) -> Command:
@@ -163,16 +98,8 @@ def plan(
     """
     make = read_backend(backend, overrides)
     drivers = [Driver(choice.grid(source, recall=False), choice.runs) for source in dict.fromkeys(sources)]
-    observers = [Observer(driver) for driver in drivers]
-    states = [observer.states() for observer in observers]
-    whole, past = count(list(zip(drivers, states, strict=True))), measured(choice.runs)
-    for line in absent_data(drivers):
-        click.echo(line, err=True)
-    for observer in observers:
-        if observer.caveat:
-            click.echo(observer.caveat, err=True)
+    states, told = tell_plan(drivers, choice.runs, as_json)
     if as_json:
-        click.echo(json.dumps(whole.values(past), indent=1))
         return
     console = Console()
     for driver, found in zip(drivers, states, strict=True):
@@ -182,7 +109,7 @@ def plan(
                 click.echo(f"{point.hash} {label(point)}")
         line = f"{driver.grid.name} ({driver.grid.scale}): {tally(found)}; would run {len(wanted)}"
         console.print(line, highlight=False, soft_wrap=True)
-    console.print(f"{whole.sentence()}; {sentence(whole.expected(past))}", highlight=False, soft_wrap=True)
+    console.print(told, highlight=False, soft_wrap=True)
     if script:
         for driver, found in zip(drivers, states, strict=True):
             for text in make(driver, Options(parallel)).scripts(found):
@@ -199,10 +126,7 @@ def run(
     """Run what has not been run; a second call runs nothing again."""
     make = read_backend(backend, overrides)
     driver = Driver(choice.grid(source, recall=False), choice.runs)
-    for point in driver.grid.points:
-        require_data(point.config)
-    for benchmark in sorted({point.config.runtime.benchmark for point in driver.grid.points}):
-        require_benchmark(benchmark)
+    require_inputs(driver.grid)
     return run_grid(make(driver, Options(parallel, wait, allow_dirty, snapshot)), Console())
 
 

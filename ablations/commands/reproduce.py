@@ -1,19 +1,14 @@
 """`cscdarts reproduce TABLE`: run what a table of the paper needs, then print that table beside the published one."""
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from ablations.commands.choice import Choice, choice_options, require_inputs
 from ablations.drive.backend import backend_forms
-from ablations.grid.load import MOST_RETRAININGS
-from cscdarts.settings.protocols import DEFAULT_SCALE, SCALES
-
-if TYPE_CHECKING:
-    from ablations.drive.driver import Driver
+from cscdarts.settings.protocols import DEFAULT_SCALE
 
 
 @dataclass(frozen=True)
@@ -48,38 +43,23 @@ TARGETS["all"] = _together(list(TARGETS.values()))
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("table", type=click.Choice(tuple(TARGETS)), metavar="|".join(TARGETS))
-@click.option("--scale", type=click.Choice(SCALES), default=DEFAULT_SCALE, show_default=True, help="Size of the runs.")
+@choice_options(f"Size of the runs. [default: {DEFAULT_SCALE}]")
 @click.option(
     "--on", "backend", default="local", show_default=True, metavar="|".join(backend_forms()), help="Where they go."
 )
 @click.option("--slurm", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the profile.")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a setting of all runs.")
-@click.option("--data-root", type=click.Path(path_type=Path), help="Where data sets lie or are downloaded to.")
-@click.option(
-    "--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of runs."
-)
 @click.option("--parallel", type=click.IntRange(min=1), help="At most this many runs at once.")
 @click.option("--allow-dirty", is_flag=True, help="On a cluster: submit uncommitted code, storing the difference.")
-@click.option(
-    "--retrainings",
-    type=click.IntRange(1, MOST_RETRAININGS),
-    metavar="N",
-    help="Retrain each cell N times, with seeds of their own; the search is shared. [what the grids say]",
-)
 @click.option("--plan", "only_plan", is_flag=True, help="Count what is to be done, and run nothing.")
 @click.option("--json", "as_json", is_flag=True, help="With --plan: the counts as one JSON object.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the report; report-TABLE if not given.")
 def reproduce(
     table: str,
-    scale: str,
+    choice: Choice,
     backend: str,
     overrides: tuple[str, ...],
-    assignments: tuple[str, ...],
-    data_root: Path | None,
-    runs: Path,
     parallel: int | None,
     allow_dirty: bool,
-    retrainings: int | None,
     only_plan: bool,
     as_json: bool,
     out: Path | None,
@@ -95,38 +75,36 @@ def reproduce(
     """
     from rich.console import Console
 
+    from ablations.commands.planning import tell_plan
     from ablations.drive.backend import Options, read_backend
     from ablations.drive.driver import Driver
     from ablations.drive.loop import run_grid
-    from ablations.grid.load import load_grid
-    from benchmarks.sources import require_benchmark
-    from cscdarts.data.limits import require_data
+    from ablations.drive.show import tally
     from cscdarts.errors import UserError
 
     target = TARGETS[table]
     make = read_backend(backend, overrides)
-    if data_root is not None:
-        assignments = (*assignments, f"runtime.data_root={data_root.absolute()}")
     if as_json and not only_plan:
         raise UserError("--json", "without --plan", "with --plan", "Add --plan: only its counts are JSON.")
-    drivers = [Driver(load_grid(name, scale, assignments, retrainings), runs) for name in target.grids]
+    drivers = [Driver(choice.grid(name, recall=False), choice.runs) for name in target.grids]
     if only_plan:
-        _tell_plan(drivers, runs, as_json)
+        states, told = tell_plan(drivers, choice.runs, as_json)
+        if not as_json:
+            for driver, own in zip(drivers, states, strict=True):
+                click.echo(f"{driver.grid.name} ({driver.grid.scale}): {tally(own)}")
+            click.echo(told)
         return 0
     from reports.build import build_report
     from reports.read.tracking import tracking_uri
     from reports.terminal import print_ablation, print_table
 
     for driver in drivers:
-        for point in driver.grid.points:
-            require_data(point.config)
-        for benchmark in sorted({point.config.runtime.benchmark for point in driver.grid.points}):
-            require_benchmark(benchmark)
+        require_inputs(driver.grid)
     console = Console()
     # A failed run leaves a gap in the table, not a table unprinted.
     options = Options(parallel=parallel, wait=True, allow_dirty=allow_dirty)
     worst = max(run_grid(make(driver, options), console) for driver in drivers)
-    made = build_report(target.grids, out or Path(f"report-{table}"), scale=scale)
+    made = build_report(target.grids, out or Path(f"report-{table}"), scale=choice.scale or DEFAULT_SCALE)
     for number in target.tables:
         if number == "T3":
             for study in made.studies:
@@ -139,23 +117,3 @@ def reproduce(
         console.print(f"{finding.title}. {finding.text}", markup=False, highlight=False)
     console.print(f"page:  {made.page}\nstore: {tracking_uri()}", markup=False, highlight=False, soft_wrap=True)
     return worst
-
-
-def _tell_plan(drivers: Sequence["Driver"], runs: Path, as_json: bool) -> None:
-    """Print what is to be done for some grids together."""
-    from ablations.drive.backend import Observer
-    from ablations.drive.plan import absent_data, plan
-    from ablations.drive.show import tally
-    from ablations.grid.estimate import measured, sentence
-
-    observers = [Observer(driver) for driver in drivers]
-    states = [observer.states() for observer in observers]
-    whole, past = plan(list(zip(drivers, states, strict=True))), measured(runs)
-    for line in (*absent_data(drivers), *dict.fromkeys(one.caveat for one in observers if one.caveat)):
-        click.echo(line, err=True)
-    if as_json:
-        click.echo(json.dumps(whole.values(past), indent=1))
-        return
-    for driver, found in zip(drivers, states, strict=True):
-        click.echo(f"{driver.grid.name} ({driver.grid.scale}): {tally(found)}")
-    click.echo(f"{whole.sentence()}; {sentence(whole.expected(past))}")
