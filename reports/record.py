@@ -10,9 +10,10 @@ from cscdarts.errors import CannotWrite, UserError
 from cscdarts.records.run_folder import RunFolder, read_json, write_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.methods import PRESETS
+from cscdarts.settings.overrides import dotted
 from cscdarts.settings.protocols import PROTOCOLS, protocol
 from reports import statistics
-from reports.read.settings import SEEDS, flatten
+from reports.read.settings import SEEDS
 from reports.read.store import Manifest, Store, load
 
 #: What is kept of a data set's look-up and of a run's surroundings.
@@ -175,7 +176,7 @@ def departures(configs: Sequence[RunConfig]) -> dict[str, Any]:
 
     def values(config: RunConfig) -> dict[str, Any]:
         unused = {"runtime", "labels", "schema_version"} | (set() if configs[0].runtime.retrain else {"evaluation"})
-        whole = flatten(config.model_dump(mode="json", exclude=unused))
+        whole = dotted(config.model_dump(mode="json", exclude=unused))
         return {key: value for key, value in whole.items() if key not in methods}
 
     ours = [values(config) for config in configs]

@@ -1,8 +1,6 @@
 """`cscdarts runs`: what is to be done with a whole folder of runs."""
 
 import json
-import logging
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from ablations.drive.driver import Driver
 from ablations.grid.load import Grid
 from ablations.run.migration import Migration, Outcome
 from cscdarts.errors import MissingFile, OutsideFailure
-from reports.read.tracking import tracking_uri
+from reports.read.tracking import quiet_client, sqlite_path, tracking_uri
 from slurm.errors import ClusterError
 
 
@@ -95,11 +93,10 @@ def _forget(grid: str, key: str) -> None:
         OutsideFailure: the store does not let it.
     """
     uri = tracking_uri()
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
+    database = sqlite_path(uri)
+    if database is not None and not database.is_file():
         return
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    for noisy in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    quiet_client()
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 

@@ -14,8 +14,6 @@ from cscdarts.settings.keys import searches
 
 #: At most this many finished run folders are read for a plan.
 MAX_READ = 2000
-#: Strategies whose search trains nothing.
-FREE = ("random", "given")
 
 #: What sets the work of an epoch: of a stage's config, exactly or without ratio, identity and seed.
 _Kind = Callable[[RunConfig, bool], tuple[object, ...]]
@@ -78,7 +76,7 @@ def estimate(searched: Iterable[RunConfig], retrained: Iterable[RunConfig], past
     the work of an epoch, or, where none does, in all but ratio, identity and seed. Drawing a random cell or being given
     one costs nothing and is not counted.
     """
-    paid = [config for config in searched if config.search.strategy not in FREE]
+    paid = [config for config in searched if config.search.trains_supernet]
     costs = [
         *_costs(paid, past.searches, _search_kind, lambda config: config.search.epochs),
         *_costs(retrained, past.retrainings, _retrain_kind, lambda config: config.evaluation.epochs),

@@ -189,10 +189,6 @@ class GridMirror:
         # A tracking server that is away is tried again by the next mirroring, not for minutes on end by this one.
         quiet_client()
         require_server(self.uri)
-        import logging
-
-        for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
         with _interrupts_deferred():
             require_store(self.uri)
             from mlflow import MlflowClient

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,9 @@ from ablations.run.stages import OUTPUTS, stages_of
 from ablations.run.state import RunState
 from cscdarts.errors import UserError
 from cscdarts.records.run_folder import RunFolder, read_json
+from cscdarts.settings.config import hashed_values
 from cscdarts.settings.metrics import METRICS
+from cscdarts.settings.overrides import dotted_texts
 
 #: Files copied as artifacts, once each; the growing ones only when the run has ended.
 ARTIFACTS = ("config.json", "environment.json", "search.json", "genotype.json", "check.json", "result.json")
@@ -84,7 +86,7 @@ def read_update(
     if not cursor:  # a new run, or one whose mirror died before its first note: then all is written in any case
         # As hashed: a field at its neutral value is absent, so runs from before it came stay in one setting with later
         # ones.
-        params = list(flatten(json.loads(point.config.canonical())))
+        params = list(dotted_texts(hashed_values(point.config)).items())
     metrics: list[MetricPoint] = []
     read: dict[str, int] = {}
     for name, path in sources.items():
@@ -112,17 +114,6 @@ def read_update(
         [folder.file(name) for name, stamp in files.items() if name != "failure.json" and stamp != written.get(name)],
         {"bytes": read, "files": files, "status": status},
     )
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted keys and text values of nested data."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
-        elif isinstance(value, list | tuple):
-            yield f"{prefix}{key}", ",".join(str(part) for part in value)
-        else:
-            yield f"{prefix}{key}", str(value)
 
 
 def run_name(point: Point) -> str:

@@ -137,7 +137,7 @@ def describe_run(
     whole = config.supernet.identity_scale == 1 and not config.evaluation.split_eval
     if config.identity_in("eval") == "cell" and whole:
         found["identity_as_edge"] = identity_as_edge(table, found["arch"], epochs, trial)
-    if cells != 0 and config.search.strategy not in ("random", "given"):
+    if cells != 0 and config.search.trains_supernet:
         found |= _supernet_agreement(table, primary, config, folder, (cells, images), epochs, trial, report)
     return found
 

@@ -69,24 +69,27 @@ def fingerprint(name: str, root: Path) -> str:
     return _remembered(name, root, stamps, compute)
 
 
-def identified(config: RunConfig) -> RunConfig:
-    """The config with the fingerprints of its data sets as they lie on disk now.
+def identified(config: RunConfig, of: Callable[[str, Path], str] = fingerprint) -> RunConfig:
+    """The config with the fingerprints of its data sets as they lie on disk now; of a set that it does not read none.
+
+    Args:
+        of: gives a data set's fingerprint by its name and root.
 
     Errors:
         UserError: see `fingerprint`.
     """
-    data = config.data
+    data, root = config.data, Path(config.runtime.data_root)
     if config.search.strategy == "given" and not config.runtime.retrain:
         return config
-    root = Path(config.runtime.data_root)
-    own = fingerprint(data.dataset, root)
-    other = "" if data.searched_dataset == data.dataset else fingerprint(data.searched_dataset, root)
-    return with_fingerprints(config, own, other)
+    apart = config.search.trains_supernet and data.searched_dataset != data.dataset
+    return with_fingerprints(config, of(data.dataset, root), of(data.searched_dataset, root) if apart else "")
 
 
 def with_fingerprints(config: RunConfig, own: str, searched: str) -> RunConfig:
     """The config with given fingerprints of `data.dataset` and of another data set that is searched on."""
     update = {"fingerprint": own, "search_fingerprint": searched}
+    if (own, searched) == (config.data.fingerprint, config.data.search_fingerprint):
+        return config
     return config.model_copy(update={"data": config.data.model_copy(update=update)})
 
 

@@ -136,8 +136,7 @@ def require_data(config: RunConfig) -> None:
     """
     data, search, evaluation = config.data, config.search, config.evaluation
     retrained = data.dataset
-    trains_supernet = search.strategy not in ("random", "given")
-    searched = data.searched_dataset if trains_supernet else retrained
+    searched = data.searched_dataset if search.trains_supernet else retrained
     need = max(evaluation.batch_size, search.batch_size)
     counts = {
         name: _counts(name, Path(config.runtime.data_root), need, data.search_fraction)
@@ -145,7 +144,7 @@ def require_data(config: RunConfig) -> None:
     }
     if evaluation.epochs > 0:
         require_batch(sum(counts[retrained].values()), evaluation.batch_size)
-    if trains_supernet:
+    if search.trains_supernet:
         require_halves([*counts[searched].values()], [*counts[searched]], data, search.batch_size)
     for name, cutout in ((searched, 0), (retrained, evaluation.cutout)):
         size = data.image_size or KNOWN_SETS.get(name, ((), None))[1]

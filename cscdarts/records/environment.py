@@ -108,7 +108,7 @@ def stage_environments(folder: RunFolder, config: RunConfig) -> dict[str, dict[s
     """The recorded surroundings of a run's `search` and `retraining`, of each that computes something: drawing a random
     cell and being given one do not."""
     stages: dict[str, tuple[Stage, bool]] = {
-        "search": ("search", config.search.strategy not in ("random", "given")),
+        "search": ("search", config.search.trains_supernet),
         "retraining": ("retrain", config.runtime.retrain),
     }
     found = {}

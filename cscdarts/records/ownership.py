@@ -14,6 +14,7 @@ from cscdarts.records.run_folder import STAGE_FOLDERS, RunFolder, read_json
 from cscdarts.records.unchanged import Unchanged
 from cscdarts.settings.config import RunConfig, canonical_json, hashed_values, neutral_values
 from cscdarts.settings.keys import Key, Stage, retraining_key, search_key, searches
+from cscdarts.settings.overrides import dotted
 
 #: What may lie in a folder before its config does: a start that came no further, and what the system puts everywhere.
 #: Anything else is somebody's, be it another run's or the user's own.
@@ -156,19 +157,11 @@ def require_own_config(folder: RunFolder, config: RunConfig) -> None:
 def differences(there: RunConfig, here: RunConfig) -> str:
     """The settings in which two runs differ, for people: `seed is 0 there and 77 here`."""
     neutral = neutral_values()
-    ours, theirs = ({**neutral, **dict(_flat(hashed_values(one)))} for one in (here, there))
+    ours, theirs = ({**neutral, **dotted(hashed_values(one))} for one in (here, there))
     names = [name for name in sorted({*ours, *theirs}) if ours.get(name) != theirs.get(name)]
     named = [f"{name} is {_shown(theirs.get(name))} there and {_shown(ours.get(name))} here" for name in names[:_NAMED]]
     more = len(names) - len(named)
     return ", ".join(named) + (f", and {more} more differ" if more else "")
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _shown(value: Any) -> str:

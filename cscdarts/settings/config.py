@@ -187,6 +187,11 @@ class SearchConfig(Frozen):
     cosine_every: int = Field(default=0, ge=0)
     hessian_every: int = Field(default=0, ge=0)
 
+    @property
+    def trains_supernet(self) -> bool:
+        """Whether the strategy trains a supernet: a random or given cell needs none, and reads no data."""
+        return self.strategy not in ("random", "given")
+
     @model_validator(mode="before")
     @classmethod
     def _words(cls, values: Any) -> Any:

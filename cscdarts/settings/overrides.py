@@ -139,3 +139,19 @@ def _typed(value: Any) -> Any:
     if "," in value:
         return tuple(part.strip() for part in value.split(","))
     return value
+
+
+def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by their dotted paths: `{"data": {"flip": True}}` gives `{"data.flip": True}`."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= dotted(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
+
+
+def dotted_texts(values: Mapping[str, Any]) -> dict[str, str]:
+    """As `dotted`, the values as a tracker keeps them: text, of a list its parts between commas."""
+    return {
+        name: ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        for name, value in dotted(values).items()
+    }

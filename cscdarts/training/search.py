@@ -56,7 +56,7 @@ def search(
     require_search(folder, config)
     if folder.has("search"):
         return
-    if config.search.strategy in ("random", "given"):
+    if not config.search.trains_supernet:
         if join_world(config.runtime.device).leads:
             _name_cell(config, folder, report)
         return

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from cscdarts.settings.config import RunConfig, neutral_values
+from cscdarts.settings.overrides import dotted_texts
 from cscdarts.spaces import DARTS
 from cscdarts.spaces.known import name_of
 from reports import statistics
@@ -233,16 +234,7 @@ def normal_text(value: object) -> str:
 @functools.cache
 def default_params() -> Mapping[str, str]:
     """The dotted defaults of `RunConfig`, values as text."""
-    values = flatten(RunConfig().model_dump(mode="json", exclude={"runtime", "labels"}))
-    return {key: ",".join(map(str, v)) if isinstance(v, list) else str(v) for key, v in values.items()}
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested data by dotted path."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
+    return dotted_texts(RunConfig().model_dump(mode="json", exclude={"runtime", "labels"}))
 
 
 def param_columns(frame: pd.DataFrame) -> list[str]:

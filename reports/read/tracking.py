@@ -1,5 +1,6 @@
 """Where the tracker is: the one answer that the mirror, the reports and the commands share. Imports nothing heavy."""
 
+import logging
 import os
 import re
 import socket
@@ -22,6 +23,8 @@ _QUIET = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
+#: What tells of each table that is made in a new store.
+_NOISY = ("alembic", "mlflow.store.db.utils", "mlflow.tracking")
 
 
 def tracking_uri() -> str:
@@ -33,6 +36,8 @@ def quiet_client() -> None:
     """Set MLflow's client up before it is imported: no usage statistics, no noise, short waits."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    for noisy in _NOISY:
+        logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 def sqlite_path(uri: str) -> Path | None:

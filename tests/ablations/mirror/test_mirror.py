@@ -11,10 +11,10 @@ from ablations.drive.driver import Driver
 from ablations.grid.load import Grid
 from ablations.mirror.bulk import BulkWriter
 from ablations.mirror.sync import GridMirror
-from ablations.mirror.updates import flatten
 from ablations.run.stages import STAGES
 from cscdarts.errors import UserError
 from cscdarts.records.run_folder import RunFolder, read_lines, write_json
+from cscdarts.settings.overrides import dotted_texts
 from slurm.control import Control
 from tests.support.harness import engine
 from tests.support.harness.mirrors import content_of, driver_of, mirror_once, name_of, work
@@ -192,8 +192,8 @@ def test_pruned_runs_are_deleted_in_the_store(tmp_path: Path, uri: str) -> None:
     assert set(content_of(uri, driver.grid)) == {"mine (smoke)", name_of(driver, 0)}
 
 
-def test_flatten() -> None:
-    assert dict(flatten({"a": {"b": 1, "c": [1, 2]}, "d": None})) == {"a.b": "1", "a.c": "1,2", "d": "None"}
+def test_dotted_texts() -> None:
+    assert dict(dotted_texts({"a": {"b": 1, "c": [1, 2]}, "d": None})) == {"a.b": "1", "a.c": "1,2", "d": "None"}
 
 
 def test_what_was_written_by_other_grids_is_left_alone(tmp_path: Path, uri: str) -> None:
