@@ -19,8 +19,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from cscdarts.data.folders import folder_split, image_tree
 from cscdarts.errors import UserError
@@ -55,9 +56,11 @@ def fingerprint(name: str, root: Path) -> str:
         return _fashion(root / "FashionMNIST" / "raw")
     if name not in ("image-folder", "imagenet"):
         return ""
-    files = list(_tree_files(root))
     streamed = name == "imagenet"
-    stamps = _stamps(root, sorted({path.parent for _, path in files})) if streamed else _stamps(root, _paths(files))
+    if streamed and (mark := _recalled_by_folders(name, root)) is not None:
+        return mark
+    files = list(_tree_files(root))
+    watched = _folders(root) if streamed else [path for _, path in files]
 
     def compute() -> str:
         digest = hashlib.sha256(f"{_FORMAT} {name}\n".encode())
@@ -66,7 +69,7 @@ def fingerprint(name: str, root: Path) -> str:
             digest.update(os.fsencode(label) + f"\0{told}\n".encode())
         return digest.hexdigest()[:_DIGITS]
 
-    return _remembered(name, root, stamps, compute)
+    return _remembered(name, root, watched, compute, keep_watched=streamed)
 
 
 def identified(config: RunConfig, of: Callable[[str, Path], str] = fingerprint) -> RunConfig:
@@ -121,8 +124,12 @@ def _tree_files(root: Path) -> Iterator[tuple[str, Path]]:
             yield f"{part}\0{found.classes[label]}\0{below}", path
 
 
-def _paths(files: Iterable[tuple[str, Path]]) -> list[Path]:
-    return [path for _, path in files]
+def _folders(root: Path) -> list[Path]:
+    """Every folder in which a file of either tree can appear or go without another one's time changing."""
+    trees = folder_split(root)
+    # Class folders may be links; within them none is followed, as `images_below` follows none.
+    classes = [entry for tree in trees for entry in sorted(tree.iterdir()) if entry.is_dir()]
+    return [root, *trees, *(Path(place) for entry in classes for place, _, _ in os.walk(entry))]
 
 
 def _fashion(raw: Path) -> str:
@@ -136,7 +143,7 @@ def _fashion(raw: Path) -> str:
             return ""
         return hashlib.sha256("".join(map(_sha256, paths)).encode()).hexdigest()[:_DIGITS]
 
-    return _remembered("fashion-mnist", raw, _stamps(raw, [*paths, *archives]), compute)
+    return _remembered("fashion-mnist", raw, [*paths, *archives], compute)
 
 
 def _genuine(archive: Path) -> bool:
@@ -187,22 +194,52 @@ def cache_folder() -> Path:
     return Path(own) if own else Path(base) / "cscdarts"
 
 
-def _remembered(name: str, root: Path, stamps: str, compute: Callable[[], str]) -> str:
-    """A fingerprint, from the cache where the files have the sizes and times that it remembers."""
+def _place(name: str, root: Path) -> Path:
+    """Where a set's fingerprint is remembered, below `cache_folder()`."""
     place = hashlib.sha256(f"{name}\0".encode() + os.fsencode(root.resolve())).hexdigest()[:_DIGITS]
-    path = Path(f"fingerprints/{place}.json")
-    # Nothing is remembered, or nothing that can be read, or there is no home to remember it in: then it is made again.
+    return Path(f"fingerprints/{place}.json")
+
+
+def _recall(name: str, root: Path) -> dict[str, Any]:
+    """What is remembered of a set; {} where that is nothing, or nothing that can be read, or there is no home."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RuntimeError):
-        known = json.loads((cache_folder() / path).read_text(encoding="utf-8"))
-        mark = known["fingerprint"]
-        if known["format"] == _FORMAT and known["stamps"] == stamps and _SHAPES[name].fullmatch(mark):
-            return str(mark)
+        known = json.loads((cache_folder() / _place(name, root)).read_text(encoding="utf-8"))
+        if known["format"] == _FORMAT and _SHAPES[name].fullmatch(known["fingerprint"]):
+            return dict(known)
+    return {}
+
+
+def _recalled_by_folders(name: str, root: Path) -> str | None:
+    """A streamed set's fingerprint where its folders are as they were: to list a million files takes minutes on shared
+    file systems, and commands ask for this one whenever they look at a grid."""
+    known = _recall(name, root)
+    with contextlib.suppress(KeyError, TypeError, ValueError, UserError):
+        if _stamps(root, [root / str(one) for one in known["watched"]]) == known["stamps"]:
+            return str(known["fingerprint"])
+    return None
+
+
+def _remembered(
+    name: str, root: Path, watched: Sequence[Path], compute: Callable[[], str], keep_watched: bool = False
+) -> str:
+    """A fingerprint, from the cache where what is watched has the sizes and times that it remembers.
+
+    Args:
+        keep_watched: remember the watched paths too, so that they need not be looked for again.
+    """
+    stamps, known = _stamps(root, watched), _recall(name, root)
+    if known.get("stamps") == stamps and ("watched" in known or not keep_watched):
+        return str(known["fingerprint"])
     value = compute()
+    content: dict[str, Any] = {
+        "format": _FORMAT, "root": str(root.resolve()), "stamps": stamps, "fingerprint": value
+    }  # fmt: skip
+    if keep_watched:
+        content["watched"] = [os.path.relpath(path, root) for path in watched]
     with contextlib.suppress(OSError, RuntimeError):  # a home that cannot be written costs time, not a run
-        target = cache_folder() / path
+        target = cache_folder() / _place(name, root)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{os.getpid()}")
-        content = {"format": _FORMAT, "root": str(root.resolve()), "stamps": stamps, "fingerprint": value}
         temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
         temporary.replace(target)
     return value

@@ -160,6 +160,24 @@ def test_of_streamed_sets_sizes_count_and_bytes_do_not(tree: Path, cache: Path) 
     assert fingerprint("imagenet", tree) != first
 
 
+def test_a_streamed_set_that_is_remembered_is_not_listed_again(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1.3 million files; what is added anywhere, be it a folder in place of the one that is tested on, is seen."""
+    first = fingerprint("imagenet", tree)
+    with monkeypatch.context() as patch:
+        patch.setattr("cscdarts.data.fingerprint.image_tree", None)
+        assert fingerprint("imagenet", tree) == first
+    (tree / "train/ape/deep/deeper").mkdir(parents=True)
+    assert fingerprint("imagenet", tree) == first
+    shutil.copy(tree / "train/ape/000.png", tree / "train/ape/deep/deeper/zzz.png")
+    second = fingerprint("imagenet", tree)
+    assert second != first
+    (tree / "test").rename(tree / "val")
+    assert fingerprint("imagenet", tree) == second
+    shutil.copytree(tree / "val", tree / "test")
+    (tree / "test/bee/002.png").unlink()
+    assert fingerprint("imagenet", tree) != second
+
+
 @pytest.mark.parametrize("name", ["notes.txt", ".DS_Store", ".hidden/000.png"])
 def test_what_is_no_image_is_no_part_of_it(tree: Path, name: str) -> None:
     first = fingerprint("image-folder", tree)
