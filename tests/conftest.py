@@ -74,3 +74,14 @@ def site(tmp_path: Path) -> Iterator[Site]:
             subprocess.run(["scancel", *jobs], capture_output=True, check=False)
         for name in names:
             subprocess.run(["scancel", "-n", name], capture_output=True, check=False)
+
+
+@pytest.fixture
+def own_operation() -> Iterator[list[str]]:
+    """Names of registered operations to forget after a test."""
+    from cscdarts.spaces import OPERATIONS
+
+    names: list[str] = []
+    yield names
+    for name in names:
+        OPERATIONS.unregister(name)

@@ -41,6 +41,15 @@ def work(one: Driver, number: int = 0, control: Control | None = None) -> str:
     return engine.run_task(Path(task.folder), task.arguments, control or Control())
 
 
+def begun(one: Driver) -> Path:
+    """The folder of the search of a grid's first run, which has begun and made no step."""
+    (point, *_) = one.grid.points
+    folder = RunFolder(one.path(point))
+    folder.create(point.config, "../..")
+    folder.stage_folder("search").mkdir(parents=True)
+    return folder.stage_folder("search")
+
+
 def searched(tmp_path: Path) -> int:
     """How many epochs of search all runs together have computed."""
     files = (tmp_path / "runs" / "searches").glob("*/search-metrics.jsonl")
@@ -71,10 +80,7 @@ def test_the_same_run_in_two_grids_is_retrained_once(tmp_path: Path) -> None:
 
 def test_what_another_process_works_on_is_passed_over_and_taken_up_later(tmp_path: Path) -> None:
     first, second = driver(tmp_path, "first", [""]), driver(tmp_path, "second", [""], evaluation__channels=4)
-    folder = RunFolder(first.path(first.grid.points[0]))
-    folder.create(first.grid.points[0].config, "../..")
-    place = folder.stage_folder("search")
-    place.mkdir(parents=True)
+    place = begun(first)
     held = Lock(place / CLAIM)
     assert held.acquire("search elsewhere")
     assert work(second) == "busy"
@@ -89,11 +95,7 @@ def test_what_another_process_works_on_is_passed_over_and_taken_up_later(tmp_pat
 
 def test_the_claim_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
     one = driver(tmp_path, "first", [""])
-    folder = RunFolder(one.path(one.grid.points[0]))
-    folder.create(one.grid.points[0].config, "../..")
-    place = folder.stage_folder("search")
-    place.mkdir(parents=True)
-    lock = Lock(place / CLAIM)
+    lock = Lock(begun(one) / CLAIM)
     assert lock.acquire("search of a process that died")
     owner = json.loads(lock.path.read_text())
     lock.path.write_text(json.dumps({**owner, "started": owner["started"] - 1000}))

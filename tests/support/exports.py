@@ -17,21 +17,12 @@ from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import with_values
 from cscdarts.spaces import is_large, parse_genotype
 from cscdarts.training.retrain import retrain
+from tests.support.cells import CELLS
 from tests.support.equality import randomize
 from tests.support.training.retraining import GENOTYPE, config, random_tree
 
 COMMIT = "c0ffee" * 6 + "abcd"
-NB201 = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|avg_pool_3x3~0|none~1|nor_conv_3x3~2|"
-#: Between them each operation at each stride; the second makes cells narrower than their input.
-CELLS = {
-    "darts": "Genotype(normal=[('sep_conv_3x3', 0), ('skip_connect', 1), ('dil_conv_5x5', 0), ('max_pool_3x3', 2)], "
-    "normal_concat=range(2, 4), reduce=[('skip_connect', 0), ('avg_pool_3x3', 1), ('dil_conv_3x3', 1), "
-    "('sep_conv_5x5', 2)], reduce_concat=range(2, 4))",
-    "darts, few nodes": "Genotype(normal=[('avg_pool_3x3', 1), ('sep_conv_5x5', 0), ('none', 1), ('skip_connect', 2)], "
-    "normal_concat=[3], reduce=[('max_pool_3x3', 0), ('sep_conv_3x3', 1), ('dil_conv_5x5', 0), ('none', 1)], "
-    "reduce_concat=range(2, 4))",
-    "nasbench201": NB201,
-}
+NB201 = CELLS["nasbench201"]
 
 
 def finished_run(root: Path, **values: Any) -> RunFolder:

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,16 +19,6 @@ from cscdarts.errors import UserError
 from cscdarts.records.run_folder import RunFolder
 from cscdarts.spaces import OPERATIONS
 from tests.support.records import written
-
-
-@pytest.fixture
-def own_operation() -> Iterator[list[str]]:
-    """Names to forget after a test."""
-    names: list[str] = []
-    yield names
-    for name in names:
-        OPERATIONS.unregister(name)
-
 
 GRID = '''"""A user's grid with an operation of its own."""
 from cscdarts import Operation, apply_preset, protocol, register_operation, with_values

@@ -13,8 +13,9 @@ import cscdarts
 from cscdarts.export.classifier import Classifier, exported_tensors
 from cscdarts.export.formats import FORMATS
 from cscdarts.export.writing import TOLERANCE, write_export
+from tests.support.cells import CELLS
 from tests.support.covering import covering
-from tests.support.exports import CELLS, batch, drawn, pair
+from tests.support.exports import batch, drawn, pair
 
 ROOT = Path(__file__).parents[3]
 SWITCHES: dict[str, tuple[Any, ...]] = {

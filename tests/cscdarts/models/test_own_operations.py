@@ -1,6 +1,5 @@
 """Operations of users in the supernet: their parts, their own modules, and their cost."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ from cscdarts.models.reference import ReferenceSupernet
 from cscdarts.models.supernet import Supernet
 from cscdarts.settings.config import SupernetConfig
 from cscdarts.spaces import (
-    OPERATIONS,
     SPACES,
     Conv,
     ConvShape,
@@ -34,15 +32,6 @@ class Twice(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return 2 * x
-
-
-@pytest.fixture
-def own_operation() -> Iterator[list[str]]:
-    """Names to forget after a test."""
-    names: list[str] = []
-    yield names
-    for name in names:
-        OPERATIONS.unregister(name)
 
 
 def test_mixing_an_operation_of_ones_own_is_a_weighted_sum(own_operation: list[str]) -> None:

@@ -13,21 +13,12 @@ from cscdarts.models.reference_weights import copy_weights
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import with_values
 from cscdarts.spaces.genotype import parse_genotype
+from tests.support.cells import CELLS
 from tests.support.covering import covering
 from tests.support.equality import assert_close, assert_equal_step, images, in_double, randomize
 
-#: Between them each operation at each stride; `darts, few nodes` makes cells narrower than their input.
-GENOTYPES = {
-    "darts": "Genotype(normal=[('sep_conv_3x3', 0), ('skip_connect', 1), ('dil_conv_5x5', 0), ('max_pool_3x3', 2)], "
-    "normal_concat=range(2, 4), reduce=[('skip_connect', 0), ('avg_pool_3x3', 1), ('dil_conv_3x3', 1), "
-    "('sep_conv_5x5', 2)], reduce_concat=range(2, 4))",
-    "darts, few nodes": "Genotype(normal=[('avg_pool_3x3', 1), ('sep_conv_5x5', 0), ('none', 1), ('skip_connect', 2)], "
-    "normal_concat=[3], reduce=[('max_pool_3x3', 0), ('sep_conv_3x3', 1), ('dil_conv_5x5', 0), ('none', 1)], "
-    "reduce_concat=range(2, 4))",
-    "nasbench201": "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|avg_pool_3x3~0|none~1|nor_conv_3x3~2|",
-}
 SWITCHES: dict[str, tuple[Any, ...]] = {
-    "genotype": tuple(GENOTYPES),
+    "genotype": tuple(CELLS),
     "supernet.identity": ("cell", "edge", "none"),
     "supernet.identity_phases": ("both", "search", "eval", "none"),
     "supernet.identity_proj": ("conv", "pool-pad", "skip-cell"),
@@ -51,7 +42,7 @@ def allowed(case: dict[str, Any]) -> bool:
 #: Where the identity acts: with each projection, with and without the split.
 PRODUCT = [
     {"genotype": genotype, "evaluation.split_eval": split, "supernet.identity_scale": 0.5, **identity}
-    for genotype, split in product(GENOTYPES, (False, True))
+    for genotype, split in product(CELLS, (False, True))
     for identity in (
         *(
             {"supernet.identity": "cell", "supernet.identity_phases": "both", "supernet.identity_proj": projection}
@@ -66,8 +57,7 @@ CASES = covering(
     [
         *PRODUCT,
         *covering(
-            {"genotype": tuple(GENOTYPES)[:2], "evaluation.split_eval": (True,)}
-            | {name: SWITCHES[name] for name in SPLIT}
+            {"genotype": tuple(CELLS)[:2], "evaluation.split_eval": (True,)} | {name: SWITCHES[name] for name in SPLIT}
         ),
     ],
     allowed,
@@ -80,7 +70,7 @@ def name_of(case: dict[str, Any]) -> str:
 
 def pair(case: dict[str, Any]) -> tuple[ReferenceNetwork, Network]:
     """The reference and the fast network of a case, as a retraining would build them, in double precision."""
-    genotype = parse_genotype(GENOTYPES[case["genotype"]])
+    genotype = parse_genotype(CELLS[case["genotype"]])
     sizes = {"supernet.space": genotype.space, "evaluation.channels": 8}
     # Four cells are normal, reduction, reduction, normal: in the last the cell identity needs no projection.
     sizes["evaluation.cells"] = 4 if genotype.space == "darts" else 1
