@@ -81,7 +81,8 @@ class LocalBackend:
         held = self.pool.held()
         unbegun = [state.hash for state in states if state.hash in self._submitted and state.status == "new"]
         if not self._killed:
-            if self._submitted and len(unbegun) == len(self._submitted) and not held:
+            first = self._submitted and not self._tries
+            if first and len(unbegun) == len(self._submitted) and not held:
                 why = "; ".join(self.pool.errors()) or "all ended"
                 raise OutsideFailure("Starting workers", why, "See the jobs folder.")
             # A worker that found its run in other hands has not tried it.
