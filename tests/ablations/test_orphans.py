@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ablations.drive import loop
+from ablations.drive import exit_codes, loop
 from ablations.drive.backend import Backend, Options
 from ablations.drive.driver import Driver, TaskFunctions, counts, untouched
 from ablations.drive.exit_codes import DONE, UNFINISHED
@@ -31,6 +31,7 @@ from tests.support.harness.counter_backend import CounterBackend
 from tests.support.harness.grids import write_grid
 
 RUNS = 3
+ROOT = Path(__file__).parents[2]
 
 
 class _Workers:
@@ -218,3 +219,10 @@ def test_a_pool_tells_what_its_workers_found_held(tmp_path: Path) -> None:
     pool = LocalPool(tmp_path / "jobs")
     pool._jobs = [_Ended(Job(tuple(tasks))()), _Ended(RuntimeError()), _Ended({"a": "done"})]  # type: ignore[list-item]
     assert pool.held() == {"held"}
+
+
+def test_the_exit_codes_stand_in_one_table() -> None:
+    told = [line for line in (exit_codes.__doc__ or "").splitlines() if line.startswith("| ")]
+    codes = {value for name, value in vars(exit_codes).items() if name.isupper()}
+    assert {int(line.split("|")[1]) for line in told[1:]} == codes == {0, 1, 2, 130, 141}
+    assert "\n".join([told[0], "|---|---|", *told[1:]]) in (ROOT / "docs" / "grids.md").read_text(encoding="utf-8")
