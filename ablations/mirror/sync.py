@@ -239,6 +239,7 @@ class GridMirror:
         self._runs[key] = (row.info.run_id, cursor)
 
     def _connect(self) -> None:
+        self._home = Home.of(self.folder)  # now: before its first run a grid has no record to draw a number in
         # A tracking server that is away is tried again by the next mirroring, not for minutes on end by this one.
         quiet_client()
         require_server(self.uri)

@@ -196,7 +196,7 @@ def test_a_driver_killed_with_sigkill_is_followed_by_another(
 ) -> None:
     driver, source = slow_grid
     words = ("ablate", "run", source, "--scale", "smoke", "--parallel", "2")
-    happened = {
+    happened: dict[str, Callable[[], object]] = {
         "workers start": lambda: list(driver.folder.glob("jobs/*.pkl")),
         "a run is claimed": lambda: list(driver.folder.glob("*/claim")),
         "a run is done": lambda: counts(driver.states())["done"] >= 1,

@@ -217,7 +217,7 @@ def test_a_pool_tells_what_its_workers_found_held(tmp_path: Path) -> None:
             return self.outcome
 
     pool = LocalPool(tmp_path / "jobs")
-    pool._jobs = [_Ended(Job(tuple(tasks))()), _Ended(RuntimeError()), _Ended({"a": "done"})]  # type: ignore[list-item]
+    pool._jobs = [_Ended(Job(tuple(tasks))()), _Ended(RuntimeError()), _Ended({"a": "done"})]
     assert pool.held() == {"held"}
 
 

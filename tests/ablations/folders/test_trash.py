@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from ablations import cli
-from ablations.commands import ablate as cmd_ablate
 from ablations.drive.driver import Driver
 from ablations.drive.prune import survey, take, unused_stages
 from ablations.grid.estimate import measured
@@ -242,7 +241,12 @@ def test_prune_asks_and_shows_first(tmp_path: Path, cscdarts: Cscdarts, monkeypa
     driver = _grid(tmp_path, "one", [(0, 1), (5, 5)])
     _write(driver.grid.source, [(5, 5)])
     answers: list[str] = []
-    monkeypatch.setattr(cmd_ablate.click, "confirm", lambda text, **_: bool(answers.append(text)))
+
+    def no(text: str, **_: object) -> bool:
+        answers.append(text)
+        return False
+
+    monkeypatch.setattr("click.confirm", no)
     before = snapshot(driver.runs)
     code, out, _ = cscdarts("ablate", "prune", "one")
     assert code == 1

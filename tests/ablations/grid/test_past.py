@@ -1,6 +1,7 @@
 """What commands recall of a grid that was run, and what a grid may be called."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from ablations.commands.choice import Choice
 from ablations.drive.driver import Driver
 from ablations.grid.load import Grid, load_grid
-from ablations.grid.past import MANIFEST, read_past
+from ablations.grid.past import MANIFEST, Source, read_past, recalled, renamed
 from cscdarts.errors import UserError
 from cscdarts.records.environment import Code
 from cscdarts.records.grid_names import grid_name
@@ -69,11 +70,12 @@ def test_a_name_that_one_command_would_refuse_is_refused_by_all_before_anything_
 ) -> None:
     (tmp_path / "grids").mkdir()
     given = write_grid(tmp_path / "grids" / name, [""]) if name.endswith(".py") else name
-    for read in (
+    reads: tuple[Callable[[], Grid], ...] = (
         lambda: load_grid(given, "smoke"),
         lambda: Choice("smoke", (), None, None, tmp_path / "runs").grid(given, recall=False),
         lambda: Choice(None, (), None, None, tmp_path / "runs").grid(given),
-    ):
+    )
+    for read in reads:
         with pytest.raises(UserError, match=r"^GRID: .*(Rename the file|Name the grid)"):
             read()
     assert not (tmp_path / "runs").exists()
@@ -101,3 +103,33 @@ def test_a_record_of_an_earlier_version_is_recalled(tmp_path: Path) -> None:
     # The next run says what it is of, and keeps what was there.
     _ran(load_grid("order", "smoke", ["search.epochs=3"], 2), tmp_path)
     assert [one.source is None for one in read_past(path.parent)] == [True, False]
+
+
+def test_a_run_that_gets_another_hash_keeps_its_origin(tmp_path: Path) -> None:
+    grid = load_grid(write_grid(tmp_path / "mine.py", ["", ""]), "smoke")
+    _ran(grid, tmp_path / "runs")
+    old, other = (point.hash for point in grid.points)
+    (past,) = renamed(read_past(tmp_path / "runs" / "mine"), old, "f" * 16)
+    assert past.runs == ("f" * 16, other)
+    assert past.source == grid.choice(tmp_path / "runs").source
+
+
+def test_which_file_of_today_a_recorded_source_is(tmp_path: Path) -> None:
+    runs, path = tmp_path / "runs", tmp_path / "a" / "mine.py"
+    path.parent.mkdir()
+    write_grid(path, [""])
+    shipped, there = Source(), Source.of(path, runs, shipped=False)
+    copy = tmp_path / "b" / "mine.py"
+    copy.parent.mkdir()
+    copy.write_bytes(path.read_bytes())
+    of_copy = Source.of(copy, runs, shipped=False)
+    assert (there.is_now(of_copy), there.may_be(of_copy)) == (False, True), "a copy shows its runs and takes none"
+    write_grid(copy, ["", ""])
+    edited = Source.of(copy, runs, shipped=False)
+    assert (there.is_now(edited), there.may_be(edited)) == (False, False)
+    path.unlink()
+    assert (there.is_now(of_copy), there.is_now(edited), there.may_be(edited)) == (True, False, True)
+    assert not there.is_now(shipped)
+    assert not shipped.may_be(there)
+    assert shipped.is_now(Source.of(Path("order"), runs, shipped=True))
+    assert recalled([], there, None) is None
