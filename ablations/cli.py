@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import click
 
+from ablations.drive.exit_codes import DONE, INTERRUPTED, READER_GONE, REFUSED, UNFINISHED
 from cscdarts import __version__
 from cscdarts.errors import UserError
 from slurm.errors import ClusterError
@@ -72,7 +73,7 @@ def cscdarts(ctx: click.Context, debug: bool) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0 done, 1 some runs failed, 2 bad input, 130 interrupted."""
+    """Run the command line and exit with one of the codes of `ablations.drive.exit_codes`."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     if debug:
@@ -95,11 +96,11 @@ def _run(words: list[str], debug: bool) -> int:
         if debug:
             raise
         click.echo(f"cscdarts: {_one_line(str(error))}", err=True)
-        return 2
+        return REFUSED
     except BrokenPipeError:
         # The reader (head, less) has gone; that is no error of ours.
         sys.stderr.close()
-        return 141
+        return READER_GONE
     except Exception as error:
         if debug:
             raise
@@ -108,13 +109,13 @@ def _run(words: list[str], debug: bool) -> int:
             "(run with --debug for the traceback)",
             err=True,
         )
-        return 1
-    return result if isinstance(result, int) and not isinstance(result, bool) else 0
+        return UNFINISHED
+    return result if isinstance(result, int) and not isinstance(result, bool) else DONE
 
 
 def _interrupted() -> int:
     click.echo("cscdarts: interrupted; what has finished is kept, the same command goes on", err=True)
-    return 130
+    return INTERRUPTED
 
 
 def _one_line(text: str) -> str:

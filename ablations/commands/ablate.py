@@ -1,8 +1,8 @@
 """`cscdarts ablate`: plan, run, status, watch, logs, cancel, retry and prune of a grid."""
 
-import shutil
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -12,17 +12,19 @@ from ablations.commands.choice import Choice, Command, choice_options, require_i
 from ablations.commands.planning import tell_plan
 from ablations.drive.backend import Cluster, Observer, Options, backend_forms, clusters_of, read_backend
 from ablations.drive.driver import Driver, chosen_for_retry, untouched
+from ablations.drive.exit_codes import DONE, UNFINISHED
 from ablations.drive.loop import exit_code, follow, run_grid, tell_end
 from ablations.drive.mirroring import mirroring
+from ablations.drive.prune import counted, other_sources, runs_of, summary, survey, take, told, unused_stages
 from ablations.drive.show import following, label, status_table, tally
-from ablations.grid.load import grid_names
-from ablations.run.stages import missing_stages
+from ablations.grid.load import Grid, grid_names
+from ablations.mirror.rows import forget, remember
 from ablations.run.state import RunState
-from cscdarts.errors import HeldByAnother, UserError
-from cscdarts.records.run_folder import RunFolder
+from ablations.run.trash import empty, entries, restore
+from cscdarts.errors import UserError
+from cscdarts.records.grid_names import require_grid_name
+from cscdarts.records.runs_folder import TRASH
 from cscdarts.settings.protocols import DEFAULT_SCALE
-from slurm.job import CLAIM
-from slurm.lock import Lock
 
 
 @click.group()
@@ -127,6 +129,8 @@ def run(
     make = read_backend(backend, overrides)
     driver = Driver(choice.grid(source, recall=False), choice.runs)
     require_inputs(driver.grid)
+    for line in other_sources(driver):
+        click.echo(line, err=True)
     return run_grid(make(driver, Options(parallel, wait, allow_dirty, snapshot)), Console())
 
 
@@ -253,41 +257,122 @@ def cancel(source: str, choice: Choice, keys: Sequence[str]) -> None:
     if not clusters:
         names = " or ".join(cluster.name for cluster in clusters_of(driver))
         raise UserError("cancel", source, f"a machine with {names}", "End a local driver with Ctrl-C instead.")
-    chosen = None if not keys else {p.hash for p in driver.grid.points if any(p.hash.startswith(key) for key in keys)}
-    if chosen is not None and not chosen:
+    named = runs_of(driver, every_scale=choice.scale is None)
+    live = {one.key for cluster in clusters if cluster.used() for one in cluster.jobs() if one.live}
+    chosen = {key for key in named | live if any(key.startswith(one) for one in keys)} if keys else named
+    if keys and not chosen:
         raise UserError("HASH", " ".join(keys), "the beginnings of runs' hashes", f"cscdarts ablate status {source}")
     click.echo(f"{sum(cluster.cancel(chosen) for cluster in clusters)} jobs cancelled")
+    left = len(live - chosen)
+    if left and not keys:
+        click.echo(f"jobs of {left} runs stay: this grid has not named them (as recorded); name their hashes", err=True)
 
 
 @ablate.command()
 @_grid_options
+@click.argument("keys", metavar="[HASH]...", nargs=-1)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def prune(source: str, choice: Choice, yes: bool) -> int:
-    """Delete the folders of runs that the grid no longer names, after confirmation."""
+@click.option("--superseded", is_flag=True, help="Also take runs that only other recorded overrides still name.")
+@click.option(
+    "--stages", "every", is_flag=True, help="Also take searches and retrainings that no run of any grid uses."
+)
+@click.option("--restore", "back", is_flag=True, help="Bring back from the trash what prune took of this grid.")
+@click.option("--empty-trash", "final", is_flag=True, help="Delete for good what prune took of this grid.")
+def prune(
+    source: str, choice: Choice, keys: Sequence[str], yes: bool, superseded: bool, every: bool, back: bool, final: bool
+) -> int:  # fmt: skip
+    """Move the runs that the grid once named and names no more to the trash, after confirmation.
+
+    Taken is only what this source at this scale named when it was run, and does not name today; of other folders it is
+    said how many stay, and why. With them go the searches and retrainings that only they used. All lies in
+    runs/.trash/ until --empty-trash; --restore brings it back. HASH... limits each of these to some runs.
+
+    Ends with 1 where something that was to be taken was not: the answer was no, or a process works on it.
+    """
+    if back and final:
+        raise UserError("--restore", "with --empty-trash", "one of the two", "Leave one out.")
+    name = require_grid_name(source)
+    if final and keys:
+        raise UserError(
+            "--empty-trash", " ".join(keys), "no HASH: it empties the trash of the whole grid", "Leave it out."
+        )
+    if back:
+        return _restore(choice.runs, name, keys)
+    if final:
+        return _empty(choice.runs, name, yes)
     driver = Driver(choice.grid(source), choice.runs)
-    named = {point.hash for point in driver.grid.points}
-    found = sorted(
-        path for path in driver.folder.glob("*") if (path / "config.json").exists() and path.name not in named
-    )
-    for path in found:
-        folder = RunFolder(path)
-        click.echo(f"{path} {'not finished' if missing_stages(folder.config(), folder) else 'done'}")
-    if not found:
-        click.echo(f"{driver.grid.name} ({driver.grid.scale}): every run folder is named by the grid")
-        return 0
-    busy = [path for path in found if Lock(path / CLAIM).holder() is not None]
-    if busy:
-        raise HeldByAnother(str(busy[0]), "a process at work", "Wait, or cancel it first.")
-    if not yes and not click.confirm(f"Delete these {len(found)} folders for good?", default=False):
-        return 1
+    found = survey(driver, superseded)
+    if keys:
+        found.taken = {path: done for path, done in found.taken.items() if any(map(path.name.startswith, keys))}
+    stages, trouble = unused_stages(driver, found.taken, every)
+    for line in (*told(found, stages), *trouble):
+        click.echo(line)
+    label_ = f"{driver.grid.name} ({driver.grid.scale})"
+    if not found.taken and not stages:
+        every_one = "every run folder is named by the grid" if not found.left else "nothing to take"
+        click.echo(f"{label_}: {every_one}")
+        return UNFINISHED if found.busy else DONE
+    what = summary(found, stages)
+    if not yes and not click.confirm(f"Move {what} to {choice.runs / TRASH}?", default=False):
+        return UNFINISHED
     driver.take()
     try:
-        with mirroring(driver, lambda line: click.echo(line, err=True)) as mirror:
-            mirror.open()
-            for path in found:
-                shutil.rmtree(path)
-                mirror.mirror.delete(path.name)
+        with driver.lock.refreshing():
+            # While the question stood somebody may have run the grid: only what is to go now as before goes.
+            again = survey(driver, superseded)
+            again.taken = {path: done for path, done in again.taken.items() if path in found.taken}
+            stages = {key: path for key, path in unused_stages(driver, again.taken, every)[0].items() if key in stages}
+            entry, moved = take(driver, again, stages, lambda hashes: forget(driver.folder, hashes))
     finally:
         driver.lock.release()
-    click.echo(f"{len(found)} deleted")
-    return 0
+    ways = "--restore brings it back, --empty-trash deletes it"
+    click.echo(f"{label_}: {summary(again, moved)} moved to {entry.path}; {ways}")
+    return UNFINISHED if again.busy or len(again.taken) < len(found.taken) else DONE
+
+
+def _restore(runs: Path, grid: str, keys: Sequence[str]) -> int:
+    found = [path for entry in reversed(entries(runs, grid)) for path in entry.runs]
+    wanted = [path for path in found if not keys or any(map(path.name.startswith, keys))]
+    if keys and not wanted:
+        raise UserError("HASH", " ".join(keys), "the beginning of a hash in the trash", f"It holds {len(found)} runs.")
+    if not entries(runs, grid):
+        click.echo(f"{grid}: nothing in the trash")
+        return DONE
+    with _sole_driver(runs, grid):
+        back, left = restore(runs, grid, wanted, whole=not keys)
+        remember(runs / grid, [path.name for path in back if path.parent.name == grid])
+    for path in back:
+        click.echo(f"{path} is back")
+    for path in left:
+        click.echo(f"{path} stays in the trash: something is at its place")
+    click.echo(f"{grid}: {counted(len(back), 'folder')} restored")
+    return UNFINISHED if left else DONE
+
+
+def _empty(runs: Path, grid: str, yes: bool) -> int:
+    there = entries(runs, grid)
+    number = sum(len(entry.runs) for entry in there)
+    for entry in there:
+        for path in (*entry.runs, *entry.stages.values()):
+            click.echo(str(path))
+    if not there:
+        click.echo(f"{grid}: nothing in the trash")
+        return DONE
+    if not yes and not click.confirm(f"Delete {counted(number, 'run')} of {grid} for good?", default=False):
+        return UNFINISHED
+    with _sole_driver(runs, grid):
+        empty(runs, grid)
+    click.echo(f"{grid}: {counted(number, 'run')} deleted for good")
+    return DONE
+
+
+@contextlib.contextmanager
+def _sole_driver(runs: Path, grid: str) -> Iterator[None]:
+    """Keep others from running or pruning a grid for the length of a block."""
+    driver = Driver(Grid(grid, "", {}, (), runs / grid), runs)
+    driver.take()
+    try:
+        with driver.lock.refreshing():
+            yield
+    finally:
+        driver.lock.release()

@@ -2,16 +2,20 @@
 run."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ablations.grid.load import MOST_RETRAININGS, Grid, load_grid, recorded_choice
+from ablations.grid.load import MOST_RETRAININGS, Grid, grid_names, load_grid, setting_keys, source_now
+from ablations.grid.past import MANIFEST, Past, read_past, recalled
 from benchmarks.sources import require_benchmark
 from cscdarts.data.limits import require_data
+from cscdarts.errors import MissingFile
+from cscdarts.records.grid_names import is_file, require_grid_name
+from cscdarts.records.runs_folder import run_folders_of, scale_of
 from cscdarts.settings.protocols import DEFAULT_SCALE, SCALES
 
 Command = Callable[..., Any]
@@ -28,15 +32,57 @@ class Choice:
     runs: Path
 
     def grid(self, source: str, recall: bool = True) -> Grid:
-        """The grid; with `recall`, scale, overrides and retrainings default to those it was last run with."""
-        assignments = self.assignments
-        if self.data_root is not None:
-            assignments = (*assignments, f"runtime.data_root={self.data_root.absolute()}")
-        if recall and self.scale is None and not assignments and self.retrainings is None:
-            recorded = recorded_choice(source, self.runs)
-            if recorded is not None:
-                return load_grid(source, *recorded)
-        return load_grid(source, self.scale or DEFAULT_SCALE, assignments, self.retrainings)
+        """The grid.
+
+        Args:
+            source: its name, or the path of its file. A name that is no shipped grid's stands for the file that
+                `runs/NAME` was last run from.
+            recall: take each of scale, retrainings and single overrides that is not given from what the grid was last
+                run with (at the given scale, if it was run at that).
+
+        Errors:
+            UserError: see `load_grid`; or with `recall`: there are runs, and nothing says at which scale.
+        """
+        folder = self.runs / require_grid_name(source)
+        past = read_past(folder)
+        source = _file_of(source, past)
+        given = self._given()
+        last = recalled(past, source_now(source, self.runs), self.scale) if recall else None
+        if last is not None:
+            keys = setting_keys(given)
+            kept = [f"{key}={value}" for key, value in last.overrides.items() if key not in keys]
+            times = last.retrainings if self.retrainings is None else self.retrainings
+            return load_grid(source, self.scale or last.scale, (*kept, *given), times)
+        if recall and self.scale is None and not past:
+            _require_no_runs(folder)
+        return load_grid(source, self.scale or DEFAULT_SCALE, given, self.retrainings)
+
+    def _given(self) -> tuple[str, ...]:
+        if self.data_root is None:
+            return self.assignments
+        return (*self.assignments, f"runtime.data_root={self.data_root.absolute()}")
+
+
+def _file_of(source: str, past: Sequence[Past]) -> str:
+    if is_file(source) or source in grid_names():
+        return source
+    recorded = past[-1].source if past else None
+    return recorded.path if recorded is not None and recorded.path else source
+
+
+def _require_no_runs(folder: Path) -> None:
+    """Make sure that a folder without a record holds no runs either.
+
+    Errors:
+        MissingFile: it does.
+    """
+    scales = sorted({scale_of(path) or "one that cannot be read" for path in run_folders_of(folder)})
+    if scales:
+        raise MissingFile(
+            folder / MANIFEST,
+            f"The folder holds runs (scale: {', '.join(scales)}); say with --scale, --set and --data-root which are "
+            "meant.",
+        )  # fmt: skip
 
 
 def choice_options(scale_help: str) -> Callable[[Command], Command]:

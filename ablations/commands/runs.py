@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from ablations.drive.backend import clusters_of
+from ablations.drive.backend import queued
 from ablations.drive.driver import Driver
+from ablations.drive.exit_codes import DONE, UNFINISHED
 from ablations.grid.load import Grid
+from ablations.mirror.rows import forget
 from ablations.run.migration import Migration, Outcome
-from cscdarts.errors import MissingFile, OutsideFailure
-from reports.read.tracking import quiet_client, sqlite_path, tracking_uri
-from slurm.errors import ClusterError
+from cscdarts.errors import MissingFile
 
 
 @click.group()
@@ -36,7 +36,8 @@ def migrate(runs: Path, data_root: Path | None, dry: bool, as_json: bool) -> int
     """
     if not runs.is_dir():
         raise MissingFile(runs, "Name the folder of runs with --runs.")
-    migration = Migration(runs, data_root, waiting, _forget)
+    # The folder that takes a run's place is mirrored under its own hash.
+    migration = Migration(runs, data_root, waiting, lambda grid, key: forget(runs / grid, [key]))
     outcomes = list(migration.outcomes(dry))
     refused = sum(bool(one.refused) for one in outcomes)
     if as_json:
@@ -51,7 +52,7 @@ def migrate(runs: Path, data_root: Path | None, dry: bool, as_json: bool) -> int
         click.echo(f"{runs}: {told}")
         if dry and len(outcomes) > refused:
             click.echo("nothing was changed; --yes does it")
-    return 1 if refused else 0
+    return UNFINISHED if refused else DONE
 
 
 def _line(one: Outcome, dry: bool) -> str:
@@ -71,42 +72,4 @@ def _record(one: Outcome) -> dict[str, Any]:
 
 def waiting(folder: Path, key: str) -> str:
     """Which job of a run a cluster has in its queue, or may have; "" for none."""
-    driver = Driver(Grid(folder.name, "", {}, (), folder), folder.parent)
-    for cluster in clusters_of(driver):
-        if not cluster.used():
-            continue
-        if not cluster.available():
-            return f"it was run on {cluster.name}, whose queue cannot be seen from this machine"
-        try:
-            live = [job.job for job in cluster.jobs({key}) if job.live]
-        except ClusterError as error:
-            return f"the scheduler does not answer: {error}"
-        if live:
-            return f"job {live[0]} of {cluster.name}"
-    return ""
-
-
-def _forget(grid: str, key: str) -> None:
-    """Mark a run as deleted in the tracker: the folder that takes its place is mirrored under its own hash.
-
-    Errors:
-        OutsideFailure: the store does not let it.
-    """
-    uri = tracking_uri()
-    database = sqlite_path(uri)
-    if database is not None and not database.is_file():
-        return
-    quiet_client()
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client = MlflowClient(uri)
-        experiment = client.get_experiment_by_name(grid)
-        query = f"tags.`cscdarts.kind` = 'run' and tags.`cscdarts.hash` = '{key}'"
-        for run in client.search_runs([experiment.experiment_id], query) if experiment else ():
-            client.delete_run(run.info.run_id)
-    except MlflowException as error:
-        raise OutsideFailure(
-            f"Deleting run {key} from {uri}", str(error), "Check MLFLOW_TRACKING_URI and migrate again."
-        ) from error
+    return queued(Driver(Grid(folder.name, "", {}, (), folder), folder.parent), {key}).get(key, "")

@@ -225,6 +225,22 @@ def clusters_of(driver: Driver) -> list[Cluster]:
     return [_adapter(name)(driver, Options()) for name in BACKENDS if name != LOCAL]
 
 
+def queued(driver: Driver, hashes: set[str]) -> dict[str, str]:
+    """Which of some runs a cluster has in its queue, or may have: hash -> the job, or why that cannot be seen."""
+    found: dict[str, str] = {}
+    for cluster in clusters_of(driver) if hashes else ():
+        if not cluster.used():
+            continue
+        if not cluster.available():
+            found |= dict.fromkeys(hashes, f"{cluster.name}, whose queue cannot be seen from this machine")
+            continue
+        try:
+            found |= {one.key: f"job {one.job} of {cluster.name}" for one in cluster.jobs(hashes) if one.live}
+        except ClusterError as error:
+            found |= dict.fromkeys(hashes, f"the scheduler does not answer: {error}")
+    return found
+
+
 class Observer:
     """Looks at a grid whoever runs it: asks each cluster that has had jobs of it, where it can be asked.
 

@@ -1,5 +1,6 @@
 """The driver of a grid: what is to run and what became of it. Its memory is the runs folder and nothing else."""
 
+import secrets
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 from ablations.grid.identify import identified_grid
 from ablations.grid.load import Grid, Point
+from ablations.grid.past import MANIFEST, PAST, read_past, remembered
 from ablations.run.state import RunState, Status, run_state
 from cscdarts.errors import CannotWrite, UserError
 from cscdarts.records.environment import Code
@@ -83,11 +85,20 @@ class Driver:
             )  # fmt: skip
 
     def write_manifest(self, code: Code) -> None:
-        """Write `grid.json` where it differs from what is there."""
-        present = read_json(self.folder / "grid.json") or {}
-        wanted = self.grid.manifest(code.commit or None)
+        """Write `grid.json` where it differs from what is there; what the grid was run with before stays in it.
+
+        Errors:
+            BrokenFile: what is there cannot be made sense of.
+        """
+        past = remembered(read_past(self.folder), self.grid.choice(self.runs))
+        present = read_json(self.folder / MANIFEST) or {}
+        wanted = {
+            **self.grid.manifest(code.commit or None),
+            "home": present.get("home") or secrets.token_hex(8),
+            PAST: [one.plain() for one in past],
+        }
         if {key: present.get(key) for key in wanted} != wanted:
-            write_json(self.folder / "grid.json", {**wanted, "dirty": code.dirty, "created_at": time.time()})
+            write_json(self.folder / MANIFEST, {**wanted, "dirty": code.dirty, "created_at": time.time()})
 
     def tasks(self, hashes: Iterable[str], stages: Sequence[str], since: float, threads: int | None) -> list[Task]:
         """The tasks of some runs: each holds only its config and folder."""

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 
-from ablations.drive.backend import Factory, Options
+from ablations.drive.backend import Factory, Options, in_hand_s
 from ablations.drive.driver import Driver, untouched
 from ablations.run.stages import STAGES, missing_stages
 from ablations.run.state import RunState
@@ -16,8 +16,6 @@ from slurm.backends.local import LocalPool, usable_cores, visible_gpus
 
 #: A run that comes back untouched this often is left alone by this driver.
 MAX_TRIES = 3
-#: Workers of a driver that died let go of their runs a moment later: runs that others hold are awaited for this long.
-RELEASE_S = 10.0
 
 
 class LocalBackend:
@@ -65,7 +63,8 @@ class LocalBackend:
         states = self.driver.states()
         if self._at_work:
             return states
-        killed = [state.hash for state in states if state.status == "lost" and state.hash in self._submitted]
+        own = set(self._submitted) - self.pool.held()
+        killed = [state.hash for state in states if state.status == "lost" and state.hash in own]
         for key in killed:
             self._record_killed(key)
         self._killed = self._killed or bool(killed)
@@ -73,20 +72,21 @@ class LocalBackend:
 
     def wait_s(self, states: Sequence[RunState]) -> float:
         """See `Backend`."""
-        if self._at_work:
-            return float("inf")
-        return RELEASE_S if any(state.status == "running" for state in states) else 0.0
+        # What others hold is awaited as long as their claims are fresh: workers of a driver that died stop at their
+        # next step, and a job of a cluster ends its run.
+        return float("inf") if self._at_work else in_hand_s(states)
 
     def left_over(self, states: Sequence[RunState]) -> list[str]:
         """See `Backend`: what workers that were killed left, and what a dead driver's workers have let go of."""
-        if not self._submitted:
-            return []
+        held = self.pool.held()
         unbegun = [state.hash for state in states if state.hash in self._submitted and state.status == "new"]
         if not self._killed:
-            if len(unbegun) == len(self._submitted):
+            first = self._submitted and not self._tries
+            if first and len(unbegun) == len(self._submitted) and not held:
                 why = "; ".join(self.pool.errors()) or "all ended"
                 raise OutsideFailure("Starting workers", why, "See the jobs folder.")
-            self._tries.update(self._submitted)
+            # A worker that found its run in other hands has not tried it.
+            self._tries.update(key for key in self._submitted if key not in held)
         return [key for key in untouched(states) if self._tries[key] < MAX_TRIES]
 
     def scripts(self, states: Sequence[RunState]) -> list[str]:

@@ -7,9 +7,10 @@ from rich.console import Console
 
 from ablations.drive.backend import Backend, Observable
 from ablations.drive.driver import Driver, counts, untouched
+from ablations.drive.exit_codes import DONE, UNFINISHED
 from ablations.drive.mirroring import PeriodicMirror, mirroring
 from ablations.drive.show import Progress, duration, following, tally
-from ablations.run.state import RunState
+from ablations.run.state import IN_HAND, RunState
 from cscdarts.records.environment import read_code
 from slurm.errors import ClusterError
 
@@ -45,9 +46,8 @@ def run_grid(backend: Backend, console: Console, choose: Choose = untouched) -> 
 
 
 def exit_code(states: Sequence[RunState]) -> int:
-    """1 where a run has failed or is lost, otherwise 0."""
-    number = counts(states)
-    return 1 if number["failed"] or number["lost"] else 0
+    """See `ablations.drive.exit_codes`: anything that is not done makes it `UNFINISHED`."""
+    return UNFINISHED if any(state.status != "done" for state in states) else DONE
 
 
 def _drive(backend: Backend, progress: Progress, mirror: PeriodicMirror, choose: Choose) -> Sequence[RunState]:
@@ -64,13 +64,16 @@ def _drive(backend: Backend, progress: Progress, mirror: PeriodicMirror, choose:
     followed = False
     try:
         progress.say(f"{driver.grid.name} ({driver.grid.scale}): {tally(states)}; {backend.submit(wanted)}")
+        taken_up = set(wanted)
+        _tell_others(states, progress)
         if backend.outlives_driver and not backend.options.wait:
             return ()
         followed = True
         states = follow(backend, progress, mirror)
         # A retry keeps to the runs that it was asked for.
         scope = {state.hash for state in states} if choose is untouched else set(wanted)
-        while again := [key for key in backend.left_over(states) if key in scope]:
+        while again := [key for key in _to_take_up(backend, states, taken_up) if key in scope]:
+            taken_up |= set(again)
             backend.submit(again)
             states = follow(backend, progress, mirror)
     except KeyboardInterrupt:
@@ -87,6 +90,23 @@ def _drive(backend: Backend, progress: Progress, mirror: PeriodicMirror, choose:
             mirror(left, last=True)
     tell_end(driver, states, progress)
     return states
+
+
+def _tell_others(states: Sequence[RunState], progress: Progress) -> None:
+    """Say what is waited for: runs that processes or jobs of an earlier driver have in hand."""
+    held = [state for state in states if state.status in IN_HAND]
+    if held:
+        whose = ", ".join(
+            dict.fromkeys(one.host or (one.jobs[-1] if one.jobs else "elsewhere") for one in held[:NAMED])
+        )
+        progress.say(f"{len(held)} runs are in hand already ({whose}): they are waited for")
+
+
+def _to_take_up(backend: Backend, states: Sequence[RunState], taken_up: set[str]) -> list[str]:
+    """What is to be submitted now: what came back untouched, and what others had in hand and have let go of."""
+    left = backend.left_over(states)
+    let_go = [one.hash for one in states if one.status in ("new", "lost") and one.hash not in taken_up]
+    return [*left, *(key for key in let_go if key not in left)]
 
 
 def follow(grid: Observable, progress: Progress, mirror: Callable[[Sequence[RunState]], None]) -> list[RunState]:
@@ -126,3 +146,6 @@ def tell_end(driver: Driver, states: Sequence[RunState], progress: Progress) -> 
         progress.say(f"  {state.hash[:8]} {'/'.join(point.methods)} {state.status}{kind}: {state.detail}")
     if counts(states)["failed"]:
         progress.say(f"`cscdarts ablate retry {name}` runs the failed ones again.")
+    open_ = sum(state.status not in ("done", "failed") for state in states)
+    if open_:
+        progress.say(f"{open_} runs are not done; `cscdarts ablate run {name}` takes them up.")

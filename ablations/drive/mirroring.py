@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from ablations.drive.driver import Driver
@@ -46,7 +47,13 @@ class PeriodicMirror:
             if last:
                 for key, why in self.mirror.damaged.items():
                     self.say(f"mirror: run {key[:8]} is left out: {why}")
+                for place, number in Counter(self.mirror.elsewhere.values()).items():
+                    self.say(
+                        f"mirror: the store has {number} of these runs from {place}, and one row for each: that one "
+                        "stays. Name another store (MLFLOW_TRACKING_URI) for the runs of this folder."
+                    )
         except Exception as error:
+            self._ready = False  # what is remembered of the store may be what was wrong
             if not self._failed or last:
                 self._failed = True
                 why = " ".join(str(error).split())

@@ -2,8 +2,7 @@
 torch."""
 
 import contextlib
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from ablations.run.state import RunState
 from cscdarts.errors import UserError
 from cscdarts.records.ownership import foreign
 from cscdarts.records.run_folder import STAGE_FOLDERS, STAGE_OUTPUTS, RunFolder, read_json
+from cscdarts.records.runs_folder import folders_in, grid_folders
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.keys import Stage, planned_retraining_key, search_key, searches
 
@@ -141,20 +141,13 @@ def _sets(config: RunConfig) -> tuple[str, str]:
 def _folders(runs: Path, configs: Mapping[str, RunConfig]) -> dict[str, list[RunFolder]]:
     """The folders that hold these runs, in whichever grid, by hash."""
     found: dict[str, list[RunFolder]] = {}
-    for grid in _folders_in(runs):
-        if grid.name in STAGE_FOLDERS.values():
-            continue
-        for entry in _folders_in(grid.path):
-            if entry.name in configs:
-                folder = RunFolder(Path(entry.path))
-                if foreign(folder, configs[entry.name]) is None:
-                    found.setdefault(entry.name, []).append(folder)
+    for grid in grid_folders(runs):
+        for path in folders_in(grid):
+            if path.name in configs:
+                folder = RunFolder(path)
+                if foreign(folder, configs[path.name]) is None:
+                    found.setdefault(path.name, []).append(folder)
     return found
-
-
-def _folders_in(path: str | Path) -> Iterator[os.DirEntry[str]]:
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        yield from (entry for entry in os.scandir(path) if entry.is_dir())
 
 
 def _known_cells(configs: Mapping[str, RunConfig], folders: Mapping[str, Sequence[RunFolder]]) -> dict[str, str]:

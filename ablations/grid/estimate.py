@@ -9,6 +9,7 @@ from statistics import fmean
 
 from cscdarts.errors import UserError
 from cscdarts.records.run_folder import RunFolder, read_json
+from cscdarts.records.runs_folder import run_folders
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.keys import searches
 
@@ -132,11 +133,11 @@ def _retrain_kind(config: RunConfig, exact: bool) -> tuple[object, ...]:
 def _newest(runs: Path) -> list[RunFolder]:
     """Run folders that have finished a search or a retraining, the last begun first."""
     found = []
-    for path in runs.glob("*/*/config.json"):
-        folder = RunFolder(path.parent)
+    for path in run_folders(runs):
+        folder = RunFolder(path)
         with contextlib.suppress(OSError, UserError):
             if folder.has("search") or folder.has("result"):
-                found.append((path.stat().st_mtime, folder))
+                found.append(((path / "config.json").stat().st_mtime, folder))
     return [folder for _, folder in sorted(found, key=lambda one: one[0], reverse=True)[:MAX_READ]]
 
 

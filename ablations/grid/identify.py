@@ -4,10 +4,13 @@ Where the data are not at hand (a plan on a laptop, a status on a login node) th
 run with stand in, and without those none: such a plan says what it would be for data not yet known.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ablations.grid.load import Grid, Point
+from ablations.grid.past import MANIFEST
 from cscdarts.data.fingerprint import fingerprint, identified
 from cscdarts.errors import UserError
 from cscdarts.records.run_folder import read_json
@@ -19,8 +22,17 @@ def identified_grid(grid: Grid, folder: Path) -> Grid:
     Args:
         folder: of the grid's runs.
     """
-    recorded = read_json(folder / "grid.json")
+    recorded = read_json(folder / MANIFEST)
     noted = recorded.get("fingerprints") if isinstance(recorded, dict) else None
+    return identified_as_noted(grid, noted if isinstance(noted, dict) else {})
+
+
+def identified_as_noted(grid: Grid, noted: Mapping[str, Any]) -> Grid:
+    """As `identified_grid`.
+
+    Args:
+        noted: data set -> fingerprint that stands in where the data are not at hand.
+    """
     found: dict[tuple[str, Path], str] = {}
     absent: dict[str, None] = {}
 
@@ -30,7 +42,7 @@ def identified_grid(grid: Grid, folder: Path) -> Grid:
                 found[name, root] = fingerprint(name, root)
             except (UserError, OSError):
                 absent[name] = None
-                found[name, root] = str(noted.get(name, "")) if isinstance(noted, dict) else ""
+                found[name, root] = str(noted.get(name, ""))
         return found[name, root]
 
     configs = [(identified(point.config, of), point) for point in grid.points]

@@ -6,15 +6,15 @@ DARTS.
 
 import importlib
 import inspect
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ablations.grid.past import Past, Source
 from cscdarts.errors import MissingFile, OutsideFailure, UserError
-from cscdarts.records.run_folder import STAGE_FOLDERS, read_json
+from cscdarts.records.grid_names import SUFFIX, is_file, require_grid_name
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import parse_assignments, with_values
 from cscdarts.settings.protocols import DEFAULT_SCALE, SCALES
@@ -47,12 +47,14 @@ class Grid:
     """An ablation grid at one scale with its overrides applied.
 
     Attributes:
-        name: file name without suffix; the folder under `runs/` and the experiment's name.
+        name: see `cscdarts.records.grid_names`.
         source: the file.
         plugins: what a process must import to know the grid's spaces and operations: the file, where it is a user's and
             its runs use a space or an operation registered from outside the package.
         retrainings: how often each cell is retrained.
         absent: data sets whose files could not be read, so that their fingerprints are not those of today's files.
+        shipped: whether the file comes with the distribution.
+        asked: how often each cell was asked to be retrained; None where the file says.
     """
 
     name: str
@@ -63,6 +65,8 @@ class Grid:
     plugins: tuple[str, ...] = ()
     retrainings: int = 1
     absent: tuple[str, ...] = ()
+    shipped: bool = False
+    asked: int | None = None
 
     def manifest(self, commit: str | None) -> dict[str, Any]:
         """What `grid.json` holds."""
@@ -76,6 +80,13 @@ class Grid:
             "fingerprints": self.fingerprints,
         }
 
+    def choice(self, runs: Path) -> Past:
+        """What the record keeps of this choice; `runs` is the folder of all grids."""
+        overrides = {key: str(value) for key, value in self.overrides.items()}
+        hashes = tuple(point.hash for point in self.points)
+        source = Source.of(self.source, runs, self.shipped)
+        return Past(source, self.scale, overrides, self.asked, self.fingerprints, hashes)
+
     @property
     def fingerprints(self) -> dict[str, str]:
         """Data set -> fingerprint, of those that have one."""
@@ -87,7 +98,7 @@ class Grid:
 
 def _shipped() -> dict[str, Path]:
     """Name -> file of the grids that come with the distribution."""
-    return {path.stem: path for path in sorted(GRIDS.rglob("*.py")) if not path.stem.startswith("_")}
+    return {path.stem: path for path in sorted(GRIDS.rglob(f"*{SUFFIX}")) if not path.stem.startswith("_")}
 
 
 def grid_names() -> list[str]:
@@ -111,6 +122,7 @@ def load_grid(
         UserError: no such grid or scale, a file that yields no runs, an override out of range, retrainings of runs that
             have none.
     """
+    name = require_grid_name(source)
     if scale not in SCALES:
         raise UserError("--scale", scale, ", ".join(SCALES), "Choose one of these.")
     seeds, others = _seeds(assignments)
@@ -133,15 +145,12 @@ def load_grid(
             "--retrainings", retrainings, "1 for a grid whose runs end before the retraining",
             "Set runtime.retrain=true, or leave the option out.",
         )  # fmt: skip
-    if path.stem in STAGE_FOLDERS.values():
-        raise UserError(
-            "GRID", source, f"a file of another name than {path.name}", "Rename it: runs/ has such a folder."
-        )
     if not points:
         raise MissingFile(str(path), "Let grid(scale) yield a RunConfig.", "run at this scale")
     if seeds:
         overrides["seeds"] = ",".join(map(str, seeds))
-    return Grid(path.stem, scale, overrides, points, path, _plugins(points, path), times)
+    shipped = not is_file(source)
+    return Grid(name, scale, overrides, points, path, _plugins(points, path), times, shipped=shipped, asked=retrainings)
 
 
 def _retrainings(module: ModuleType, path: Path, scale: str, asked: int | None) -> int:
@@ -180,40 +189,34 @@ def _seeds(assignments: Iterable[str]) -> tuple[list[int], list[str]]:
     return seeds, others
 
 
-def grid_folder(source: str, runs: Path) -> Path:
-    """Where a grid's runs are, by name or path, without reading the grid.
+def setting_keys(assignments: Iterable[str]) -> set[str]:
+    """The dotted settings (or `seeds`) that `--set` texts speak of.
 
     Errors:
-        UserError: the name holds characters that no grid has.
+        UserError: no such setting.
     """
-    name = Path(source).stem if source.endswith(".py") else source
-    if not re.fullmatch(r"[\w][\w.-]*", name):
-        raise UserError("GRID", source, ", ".join([*grid_names(), "PATH.py"]), "Choose one of these.")
-    return runs / name
+    seeds, others = _seeds(assignments)
+    return {*parse_assignments(others), *(["seeds"] if seeds else [])}
 
 
-def recorded_choice(source: str, runs: Path) -> tuple[str, list[str], int | None] | None:
-    """Scale, `--set` texts and retrainings that a grid was last run with, so that `status` need not repeat them."""
-    manifest = read_json(grid_folder(source, runs) / "grid.json")
-    if not isinstance(manifest, dict) or "scale" not in manifest:
-        return None
-    times = manifest.get("retrainings")  # none in a manifest of 0.1.0
-    return (
-        str(manifest["scale"]),
-        [f"{key}={value}" for key, value in manifest.get("overrides", {}).items()],
-        times if isinstance(times, int) else None,
-    )
+def source_now(source: str, runs: Path) -> Source:
+    """What a grid's name or the path of its file stands for today; `runs` is the folder of all grids."""
+    return Source.of(Path(source), runs, shipped=not is_file(source))
+
+
+def _grid_names_told() -> str:
+    return ", ".join([*grid_names(), f"PATH{SUFFIX}"])
 
 
 def _module(source: str) -> tuple[ModuleType, Path]:
-    if not source.endswith(".py") and "/" not in source:
+    if not is_file(source):
         path = _shipped().get(source)
         if path is None:
-            raise UserError("GRID", source, ", ".join([*grid_names(), "PATH.py"]), "Choose one of these.")
+            raise UserError("GRID", source, _grid_names_told(), "Choose one of these.")
         inside = path.relative_to(GRIDS).with_suffix("").parts
         return importlib.import_module(".".join(("ablations.grids", *inside))), path
     path = Path(source)
-    if path.suffix != ".py" or not path.is_file():
+    if path.suffix != SUFFIX or not path.is_file():
         raise MissingFile(source, "Name an existing Python file.")
     try:
         return load_file(path), path

@@ -21,6 +21,7 @@ from ablations.grid.load import Grid, Point
 from ablations.mirror.bulk import BulkWriter
 from ablations.mirror.database import artifact_place, remove_stray_folder, require_store
 from ablations.mirror.places import follow_database, without_lost
+from ablations.mirror.rows import Home, better, gives_way, home_of, making_rows, pages, rows_of
 from ablations.mirror.updates import CURSOR, STATUS, MetricPoint, RunUpdate, latest_ms, read_update
 from ablations.run.state import RunState
 from cscdarts.errors import OutsideFailure, UserError
@@ -92,6 +93,7 @@ class GridMirror:
 
     Attributes:
         damaged: hash -> why a run's files could not be read at the last `sync`.
+        elsewhere: hash -> the other folder of runs that has the run's row in the store (`ablations.mirror.rows`).
     """
 
     def __init__(self, grid: Grid, folder: Path, uri: str | None = None) -> None:
@@ -101,10 +103,13 @@ class GridMirror:
         self._experiment = ""
         self._parent = ""
         self._runs: dict[str, tuple[str, dict[str, Any]]] = {}
+        self._others: dict[str, tuple[str, Home, str]] = {}
         self._grid_written: Any = None
         self._places: dict[str, Any] = {}
         self._bulk: BulkWriter | None = None
         self.damaged: dict[str, str] = {}
+        self.elsewhere: dict[str, str] = {}
+        self._home = Home.of(folder)
         self._what = f"mirror of {grid.name}"
 
     def open(self) -> None:
@@ -151,10 +156,14 @@ class GridMirror:
     def _read(self, point: Point, state: RunState) -> RunUpdate | None:
         """A run's update; None where nothing is new, and where its files cannot be made sense of: that is this run's
         own trouble (`damaged`), and the others go on."""
+        other = self._others.get(point.hash)
+        if other is not None and not gives_way(other[1], other[2], self._home, state.status == "done"):
+            self.elsewhere[point.hash] = other[1].shown
+            return None
+        self.elsewhere.pop(point.hash, None)
         try:
-            found = read_update(
-                self.grid, point, self.folder / point.hash, state, *self._runs.get(point.hash, ("", {}))
-            )
+            known = self._runs.get(point.hash, ("", {}))
+            found = read_update(self.grid, point, self.folder / point.hash, state, *known, str(self._home))
         except (UserError, OSError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
             self.damaged[point.hash] = one_line(error)
             return None
@@ -173,19 +182,64 @@ class GridMirror:
         )  # fmt: skip
 
     def _write_all(self, part: tuple[RunUpdate, ...]) -> None:
-        fresh = [one for one in part if not one.run_id]
-        if len(fresh) >= MIN_BULK and self._bulk is not None:
-            self._runs |= self._bulk.write(self._experiment, self._parent, fresh)
+        fresh = {one.key for one in part if not one.run_id}
+        if fresh:
+            with making_rows(self.uri, self.grid.name):
+                self._make_all([one for one in part if one.key in fresh])
         for one in part:
-            if one.key not in self._runs or one.run_id:
+            if one.key not in fresh:
                 self._write(one)
 
-    def delete(self, key: str) -> None:
-        """Mark a pruned run as deleted in the store."""
-        if key in self._runs:
-            self._client.delete_run(self._runs.pop(key)[0])
+    def _make_all(self, fresh: Sequence[RunUpdate]) -> None:
+        """Make the rows of runs that had none a moment ago: where another folder's mirror has made one, that stays."""
+        for row in rows_of(self._client, self.uri, self._experiment, {one.key for one in fresh}):
+            self._note(row)
+        made = []
+        for one in fresh:
+            other = self._others.get(one.key)
+            if other is not None and not gives_way(other[1], other[2], self._home, one.status == "done"):
+                self.elsewhere[one.key] = other[1].shown
+                continue
+            if other is not None:
+                self._client.delete_run(self._others.pop(one.key)[0])
+            if one.key not in self._runs:
+                made.append(one)
+        if len(made) >= MIN_BULK and self._bulk is not None:
+            self._runs |= self._bulk.write(self._experiment, self._parent, made)
+        for one in made:
+            if one.key not in self._runs:
+                self._write(one)
+
+    def _look(self) -> None:
+        """Find the rows that are there, one for each run: what two mirrors made at once is mended."""
+        found: dict[str, Any] = {}
+        spare = []
+        for row in self._search("tags.`cscdarts.kind` = 'run'"):
+            key = row.data.tags.get("cscdarts.hash", "")
+            if key in found:
+                row, less = better(found[key], row, self._home)
+                spare.append(less)
+            found[key] = row
+        self._runs, self._others = {}, {}
+        for row in spare:
+            self._client.delete_run(row.info.run_id)
+        for row in found.values():
+            self._note(row)
+
+    def _note(self, row: Any) -> None:
+        """Remember a row as this folder's or another's."""
+        tags, home = row.data.tags, home_of(row)
+        key = tags.get("cscdarts.hash", "")
+        if home is not None and not home.is_here(self._home):
+            self._others[key] = (row.info.run_id, home, tags.get("cscdarts.status", ""))
+            return
+        cursor = without_lost(_cursor(tags.get(CURSOR, "")), row.info.artifact_uri, self.uri)
+        if cursor and str(home) != str(self._home):
+            cursor["status"] = ""  # so that something is new: the row is to name this folder
+        self._runs[key] = (row.info.run_id, cursor)
 
     def _connect(self) -> None:
+        self._home = Home.of(self.folder)  # now: before its first run a grid has no record to draw a number in
         # A tracking server that is away is tried again by the next mirroring, not for minutes on end by this one.
         quiet_client()
         require_server(self.uri)
@@ -201,11 +255,12 @@ class GridMirror:
             raise deleted_experiment(self.grid.name, found.experiment_id, self.uri)
         self._experiment = found.experiment_id if found else self._create_experiment()
         follow_database(self.uri, self._experiment, self.grid.name)
-        for run in self._search("tags.`cscdarts.kind` = 'run'"):
-            cursor = without_lost(_cursor(run.data.tags.get(CURSOR, "")), run.info.artifact_uri, self.uri)
-            self._runs[run.data.tags.get("cscdarts.hash", "")] = (run.info.run_id, cursor)
+        self._look()
+        self._parent, self._grid_written = self._known_parent(), None
+
+    def _known_parent(self) -> str:
         parents = self._search(f"tags.`cscdarts.kind` = 'grid' and tags.`cscdarts.scale` = '{self.grid.scale}'")
-        self._parent = next((run.info.run_id for run in parents), "")
+        return next((str(run.info.run_id) for run in parents), "")
 
     def _create_experiment(self) -> str:
         path = sqlite_path(self.uri)
@@ -220,13 +275,7 @@ class GridMirror:
             return str(found.experiment_id)
 
     def _search(self, query: str) -> Iterator[Any]:
-        token = None
-        while True:
-            page = self._client.search_runs([self._experiment], query, max_results=1000, page_token=token)
-            yield from page
-            token = page.token
-            if not token:
-                return
+        return pages(self._client, self._experiment, query)
 
     def _sync_grid(self, states: Sequence[RunState]) -> None:
         manifest = self.folder / "grid.json"
@@ -248,8 +297,10 @@ class GridMirror:
         if not self._parent:
             created = content.get("created_at")
             started = int(1000 * (created if isinstance(created, int | float) else time.time()))
-            run = self._client.create_run(self._experiment, start_time=started, tags=tags, run_name=name)
-            self._parent = run.info.run_id
+            with making_rows(self.uri, self.grid.name):
+                self._parent = self._known_parent() or str(
+                    self._client.create_run(self._experiment, start_time=started, tags=tags, run_name=name).info.run_id
+                )
         for key, value in tags.items():
             self._client.set_tag(self._parent, key, value)
         self._artifact(self._parent, manifest)

@@ -25,6 +25,8 @@ GROWING = ("alphas.jsonl", "search-metrics.jsonl", "retrain-metrics.jsonl", "met
 RESULTS = ("search.json", "genotype.json", "check.json", "result.json")
 #: Tag that holds what was written of a run.
 CURSOR = "cscdarts.mirror"
+#: Tag that says which folder of runs a run is mirrored from.
+HOME = "cscdarts.home"
 
 #: A run's status -> MLflow's.
 STATUS = {"done": "FINISHED", "failed": "FAILED", "running": "RUNNING", "pending": "SCHEDULED"}
@@ -69,10 +71,14 @@ class RunUpdate:
 
 
 def read_update(
-    grid: Grid, point: Point, path: Path, state: RunState, run_id: str, cursor: Mapping[str, Any]
+    grid: Grid, point: Point, path: Path, state: RunState, run_id: str, cursor: Mapping[str, Any], home: str
 ) -> RunUpdate | None:
     """Compare a run folder with the note of what was written; None if nothing is new, at the cost of a few file
-    stats."""
+    stats.
+
+    Args:
+        home: what the row is to name as the folder that it is the mirror of.
+    """
     folder = RunFolder(path)
     ended = state.status in ("done", "failed")
     status = state.status if state.status in STATUS else "pending"
@@ -108,7 +114,7 @@ def read_update(
         0 if run_id else _started_ms(folder),
         status,
         ended_ms,
-        _tags(grid, point, folder, status, state),
+        {**_tags(grid, point, folder, status, state), HOME: home},
         params,
         metrics,
         [folder.file(name) for name, stamp in files.items() if name != "failure.json" and stamp != written.get(name)],

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from ablations.grid.past import MANIFEST, PAST, read_past, renamed
 from ablations.run.old_folders import STAGE_FILES, OldRun, own_values
 from cscdarts.errors import BrokenFile
 from cscdarts.records.run_folder import STAGE_FOLDERS, RunFolder, read_json, write_atomic, write_json
@@ -171,7 +172,7 @@ def _reseal(source: Path, target: Path, sealed_with: str, key: Key) -> None:
 
 def rename_in_manifest(run: OldRun) -> None:
     """Let `grid.json` name a run by its new hash, and say which data its grid was run on."""
-    path = run.path.parent / "grid.json"
+    path = run.path.parent / MANIFEST
     value = read_json(path)
     if not isinstance(value, dict) or not isinstance(value.get("runs"), list):
         return
@@ -179,4 +180,8 @@ def rename_in_manifest(run: OldRun) -> None:
     marks = {data.dataset: data.fingerprint, data.searched_dataset: data.searched_fingerprint}
     known = value.get("fingerprints") or {}
     runs = [{**one, "hash": run.target.hash} if one.get("hash") == run.config.hash else one for one in value["runs"]]
-    write_json(path, {**value, "runs": runs, "fingerprints": {**known, **{k: v for k, v in marks.items() if v}}})
+    value |= {"runs": runs, "fingerprints": {**known, **{k: v for k, v in marks.items() if v}}}
+    if PAST in value:
+        past = renamed(read_past(path.parent), run.config.hash, run.target.hash)
+        value[PAST] = [one.plain() for one in past]
+    write_json(path, value)

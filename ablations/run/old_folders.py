@@ -14,6 +14,7 @@ from typing import Any
 from cscdarts.data.fingerprint import fingerprint, with_fingerprints
 from cscdarts.errors import UserError
 from cscdarts.records.run_folder import RunFolder, read_json
+from cscdarts.records.runs_folder import run_folders
 from cscdarts.settings.config import DataConfig, RunConfig
 from cscdarts.settings.keys import Key, Stage, retraining_key, search_key
 from cscdarts.settings.metrics import METRICS
@@ -72,9 +73,7 @@ def stamps_of(folder: Path, names: tuple[str, ...]) -> dict[str, list[int]]:
 
 def old_folders(runs: Path) -> Iterator[Path]:
     """The folders below `runs/GRID/` that have a configuration and no keys: those that 0.1.0 wrote."""
-    for config in sorted(runs.glob("*/*/config.json")):
-        if not (config.parent / "keys.json").exists() and not config.parent.name.startswith("."):
-            yield config.parent
+    yield from (path for path in run_folders(runs) if not (path / "keys.json").exists())
 
 
 def proven(path: Path, data_root: Path | None) -> OldRun:

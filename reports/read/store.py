@@ -8,12 +8,12 @@ ways give the same frame (a test holds them to it).
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from cscdarts.errors import OutsideFailure, UserError
+from cscdarts.records.grid_names import grid_name
 from cscdarts.records.run_folder import RunFolder, read_json
 from cscdarts.settings.metrics import METRICS
 from reports.read.artifacts import RunFiles, is_plain, local_path
@@ -142,7 +142,7 @@ def load(grids: Sequence[str], uri: str | None = None, scale: str | None = None)
         UserError: no grid given, no store there, a grid the store does not know, no run at the scale.
     """
     uri = uri or tracking_uri()
-    names = list(dict.fromkeys(Path(grid).stem if grid.endswith(".py") else grid for grid in grids))
+    names = list(dict.fromkeys(grid_name(grid) for grid in grids))
     if not names:
         raise UserError("GRID", "", "at least one grid", "For example: cscdarts report quickstart")
     rows, parents = _read_client(names, uri) if sqlite_path(uri) is None else _read_sqlite(names, uri)

@@ -78,6 +78,14 @@ class LocalPool:
                 last.append(lines[-1] if lines else "a worker ended without a message (killed?)")
         return last
 
+    def held(self) -> set[str]:
+        """The tasks that workers which have ended passed over because another process held them."""
+        found: set[str] = set()
+        for job in self._jobs:
+            if job.done() and job.paths.result_pickle.exists() and job.exception() is None:
+                found |= {key for key, outcome in job.result().items() if outcome == "held"}
+        return found
+
     def stop(self, patience_s: float = 60.0) -> None:
         """Let the workers save and stop, wait for them, and kill what is left after `patience_s`."""
         if not self.alive():

@@ -14,6 +14,7 @@ from ablations.commands import ablate as cmd_ablate
 from ablations.drive import loop
 from ablations.drive.backend import BACKENDS, Observer, Options, read_backend
 from ablations.drive.driver import Driver, TaskFunctions
+from ablations.drive.exit_codes import DONE, UNFINISHED
 from ablations.drive.local import LocalBackend
 from ablations.drive.show import Progress
 from ablations.drive.slurm import LAG_S, SlurmBackend
@@ -190,8 +191,8 @@ def test_how_long_a_cluster_is_watched(tmp_path: Path, statuses: tuple[Status, .
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_the_exit_code_is_one_where_a_run_failed_or_is_lost(status: Status) -> None:
-    assert loop.exit_code(_states("done", status)) == (1 if status in ("failed", "lost") else 0)
+def test_the_exit_code_is_0_only_where_every_run_is_done(status: Status) -> None:
+    assert loop.exit_code(_states("done", status)) == (DONE if status == "done" else UNFINISHED)
 
 
 def test_an_observer_asks_no_cluster_that_never_had_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

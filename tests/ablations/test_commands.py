@@ -153,13 +153,13 @@ def test_a_grids_life_on_the_command_line(tmp_path: Path) -> None:
     assert again.returncode == 0, again.stdout
     assert "3 done" in again.stdout
 
-    # The grid loses a point; its folder goes only when a person says so.
+    # The grid loses a point; its folder goes to the trash, and only when a person says so.
     write_grid(Path(source), ["", "raise"])
     runs = tmp_path / "runs" / "mine"
     before = sorted(path.name for path in runs.iterdir() if path.is_dir() and path.name != "jobs")
     asked = cscdarts("ablate", "prune", "mine.py", cwd=tmp_path, answer="n\n")
     assert asked.returncode == 1
-    assert "Delete these 1 folders for good?" in asked.stdout
+    assert "Move 1 run, 1 search, 1 retraining to runs/.trash?" in asked.stdout
     assert sorted(path.name for path in runs.iterdir() if path.is_dir() and path.name != "jobs") == before
     pruned = cscdarts("ablate", "prune", "mine.py", "--yes", cwd=tmp_path)
     assert pruned.returncode == 0, pruned.stderr

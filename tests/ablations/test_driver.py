@@ -190,11 +190,19 @@ def test_ctrl_c_loses_nothing_finished_and_the_same_command_goes_on(
 
 
 @pytest.mark.slow
-def test_a_driver_killed_with_sigkill_is_followed_by_another(tmp_path: Path, slow_grid: tuple[Driver, str]) -> None:
+@pytest.mark.parametrize("when", ["workers start", "a run is claimed", "a run is done"])
+def test_a_driver_killed_with_sigkill_is_followed_by_another(
+    tmp_path: Path, slow_grid: tuple[Driver, str], when: str
+) -> None:
     driver, source = slow_grid
     words = ("ablate", "run", source, "--scale", "smoke", "--parallel", "2")
+    happened: dict[str, Callable[[], object]] = {
+        "workers start": lambda: list(driver.folder.glob("jobs/*.pkl")),
+        "a run is claimed": lambda: list(driver.folder.glob("*/claim")),
+        "a run is done": lambda: counts(driver.states())["done"] >= 1,
+    }
     with _Process(tmp_path, *words) as process:
-        _wait(lambda: counts(driver.states())["done"] >= 1)
+        _wait(lambda: bool(happened[when]()))
         process.popen.kill()
         process.popen.wait()
     with _Process(tmp_path, *words) as process:

@@ -109,7 +109,7 @@ class _Cluster:
 def test_an_unfinished_run_that_a_queue_may_hold_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: _Cluster, said: str
 ) -> None:
-    monkeypatch.setattr("ablations.commands.runs.clusters_of", lambda driver: [cluster])
+    monkeypatch.setattr("ablations.drive.backend.clusters_of", lambda driver: [cluster])
     config = small_config()
     path = tmp_path / "runs" / "mine" / config.hash
     RunFolder(path).create(config)

@@ -1,11 +1,10 @@
 """Grids: ordinary loops in, unique runs out, and one sentence for everything that can be wrong with one."""
 
-import json
 from pathlib import Path
 
 import pytest
 
-from ablations.grid.load import grid_folder, grid_names, load_grid, recorded_choice
+from ablations.grid.load import grid_names, load_grid
 from cscdarts.errors import UserError
 from cscdarts.settings.keys import planned_retraining_key, search_key
 from tests.support.harness.grids import write_grid
@@ -68,7 +67,6 @@ def test_a_users_file(tmp_path: Path) -> None:
     grid = load_grid(write_grid(tmp_path / "mine.py", ["", "", ""]), "smoke")
     assert grid.name == "mine"
     assert [p.config.seed for p in grid.points] == [0, 1, 2]
-    assert grid_folder(str(tmp_path / "mine.py"), Path("runs")) == Path("runs/mine")
 
 
 @pytest.mark.parametrize(
@@ -107,16 +105,6 @@ def test_bad_input_names_field_value_and_what_is_allowed(
 ) -> None:
     with pytest.raises(UserError, match=words):
         load_grid(source, scale, assignments)
-
-
-def test_the_last_choice_is_recalled(tmp_path: Path) -> None:
-    assert recorded_choice("quickstart", tmp_path) is None
-    grid = load_grid("quickstart", "smoke", ["search.epochs=3"])
-    (tmp_path / "quickstart").mkdir()
-    (tmp_path / "quickstart" / "grid.json").write_text(json.dumps(grid.manifest(None)))
-    choice = recorded_choice("quickstart", tmp_path)
-    assert choice is not None
-    assert [p.hash for p in load_grid("quickstart", *choice).points] == [p.hash for p in grid.points]
 
 
 @pytest.mark.parametrize(("text", "seeds"), [("5", [0, 1, 2, 3, 4]), ("7,8", [7, 8])])
@@ -187,17 +175,3 @@ def test_retrainings_of_runs_that_have_none_are_refused(tmp_path: Path) -> None:
     assert len(load_grid(source, "smoke", (), 1).points) == 2
     with pytest.raises(UserError, match="--retrainings: 101"):
         load_grid("order", "smoke", (), 101)
-
-
-def test_retrainings_are_recalled(tmp_path: Path) -> None:
-    grid = load_grid("order", "smoke", ["search.epochs=3"], 2)
-    (tmp_path / "order").mkdir()
-    manifest = grid.manifest(None)
-    (tmp_path / "order" / "grid.json").write_text(json.dumps(manifest))
-    choice = recorded_choice("order", tmp_path)
-    assert choice is not None
-    assert [p.hash for p in load_grid("order", *choice).points] == [p.hash for p in grid.points]
-    # A record of the first version says nothing of them.
-    del manifest["retrainings"]
-    (tmp_path / "order" / "grid.json").write_text(json.dumps(manifest))
-    assert recorded_choice("order", tmp_path) == ("smoke", ["search.epochs=3"], None)

@@ -10,6 +10,7 @@ import pytest
 from ablations.drive.driver import Driver
 from ablations.grid.load import Grid
 from ablations.mirror.bulk import BulkWriter
+from ablations.mirror.rows import forget
 from ablations.mirror.sync import GridMirror
 from ablations.run.stages import STAGES
 from cscdarts.errors import UserError
@@ -184,11 +185,8 @@ def test_a_store_that_cannot_be_reached_is_one_sentence(tmp_path: Path) -> None:
 def test_pruned_runs_are_deleted_in_the_store(tmp_path: Path, uri: str) -> None:
     driver = driver_of(tmp_path, ["", ""])
     work(driver, [0, 1])
-    mirror = GridMirror(driver.grid, driver.folder, uri)
-    mirror.open()
-    mirror.sync(driver.states())
-    mirror.delete(driver.grid.points[1].hash)
-    mirror.close()
+    mirror_once(driver, uri)
+    forget(driver.folder, [driver.grid.points[1].hash, "f" * 16], uri)
     assert set(content_of(uri, driver.grid)) == {"mine (smoke)", name_of(driver, 0)}
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from ablations.drive.driver import Driver
 from ablations.mirror.bulk import BulkWriter
-from ablations.mirror.sync import GridMirror
+from ablations.mirror.rows import forget
 from cscdarts.records.run_folder import RunFolder
 from tests.support.harness.mirrors import content_of, driver_of, mirror_once, work
 
@@ -101,13 +101,9 @@ def test_a_mirror_that_dies_between_files_and_rows_leaves_nothing_twice(
 
 def test_pruned_runs_may_come_back(tmp_path: Path, uri: str) -> None:
     driver = _mixed(tmp_path)
-    mirror = GridMirror(driver.grid, driver.folder, uri)
-    mirror.open()
-    mirror.sync(driver.states())
+    mirror_once(driver, uri)
     before = content_of(uri, driver.grid)
-    for point in driver.grid.points:
-        mirror.delete(point.hash)
-    mirror.close()
+    forget(driver.folder, [point.hash for point in driver.grid.points], uri)
     assert mirror_once(driver, uri) == 5
     assert repr(content_of(uri, driver.grid)) == repr(before)
 

@@ -56,7 +56,7 @@ def test_the_tracker_knows_where_a_shared_search_was_made(tmp_path: Path) -> Non
     write_json(folder.path / "environment.json", here)
     write_json(folder.stage_folder("retrain") / "environment.json", here)
     write_json(folder.stage_folder("search") / "environment.json", {**here, "gpu": "Theirs", "device": "cuda:0"})
-    update = read_update(grid, point, folder.path, run_state(point, folder.path, 0.0), "", {})
+    update = read_update(grid, point, folder.path, run_state(point, folder.path, 0.0), "", {}, "")
     assert update is not None
     tags = {name.removeprefix("cscdarts."): value for name, value in update.tags.items()}
     assert (tags["hardware"], tags["search_hardware"]) == ("Mine (2 threads)", "Theirs")
