@@ -153,7 +153,8 @@ def _trajectory(
     trial: int | None,
 ) -> list[dict[str, Any]]:
     """One entry per epoch; runs without alpha (random ones) have the found cell as only entry."""
-    derived = {int(line["epoch"]): str(genotype_of_line(config.supernet, line)) for line in folder.alphas()}
+    weighting = config.search.weighting
+    derived = {int(line["epoch"]): str(genotype_of_line(config.supernet, line, weighting)) for line in folder.alphas()}
     derived = derived or {int(genotype.get("epoch", 0)): str(genotype["text"])}
     entries: dict[str, dict[str, Any]] = {}
     for arch in set(derived.values()):
