@@ -26,6 +26,8 @@ from reports.read.verdicts import judge
 ERROR = "test_error_pct"
 #: Points of test error up to which a difference does not count as a loss. Two trainings of one cell differ by as much.
 MARGIN = 0.5
+#: Fewest runs of the full protocol that are held against a stated error.
+FEWEST_STATED = 3
 #: The errors that the abstract states, by data set.
 STATED = {"cifar10": 2.52, "cifar100": 17.25, "imagenet": 25.5}
 
@@ -118,6 +120,8 @@ def _stated_errors(settings: Sequence[Setting]) -> Evidence:
     word = words.get(verdict.word, "not testable")
     if verdict.word == "outside" and mean is not None:
         word = "upheld" if mean < STATED[target] else "refuted"
+    if word in ("upheld", "refuted") and len(errors) < FEWEST_STATED:
+        word = "undecided"
     return Evidence(word, mean, None, len(errors), len(method), None, verdict.reason)
 
 
