@@ -1,4 +1,4 @@
-"""The benchmarks by the name they have on the command line: `embedded`, `index:FILE`, `csv:FILE`, `nats:DIR`,
+"""The benchmarks by the name they have on the command line: `embedded`, `pip`, `index:FILE`, `csv:FILE`, `nats:DIR`,
 `nasbench201:FILE`."""
 
 import importlib
@@ -15,7 +15,7 @@ READERS = {
     "index": "benchmarks.tabular.index:read_index",
     "csv": "benchmarks.tabular.csv_table:read_csv",
 }
-FORMS = f"embedded, {', '.join(f'{form}:FILE' for form in READERS)}, nats:DIR, nats:FILE or nasbench201:FILE"
+FORMS = f"embedded, pip, {', '.join(f'{form}:FILE' for form in READERS)}, nats:DIR, nats:FILE or nasbench201:FILE"
 
 
 def open_table(name: str, report: Callable[[str], None] = lambda line: None) -> BenchmarkTable:
@@ -35,6 +35,10 @@ def open_table(name: str, report: Callable[[str], None] = lambda line: None) -> 
         from benchmarks.embedded.table import embedded_table
 
         return embedded_table()
+    if name == "pip":
+        from benchmarks.official.pip_package import pip_table
+
+        return pip_table()
     if not separator or not place:
         raise UserError("--benchmark", name, FORMS, "Name one of these.")
     if form == "index" and place.endswith((".csv", ".csv.gz")):

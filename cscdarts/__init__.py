@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cscdarts.spaces.genotype import parse_genotype
     from cscdarts.spaces.operations import Operation, register_operation
     from cscdarts.spaces.space import Genotype, Space, register_space
-    from cscdarts.training.derivation import derive
+    from cscdarts.training.cell_choice.derive import derive
     from cscdarts.training.retrain import retrain
     from cscdarts.training.search import search
 
@@ -46,7 +46,7 @@ _HOMES = {
     "UserError": "cscdarts.errors",
     "apply_cell": "cscdarts.settings.methods",
     "apply_preset": "cscdarts.settings.methods",
-    "derive": "cscdarts.training.derivation",
+    "derive": "cscdarts.training.cell_choice.derive",
     "load": "cscdarts.export.reading",
     "network_cost": "cscdarts.models.cost",
     "parse_genotype": "cscdarts.spaces.genotype",

@@ -24,6 +24,7 @@ from reports.render.run_page import moment, run_page
 from reports.tables.ablation import ablation_table, variance_table
 from reports.tables.benchmark import CheckBook, benchmark_table, check_table
 from reports.tables.checklist import checklist_table
+from reports.tables.claims import claims_table
 from reports.tables.cost import cost_table
 from reports.tables.provenance import missing_table, runs_table, settings_table
 from reports.tables.published import cifar_table, imagenet_table
@@ -97,7 +98,7 @@ def build_report(
 
 
 def all_tables(store: Store, found: Sequence[Study], checks: CheckBook) -> list[ReportTable]:
-    """All tables in the report's order: those with numbers of ours come before those without."""
+    """All tables in the report's order: the claims, then those with numbers of ours, then those without."""
     checked = sum(len(checks.of(setting)) for study in found for setting in study.settings)
     tables = [
         ablation_table(found),
@@ -110,6 +111,7 @@ def all_tables(store: Store, found: Sequence[Study], checks: CheckBook) -> list[
     ]
     tables.sort(key=lambda table: not table.has_ours)
     return [
+        claims_table(found),
         *tables,
         settings_table(found),
         runs_table(store, found),
@@ -175,7 +177,7 @@ def _write(store: Store, writer: Writer, formats: set[str], tell: Callable[[str]
         figures = [html.figure(drawing, svg(drawing.figure), links) for drawing, links in by_name.values()]
         parts = [html.table_part(table, files.get(table.name, ())) for table in report.tables]
         # Figures of our runs come right after the ablation; without any, they come after what is published.
-        first = 2 if report.tables[0].number == "T3" and figures else len(parts)
+        first = 3 if report.tables[1].number == "T3" and figures else len(parts)
         place = min(first, next(k for k, table in enumerate(report.tables) if table.number.startswith("T6")))
         parts.insert(place, html.Part("figures", "Figures", figures=figures, lacking=report.lacking))
         text = html.page(

@@ -1,5 +1,6 @@
 """`cscdarts benchmark`: index the official archives, verify the index, build and export the embedded benchmark."""
 
+import math
 from pathlib import Path
 
 import click
@@ -22,8 +23,9 @@ def benchmark() -> None:
 @click.option(
     "--csv", "table", type=click.Path(path_type=Path), help="CSV (.gz or not) with columns like cifar10_test_acc_200."
 )
+@click.option("--pip", "installed", is_flag=True, help="The validation results that cscdarts[nasbench201] installs.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("nasbench201.parquet"), show_default=True)
-def index(nats: Path | None, nasbench201: Path | None, table: Path | None, out: Path) -> None:
+def index(nats: Path | None, nasbench201: Path | None, table: Path | None, installed: bool, out: Path) -> None:
     """Turn one source into one small Parquet file; ask it with `cscdarts check ARCH --benchmark index:FILE`."""
     from benchmarks.sources import open_table
     from benchmarks.tabular.index import write_index
@@ -33,12 +35,12 @@ def index(nats: Path | None, nasbench201: Path | None, table: Path | None, out: 
         f"{form}:{path}"
         for form, path in (("nats", nats), ("nasbench201", nasbench201), ("csv", table))
         if path is not None
-    ]
+    ] + ["pip"] * installed
     if len(given) != 1:
         raise UserError(
             "source",
             " and ".join(given) or "none",
-            "one of --nats, --nasbench201 and --csv",
+            "one of --nats, --nasbench201, --csv and --pip",
             "Give exactly one of them.",
         )
     found = open_table(given[0], _say)
@@ -129,32 +131,50 @@ def show(name: str, top: int) -> None:
     for dataset in table.datasets:
         for epochs in table.epochs(dataset):
             valid, test = table.accuracy(dataset, "valid", epochs), table.accuracy(dataset, "test", epochs)
+            ranked = test if table.ranked_by(dataset, epochs) == "test" else valid
             click.echo(f"\n{dataset}, {epochs} epochs, trials {list(table.trials(dataset, epochs)) or 'only means'}")
-            for place in np.argsort(-np.nan_to_num(test, nan=-1.0), kind="stable")[: min(top, table.holds)].tolist():
-                click.echo(f"  {place:6d}  {official_archs()[place]}  valid {valid[place]:.2f}  test {test[place]:.2f}")
+            for place in np.argsort(-np.nan_to_num(ranked, nan=-1.0), kind="stable")[: min(top, table.holds)].tolist():
+                click.echo(
+                    f"  {place:6d}  {official_archs()[place]}  "
+                    f"valid {_points(valid[place])}  test {_points(test[place])}"
+                )
 
 
 @benchmark.command()
 @click.argument("first", metavar="BENCHMARK")
 @click.argument("second", metavar="BENCHMARK")
-@click.option("--split", type=click.Choice(["valid", "test"]), default="test", show_default=True)
+@click.option(
+    "--split", type=click.Choice(["valid", "test"]), help="Accuracy to compare (default: test, if both have it)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def compare(first: str, second: str, split: str, as_json: bool) -> None:
-    """How alike two benchmarks rank the cells that both hold, per pair of their data sets."""
+def compare(first: str, second: str, split: str | None, as_json: bool) -> None:
+    """How alike two benchmarks rank the cells that both hold, per pair of their data sets, and whether their values
+    are equal where both tell of the same data set. They are compared, never mixed."""
     import json
 
     from benchmarks.sources import open_table
-    from benchmarks.tabular.agreement import agreement_of
+    from benchmarks.tabular.agreement import EQUAL, agreement_of, shared_split
 
-    rows = agreement_of(open_table(first, _say), open_table(second, _say), "valid" if split == "valid" else "test")
+    one, other = open_table(first, _say), open_table(second, _say)
+    chosen = shared_split(one, other) if split is None else "valid" if split == "valid" else "test"
+    rows = agreement_of(one, other, chosen)
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
-    click.echo(f"{'first':18}{'second':18}{'cells':>7}{'Spearman':>10}{'Kendall':>9}{'top 1 %':>9}{'top 10 %':>9}")
+    click.echo(
+        f"{chosen} accuracy; equal: within {EQUAL} points, gap: mean and largest difference of the same data set\n"
+        f"{'first':16}{'second':16}{'cells':>7}{'Spearman':>10}{'Kendall':>9}{'top 1 %':>9}{'top 10 %':>9}"
+        f"{'equal %':>9}{'mean gap':>10}{'largest':>9}"
+    )
     for row in rows:
-        numbers = [row[key] for key in ("spearman", "kendall", "top_1_overlap_pct", "top_10_overlap_pct")]
-        shown = ["–" if value is None else f"{value:.3f}" for value in numbers[:2]]
-        shown += ["–" if value is None else f"{value:.1f}" for value in numbers[2:]]
+        ranks = [_points(row[key], 3) for key in ("spearman", "kendall")]
+        shares = [_points(row[key], 1) for key in ("top_1_overlap_pct", "top_10_overlap_pct", "equal_pct")]
+        gaps = [_points(row[key], 3) for key in ("mean_difference", "largest_difference")]
         click.echo(
-            f"{row['first']:18}{row['second']:18}{row['cells']:>7}{shown[0]:>10}{shown[1]:>9}{shown[2]:>9}{shown[3]:>9}"
+            f"{row['first']:16}{row['second']:16}{row['cells']:>7}{ranks[0]:>10}{ranks[1]:>9}{shares[0]:>9}"
+            f"{shares[1]:>9}{shares[2]:>9}{gaps[0]:>10}{gaps[1]:>9}"
         )
+
+
+def _points(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"

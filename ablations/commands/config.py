@@ -76,7 +76,17 @@ def _presets(as_json: bool) -> None:
     from cscdarts.settings.methods import PRESETS
 
     if as_json:
-        rows = [{**vars(preset), "values": dict(preset.values)} for preset in PRESETS.values()]
+        rows = [
+            {
+                "name": preset.name,
+                "title": preset.title,
+                "source": preset.paper,
+                "code": preset.file,
+                "deviations": preset.deviation,
+                "values": dict(preset.values),
+            }
+            for preset in PRESETS.values()
+        ]
         click.echo(json.dumps(rows, indent=1, default=str))
         return
     for preset in PRESETS.values():

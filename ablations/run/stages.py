@@ -68,9 +68,9 @@ def _search(config: RunConfig, folder: RunFolder, control: Control, report: Call
 
 
 def _derive(config: RunConfig, folder: RunFolder, control: Control, report: Callable[[str], None]) -> None:
-    from cscdarts.training.derivation import derive
+    from cscdarts.training.cell_choice.derive import derive
 
-    report(f"derived {derive(config, folder)}")
+    report(f"derived {derive(config, folder, control.should_stop, report)}")
 
 
 def _check(config: RunConfig, folder: RunFolder, control: Control, report: Callable[[str], None]) -> None:

@@ -48,11 +48,13 @@ def describe_cell(
 def dataset_entry(
     table: BenchmarkTable, dataset: str, index: int, epochs: int | None, trial: int | None
 ) -> dict[str, Any]:
-    """One data set's numbers: rank, percentile and regret by test accuracy, `valid_rank` and `valid_regret` by
-    validation."""
+    """One data set's numbers: rank, percentile and regret by test accuracy (`ranked_by` says so: by validation accuracy
+    where the benchmark has no other), `valid_rank` and `valid_regret` by validation."""
     length = table.resolve(dataset, epochs)
     valid, test = (table.accuracy(dataset, split, length, trial) for split in ("valid", "test"))
-    best = int(np.nanargmax(test))
+    by = table.ranked_by(dataset, length)
+    ranked = test if by == "test" else valid
+    best = int(np.nanargmax(ranked))
     cost = table.query_cost_s(dataset, length)[index]
     return {
         "epochs": length,
@@ -60,9 +62,10 @@ def dataset_entry(
         "trials": list(table.trials(dataset, length)),
         "valid_acc": json_number(valid[index]),
         "test_acc": json_number(test[index]),
-        "rank": rank(test, test[index]) if np.isfinite(test[index]) else None,
-        "percentile": json_number(percentile(test, test[index])) if np.isfinite(test[index]) else None,
-        "regret": json_number(regret(test, test[index])),
+        "ranked_by": by,
+        "rank": rank(ranked, ranked[index]) if np.isfinite(ranked[index]) else None,
+        "percentile": json_number(percentile(ranked, ranked[index])) if np.isfinite(ranked[index]) else None,
+        "regret": json_number(regret(ranked, ranked[index])),
         "valid_rank": rank(valid, valid[index]) if np.isfinite(valid[index]) else None,
         "valid_regret": json_number(regret(valid, valid[index])) if np.isfinite(valid[index]) else None,
         "best_index": best,

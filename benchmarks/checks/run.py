@@ -127,7 +127,7 @@ def describe_run(
     found |= {
         "primary": primary,
         "trajectory": _trajectory(table, primary, list(found["datasets"]), folder, config, genotype, epochs, trial),
-        "baselines": _baselines(table, primary, found["datasets"][primary]["test_acc"], epochs, trial),
+        "baselines": _baselines(table, primary, found["datasets"][primary], epochs, trial),
         "kendall_tau": None,
         "spearman_rho": None,
         "top_k_overlap_pct": None,
@@ -153,7 +153,8 @@ def _trajectory(
     trial: int | None,
 ) -> list[dict[str, Any]]:
     """One entry per epoch; runs without alpha (random ones) have the found cell as only entry."""
-    derived = {int(line["epoch"]): str(genotype_of_line(config.supernet, line)) for line in folder.alphas()}
+    weighting = config.search.weighting
+    derived = {int(line["epoch"]): str(genotype_of_line(config.supernet, line, weighting)) for line in folder.alphas()}
     derived = derived or {int(genotype.get("epoch", 0)): str(genotype["text"])}
     entries: dict[str, dict[str, Any]] = {}
     for arch in set(derived.values()):
@@ -173,12 +174,15 @@ def _trajectory(
 
 
 def _baselines(
-    table: BenchmarkTable, dataset: str, reached: float | None, epochs: int | None, trial: int | None
+    table: BenchmarkTable, dataset: str, entry: Mapping[str, Any], epochs: int | None, trial: int | None
 ) -> dict[str, Any]:
-    """Mean and deviation of the incumbent's test accuracy over 500 repeats, and how many queries reach this cell's."""
+    """Mean and deviation of the incumbent's test accuracy over 500 repeats, and how many queries reach this cell's; of
+    its validation accuracy where the benchmark has no other."""
     from cscdarts.data.randomness import numpy_generator
 
-    valid, test = (table.accuracy(dataset, split, epochs, trial) for split in ("valid", "test"))
+    by = table.ranked_by(dataset, epochs)
+    reached = entry[f"{by}_acc"]
+    valid, test = table.accuracy(dataset, "valid", epochs, trial), table.accuracy(dataset, by, epochs, trial)
     if not (np.isfinite(valid) & np.isfinite(test)).any():
         return {}
     curves = {"random_search": random_search(valid, test, QUERIES, REPEATS, numpy_generator(0, "random search"))}

@@ -11,7 +11,7 @@ import pickle
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -75,7 +75,7 @@ class _PlainUnpickler(pickle.Unpickler):
 class _Bounded(io.RawIOBase):
     """A readable stream that ends with an error once it has given, or its pickle would make, too many bytes."""
 
-    def __init__(self, stream: bz2.BZ2File, limit: int, bounds: PickleBounds) -> None:
+    def __init__(self, stream: IO[bytes], limit: int, bounds: PickleBounds) -> None:
         self._stream, self._left, self._bounds = stream, limit, bounds
 
     def readable(self) -> bool:
@@ -98,22 +98,27 @@ def made_limit(size: int) -> int:
     return MADE_FLOOR + MADE_PER_BYTE * size
 
 
-def read_plain_pickle(path: Path, limit: int = RECORD_LIMIT) -> Any:
-    """The plain data of a bzip2-compressed pickle.
+def read_plain_pickle(path: Path, limit: int = RECORD_LIMIT, packed: bool = True) -> Any:
+    """The plain data of a pickle, bzip2-compressed or not.
 
     Args:
         limit: refuse a file that unpacks to more bytes than this; what it makes of them is bounded by its size.
+        packed: whether it is bzip2-compressed, as the official archives are.
 
     Errors:
         UserError: missing, truncated, no bzip2, no pickle, too large or too deep, or it asks for anything but numbers,
             texts and containers (which is what a malicious pickle does); nothing in it has been run then.
     """
-    allowed = "a bzip2-compressed pickle of plain numbers and texts, as the official archives are"
+    kind = "a bzip2-compressed pickle" if packed else "a pickle"
+    allowed = f"{kind} of plain numbers and texts, as the official archives are"
     again = "Download it again from the project page."
     try:
         size = plain_size(path)
         bounds = PickleBounds(made_limit(size), size)
-        with bz2.BZ2File(path, "rb") as stream, io.BufferedReader(_Bounded(stream, limit, bounds), PIECE) as bounded:
+        with (
+            bz2.BZ2File(path, "rb") if packed else path.open("rb") as stream,
+            io.BufferedReader(_Bounded(stream, limit, bounds), PIECE) as bounded,
+        ):
             return _PlainUnpickler(bounded).load()
     except FileNotFoundError:
         raise MissingFile(str(path), "Check the path after --benchmark.") from None

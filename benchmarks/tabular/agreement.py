@@ -34,11 +34,22 @@ def top_k_overlap_pct(first: Floats, second: Floats, k: int) -> float:
     return 100.0 * float((_membership(first, k) * _membership(second, k)).sum()) / k
 
 
+#: Points within which two accuracies count as equal: sources round to two decimals and more.
+EQUAL = 0.005
+
+
+def shared_split(first: BenchmarkTable, second: BenchmarkTable) -> Split:
+    """The split to compare two tables by: test, or validation where one of them has no test accuracy."""
+    lacking = [table for table in (first, second) if all(table.ranked_by(name) == "valid" for name in table.datasets)]
+    return "valid" if lacking else "test"
+
+
 def agreement_of(first: BenchmarkTable, second: BenchmarkTable, split: Split = "test") -> list[dict[str, Any]]:
     """How alike two tables rank the cells that both hold, one entry per pair of data sets (longest trainings).
 
     `top_1_overlap_pct` and `top_10_overlap_pct` are shares of the best 1 % and 10 % that are common; None where
-    undefined.
+    undefined. Where both tell of one data set and one training length, also their values are compared: `equal_pct` is
+    the share of cells within `EQUAL` points, `mean_difference` and `largest_difference` are of the absolute difference.
     """
     rows = []
     for one in first.datasets:
@@ -50,6 +61,10 @@ def agreement_of(first: BenchmarkTable, second: BenchmarkTable, split: Split = "
             for share in (1, 10):
                 k = len(a) * share // 100
                 numbers[f"top_{share}_overlap_pct"] = top_k_overlap_pct(a, b, k) if k else float("nan")
+            comparable = one == other and first.resolve(one) == second.resolve(other) and len(a) > 0
+            apart = np.abs(a - b) if comparable else np.full(1, np.nan)
+            numbers["equal_pct"] = 100.0 * float((apart <= EQUAL).mean()) if comparable else float("nan")
+            numbers |= {"mean_difference": float(apart.mean()), "largest_difference": float(apart.max())}
             shown = {key: value if math.isfinite(value) else None for key, value in numbers.items()}
             rows.append({"first": one, "second": other, "split": split, "cells": int(both.sum()), **shown})
     return rows

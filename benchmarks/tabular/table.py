@@ -1,8 +1,8 @@
 """One benchmark as arrays over the whole space: what is looked up, ranked and compared. No torch.
 
 Columns: `{data}_{valid|test}_acc_{epochs}` is the mean over an architecture's trials, the same with `_{seed}` one
-trial; `{data}_params_mb`, `{data}_flops_m`; `{data}_query_s_{epochs}` the seconds of training and one validation that
-the benchmark itself counts for a query.
+trial; `{data}_params_mb`, `{data}_flops_m`, `{data}_latency_ms`; `{data}_query_s_{epochs}` the seconds of training and
+one validation that the benchmark itself counts for a query.
 """
 
 import re
@@ -25,7 +25,7 @@ Split = Literal["valid", "test"]
 PREFIX = {"cifar10": "cifar10", "cifar100": "cifar100", "imagenet16-120": "imagenet16", "digits": "digits"}
 COLUMN = re.compile(
     r"(?P<data>cifar100|cifar10|imagenet16|digits)_"
-    r"((?P<split>valid|test)_acc_(?P<epochs>\d+)(_(?P<seed>\d+))?|query_s_(?P<query>\d+)|params_mb|flops_m)"
+    r"((?P<split>valid|test)_acc_(?P<epochs>\d+)(_(?P<seed>\d+))?|query_s_(?P<query>\d+)|params_mb|flops_m|latency_ms)"
 )
 
 
@@ -111,6 +111,10 @@ class BenchmarkTable:
                 raise UserError("--trial", trial, seeds or "mean (this benchmark has no single trials)", "Choose one.")
             name = f"{name}_{trial}"
         return self.columns.get(name, np.full(SIZE, np.nan))
+
+    def ranked_by(self, dataset: str, epochs: int | None = None) -> Split:
+        """By which accuracy cells are ranked: test, or validation where the benchmark has no test accuracy."""
+        return "test" if np.isfinite(self.accuracy(dataset, "test", epochs)).any() else "valid"
 
     def look_up(
         self, archs: Iterable[str], dataset: str, split: Split, epochs: int | None = None, trial: int | None = None

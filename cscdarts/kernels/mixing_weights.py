@@ -13,10 +13,14 @@ class EdgeWeights:
         per_op: (k, e), one row per operation in the order of computation, multiplied by the factors of edge
             normalisation.
         factors: (e,), those factors, or None for 1.
+        chosen: for each edge the row of its only operation, or None for a zero, where the weights are one-hot and only
+            these operations are to be computed.
     """
 
-    def __init__(self, per_op: Tensor, factors: Tensor | None = None) -> None:
-        self.per_op, self.factors = per_op, factors
+    def __init__(
+        self, per_op: Tensor, factors: Tensor | None = None, chosen: Sequence[int | None] | None = None
+    ) -> None:
+        self.per_op, self.factors, self.chosen = per_op, factors, chosen
         self._per_channel: dict[int, Tensor] = {}
 
     @cached_property

@@ -18,6 +18,7 @@ from cscdarts.kernels.candidates import Candidate, ConvBN, SharedMap, convolve
 from cscdarts.kernels.mixed_op import may_fuse, mix
 from cscdarts.kernels.mixing_weights import EdgeWeights
 from cscdarts.models.operations import OperationPerEdge
+from cscdarts.models.relaxation.one_per_edge import convolutions_of
 from cscdarts.spaces import OPERATIONS, Conv, Operation, Pool, Skip, Zero
 
 
@@ -60,18 +61,23 @@ class MixedOps(nn.Module):
         self.register_buffer(
             "columns", torch.tensor([ops.index(op) for op in self.active], dtype=torch.long), persistent=False
         )
+        self._row = {op: row for row, op in enumerate(self.active)}
         # Looked up once: a node's calls are counted in microseconds.
         self._plan = [(_pooling(OPERATIONS[op]), self._kind(op)) for op in self.active[: len(known)]]
         self._norms = [layer for layer in self.modules() if isinstance(layer, BatchNorm)]
 
-    def mixing_weights(self, weights: Tensor, factors: Tensor | None = None) -> EdgeWeights:
+    def mixing_weights(
+        self, weights: Tensor, factors: Tensor | None = None, chosen: Sequence[int] | None = None
+    ) -> EdgeWeights:
         """Mixing weights as this node, and the same one of each cell of its kind, takes them.
 
         Args:
             weights: (e, m), a row per edge, a column per operation of `ops`.
             factors: (e,) factors of edge normalisation, which the weights have in them, or None for 1.
+            chosen: of one-hot weights the column of each edge, if only these operations are to be computed.
         """
-        return EdgeWeights(weights.t().index_select(0, self.columns), factors)
+        rows = None if chosen is None else [self._row.get(self.ops[column]) for column in chosen]
+        return EdgeWeights(weights.t().index_select(0, self.columns), factors, rows)
 
     def forward(self, x: Tensor, weights: EdgeWeights) -> tuple[Tensor, ...]:
         """Apply the mixed operation of each edge.
@@ -83,9 +89,34 @@ class MixedOps(nn.Module):
         Returns:
             for each edge (n, c, h/stride, w/stride).
         """
+        if weights.chosen is not None and not any(norm.sync for norm in self._norms):
+            return self._one_per_edge(x, weights, weights.chosen)
         if self.apart:
             return self._with_apart(x, weights)
         return self._mix(x, weights)
+
+    def _one_per_edge(self, x: Tensor, weights: EdgeWeights, chosen: Sequence[int | None]) -> tuple[Tensor, ...]:
+        """Each edge's only operation, times its weight; see `cscdarts.models.relaxation.one_per_edge`."""
+        n, _, h, w = x.shape
+        found: list[Tensor | None] = [None] * self.edges
+        active = F.relu(x)
+        for row in sorted({row for row in chosen if row is not None}):
+            edges = [edge for edge, its in enumerate(chosen) if its == row]
+            op = self.active[row]
+            kind = self.kinds[op] if op in self.kinds else None  # noqa: SIM401 (a ModuleDict has no get)
+            if isinstance(kind, Convolutions):
+                outputs = convolutions_of(x, active, kind.stages(), edges)
+            elif isinstance(kind, OperationPerEdge):
+                outputs = tuple(kind.edges[edge](x) for edge in edges)
+            elif kind is None or isinstance(kind, BatchNorm):
+                outputs = (self._shared(x, SharedMap(_pooling(OPERATIONS[op]), kind, self.stride)),) * len(edges)
+            else:
+                of_all = kind(x).chunk(self.edges, dim=1)
+                outputs = tuple(of_all[edge] for edge in edges)
+            for edge, output in zip(edges, outputs, strict=True):
+                found[edge] = weights.per_op[row, edge] * output
+        zero = x.new_zeros((n, self.channels, h // self.stride, w // self.stride))
+        return tuple(zero if output is None else output for output in found)
 
     def _mix(self, x: Tensor, weights: EdgeWeights) -> tuple[Tensor, ...]:
         """The weighted sums of the operations that are computed together."""
@@ -127,19 +158,24 @@ class MixedOps(nn.Module):
             return 3 if kind is None else 2
         return int(isinstance(kind, StackedConvs) and kind.parts == (Conv(1),))
 
+    def _shared(self, x: Tensor, operation: SharedMap) -> Tensor:
+        """A map that all edges share, by plain autograd."""
+        pooled = x
+        if operation.pool == "max":
+            pooled = F.max_pool2d(x, 3, self.stride, 1)
+        elif operation.pool == "avg":
+            pooled = F.avg_pool2d(x, 3, self.stride, 1, count_include_pad=False)
+        if operation.norm is not None:
+            pooled = operation.norm(pooled)
+        return pooled
+
     def _plain(self, x: Tensor, operations: Sequence[Candidate], weights: Tensor) -> tuple[Tensor, ...]:
         """sum_o w_o * o(x) of every edge by plain autograd; weights: (k, e), a row per operation."""
         active = F.relu(x)
         total: Tensor | None = None
         for operation, weight in zip(operations, weights.unbind(0), strict=True):
             if isinstance(operation, SharedMap):
-                pooled = x
-                if operation.pool == "max":
-                    pooled = F.max_pool2d(x, 3, self.stride, 1)
-                elif operation.pool == "avg":
-                    pooled = F.avg_pool2d(x, 3, self.stride, 1, count_include_pad=False)
-                if operation.norm is not None:
-                    pooled = operation.norm(pooled)
+                pooled = self._shared(x, operation)
                 mixed = torch.cat([factor * pooled for factor in weight.unbind()], dim=1)
             else:
                 y = active if operation[0].depth is None else active.repeat(1, self.edges, 1, 1)

@@ -17,8 +17,9 @@ from cscdarts.models.channel_split import Split, concat_and_shuffle
 from cscdarts.models.identity import CellIdentity
 from cscdarts.models.mixed_ops import MixedOps
 from cscdarts.models.operations import ResidualReduction, head, preprocessing, stems
+from cscdarts.models.relaxation.mixing import Relaxation, Weighting
 from cscdarts.settings.config import SupernetConfig
-from cscdarts.spaces import SPACES, CellPlan
+from cscdarts.spaces import OPERATIONS, SPACES, CellPlan
 
 #: Mixing weights per kind of cell: (edges, operations), and (edges,) factors of edge normalisation or None.
 Mixing = dict[str, tuple[Tensor, Tensor | None]]
@@ -56,16 +57,23 @@ class SearchCell(nn.Module):
             else None
         )
 
-    def mixing_weights(self, mixing: Tensor, factors: Tensor | None) -> list[EdgeWeights]:
+    def mixing_weights(
+        self, mixing: Tensor, factors: Tensor | None, chosen: Sequence[int] | None = None
+    ) -> list[EdgeWeights]:
         """Mixing weights node by node, as this cell and all others of its kind take them.
 
         Args:
             mixing: (edges, operations); factors: (edges,) of edge normalisation, or None for 1.
+            chosen: of one-hot rows the column of each, if only these operations are to be computed.
         """
         if factors is not None:
             mixing = mixing * factors[:, None]
         return [
-            node_ops.mixing_weights(mixing[rows], None if factors is None else factors[rows])  # type: ignore[operator]
+            node_ops.mixing_weights(  # type: ignore[operator]
+                mixing[rows],
+                None if factors is None else factors[rows],
+                None if chosen is None else [chosen[row] for row in rows],
+            )
             for node_ops, rows in zip(self.mixed_ops, self.space.outgoing, strict=True)
         ]
 
@@ -189,6 +197,7 @@ class Supernet(nn.Module):
         identity: the identity active in search (`RunConfig.identity_in("search")`).
         large_images: whether the images are large (`spaces.is_large`), for which some spaces have another stem.
         alpha_std: standard deviation of the initial architecture parameters.
+        weighting: how architecture parameters become mixing weights, see `cscdarts.models.relaxation.mixing`.
     """
 
     def __init__(
@@ -199,6 +208,7 @@ class Supernet(nn.Module):
         identity: str = "none",
         large_images: bool = False,
         alpha_std: float = 1e-3,
+        weighting: Weighting = "softmax",
     ) -> None:
         super().__init__()
         space = SPACES[config.space]
@@ -222,6 +232,8 @@ class Supernet(nn.Module):
         self.betas = nn.ParameterDict(
             {kind: alpha_std * torch.randn(edges) for kind in space.cell_kinds} if config.edge_norm else {}
         )
+        skips = [column for column, op in enumerate(config.ops) if OPERATIONS[op].is_skip]
+        self.relaxation = Relaxation(weighting, dict.fromkeys(space.cell_kinds, (edges, ops)), skips)
 
     def checkpoint_activations(self, level: Level) -> None:
         """Choose what is computed again in the backward pass instead of being kept."""
@@ -240,7 +252,8 @@ class Supernet(nn.Module):
         return [parameter for parameter in self.parameters() if id(parameter) not in own]
 
     def mixing(self) -> Mixing:
-        """softmax(alpha) over the operations and, with edge normalisation, softmax(beta) over a node's inputs."""
+        """Weights of the operations, softmax(alpha) or another relaxation's, and with edge normalisation softmax(beta)
+        over a node's inputs."""
         mixed: Mixing = {}
         for kind, alpha in self.alphas.items():
             factors = None
@@ -248,7 +261,7 @@ class Supernet(nn.Module):
                 # Rows are ordered by target, so the groups follow one another.
                 groups = self.space.incoming.values()
                 factors = torch.cat([self.betas[kind][rows].softmax(0) for rows in groups])
-            mixed[kind] = (alpha.softmax(-1), factors)
+            mixed[kind] = (self.relaxation(kind, alpha), factors)
         return mixed
 
     def draw_channels(self, generator: torch.Generator) -> None:
@@ -264,7 +277,10 @@ class Supernet(nn.Module):
         Args:
             mixing: mixing weights in place of those of the architecture parameters (one-hot rows give a discrete cell).
         """
+        one_hot = mixing is None and self.relaxation.one_hot
         mixing = self.mixing() if mixing is None else mixing
+        # Which operations a sample has is asked of the device once a pass, and lets it compute no others.
+        chosen = {kind: mixed.argmax(-1).tolist() for kind, (mixed, _) in mixing.items()} if one_hot else {}
         # Once for all cells of a kind, and outside of what is computed again.
         weights: dict[tuple[str, bool], list[EdgeWeights]] = {}
         # All that follows keeps this layout, which is the faster one on CPUs and on tensor cores.
@@ -282,7 +298,7 @@ class Supernet(nn.Module):
             # A reduction that shares its parameters with other cells has some operations in another order.
             place = (plan.kind, plan.reduction)
             if place not in weights:
-                weights[place] = cell.mixing_weights(*mixing[plan.kind])
+                weights[place] = cell.mixing_weights(*mixing[plan.kind], chosen.get(plan.kind))
             arguments = ((first, second)[-self.space.inputs :], weights[place], self.identity_scale)
             output = checkpointed(cell, *arguments) if self.checkpoint_cells else cell(*arguments)
             first, second = second, output

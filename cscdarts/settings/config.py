@@ -170,13 +170,29 @@ class SearchConfig(Frozen):
     alpha_weight_decay: float = Field(default=1e-3, ge=0)
     alpha_init_std: float = Field(default=1e-3, ge=0)
     alpha_warmup: int | None = Field(default=None, ge=0)
-    derive: Literal["last", "best", "skip-stop", "eigenvalue-stop", "skip-cap"] = "last"
+    #: How alpha becomes mixing weights; of the Gumbel weightings the temperature in the first and in the last epoch.
+    weighting: Annotated[Literal["softmax", "sigmoid", "gumbel", "gumbel-hard", "dirichlet"], Neutral("softmax")] = (
+        "softmax"
+    )
+    temperature: Annotated[float, Neutral(1.0)] = Field(default=1.0, gt=0, le=1000)
+    temperature_end: Annotated[float, Neutral(1.0)] = Field(default=1.0, gt=0, le=1000)
+    #: Half the width of the uniform noise that weight steps see on alpha, in the last epoch; it grows from 0.03.
+    alpha_noise: Annotated[float, Neutral(0.0)] = Field(default=0.0, ge=0, le=10)
+    #: A penalty on alpha in the architecture step, its weight, and whether that grows from 0 over the epochs.
+    penalty: Annotated[Literal["none", "zero-one", "log-sum-exp"], Neutral("none")] = "none"
+    penalty_weight: Annotated[float, Neutral(0.0)] = Field(default=0.0, ge=0, le=1e6)
+    penalty_rise: Annotated[Literal["constant", "linear"], Neutral("constant")] = "constant"
+    #: Probability, at the start, that an edge goes without its skip connection in a step.
+    skip_dropout: Annotated[float, Neutral(0.0)] = Field(default=0.0, ge=0, lt=1)
+    derive: Literal["last", "best", "skip-stop", "eigenvalue-stop", "skip-cap", "perturbation"] = "last"
     #: Of `derive=skip-stop` and `skip-cap`: skip connections in the normal cell at which to stop, or that are kept.
     derive_skips: Annotated[int, Neutral(2)] = Field(default=2, ge=0, le=64)
     #: Of `derive=eigenvalue-stop`: epochs of its running mean and of its look back, and the growth that stops, which
     #: Zela et al. 2020 print as a ratio of 0.75.
     derive_window: Annotated[int, Neutral(5)] = Field(default=5, ge=1, le=1000)
     derive_growth: Annotated[float, Neutral(4 / 3)] = Field(default=4 / 3, gt=1, le=100)
+    #: Of `derive=perturbation`: epochs of training after each decision.
+    derive_finetune: Annotated[int, Neutral(5)] = Field(default=5, ge=0, le=1000)
     #: Searches with the seeds `seed`, `seed` + 1, ... of which the cell with the lowest validation error is derived.
     best_of: Annotated[int, Neutral(1)] = Field(default=1, ge=1, le=100)
     random_candidates: int = Field(default=1, ge=1, le=100_000)
@@ -226,6 +242,15 @@ class SearchConfig(Frozen):
                 f"genotype={self.genotype[:40]!r} with strategy={self.strategy}: a cell is given with strategy=given "
                 "and search.genotype=CELL, and only so"
             )
+        if (self.penalty == "none") != (self.penalty_weight == 0):
+            raise ValueError(
+                f"penalty_weight={self.penalty_weight} with penalty={self.penalty}: a penalty has a weight above 0, "
+                "and without one the weight is 0"
+            )
+        if self.derive == "perturbation" and self.strategy != "gradient":
+            raise ValueError(f"derive=perturbation needs a supernet with alpha, not strategy={self.strategy}")
+        if self.derive == "perturbation" and self.best_of > 1:
+            raise ValueError("derive=perturbation with best_of above 1: choose one of them")
         if self.derive == "eigenvalue-stop" and not self.hessian_every and self.strategy == "gradient":
             raise ValueError("derive=eigenvalue-stop reads eigenvalues, which hessian_every records; set it, say to 1")
         if self.derive == "eigenvalue-stop" and self.hessian_every > self.derive_window:

@@ -22,7 +22,7 @@ Stage = Literal["search", "retrain"]
 _IMAGES = ("image_size", "flip", "crop_padding", "square", "background")
 _SPLIT = ("split_ratio", "split_pick", "shuffle", "bypass_reduce")
 #: What of `search` is read after the search has ended.
-_AFTER_SEARCH = ("derive", "derive_skips", "derive_window", "derive_growth", "best_of", "genotype")
+_AFTER_SEARCH = ("derive", "derive_skips", "derive_window", "derive_growth", "derive_finetune", "best_of", "genotype")
 
 
 @dataclass(frozen=True)

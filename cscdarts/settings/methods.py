@@ -33,7 +33,19 @@ class Preset:
     values: Mapping[str, Any]
 
 
+#: Alpha as plain DARTS has it: without draws, noise and penalty.
+_SOFTMAX = {
+    "search.weighting": "softmax",
+    "search.temperature": 1.0,
+    "search.temperature_end": 1.0,
+    "search.alpha_noise": 0.0,
+    "search.penalty": "none",
+    "search.penalty_weight": 0.0,
+    "search.penalty_rise": "constant",
+    "search.skip_dropout": 0.0,
+}
 _PLAIN = {
+    **_SOFTMAX,
     "supernet.split_ratio": "1",
     "supernet.split_pick": "first",
     "supernet.shuffle": True,
@@ -54,6 +66,7 @@ _ALL = (
         "The paper is closed. Split ratio, place of the identity, warm-up and profile are inferred; `cscdarts config "
         "--explain` names the evidence for each.",
         {
+            **_SOFTMAX,
             "supernet.split_ratio": "1/2",
             "supernet.split_pick": "first",
             "supernet.shuffle": True,
@@ -112,6 +125,102 @@ _ALL = (
             "supernet.identity_phases": "search",
             "search.order": 1,
         },
+    ),
+    Preset(
+        "gdas",
+        "GDAS",
+        "Dong and Yang, CVPR 2019, arXiv 1910.04465, equations 3 to 5",
+        "D-X-Y/AutoDL-Projects exps/NATS-algos/search-cell.py",
+        "Temperature 10 to 0.1, linear per epoch, as there. Operations that were not sampled give no gradient to alpha "
+        "(the code adds that of the sum of the node's map); one draw serves all passes of a step; the protocol's "
+        "number of epochs, not the paper's 250.",
+        {
+            **_PLAIN,
+            "search.order": 1,
+            "search.weighting": "gumbel-hard",
+            "search.temperature": 10.0,
+            "search.temperature_end": 0.1,
+        },
+    ),
+    Preset(
+        "snas",
+        "SNAS (mild: without resource constraint)",
+        "Xie et al., ICLR 2019, arXiv 1812.09926, equations 3 and 4",
+        "",
+        "Bilevel with two halves as all members here; SNAS trains weights and alpha on one loss. Temperature 1 to "
+        "0.03, linear per epoch: the schedule is from memory, no code was read.",
+        {
+            **_PLAIN,
+            "search.order": 1,
+            "search.weighting": "gumbel",
+            "search.temperature": 1.0,
+            "search.temperature_end": 0.03,
+        },
+    ),
+    Preset(
+        "drnas",
+        "DrNAS (without progressive widening)",
+        "Chen et al., ICLR 2021, arXiv 2006.10355, section 3",
+        "xiangning-chen/DrNAS (read in ports of it)",
+        "Without its progressive scheme (partial channels that widen, operations that are pruned) and without the "
+        "distance of the concentrations to 1 in the loss; edges are derived by the mean of the distribution.",
+        {**_PLAIN, "search.order": 1, "search.weighting": "dirichlet", "search.alpha_weight_decay": 0.0},
+    ),
+    Preset(
+        "sdarts-rs",
+        "SmoothDARTS-RS",
+        "Chen and Hsieh, ICML 2020, arXiv 2002.05283, equation 6",
+        "xiangning-chen/SmoothDARTS",
+        "Weight steps see softmax(alpha + d), d uniform in [-e, e], e from 0.03 to 0.3; the code adds d to "
+        "softmax(alpha) and normalises again.",
+        {**_PLAIN, "search.order": 1, "search.alpha_noise": 0.3},
+    ),
+    Preset(
+        "beta-darts",
+        "beta-DARTS",
+        "Ye et al., CVPR 2022, arXiv 2203.01665, equation 9",
+        "Sunshine-Ye/Beta-DARTS (read in ports of it)",
+        "Weight of the penalty 0 to 50, linear per epoch, both kinds of cell alike; no weight decay on alpha.",
+        {
+            **_PLAIN,
+            "search.order": 1,
+            "search.penalty": "log-sum-exp",
+            "search.penalty_weight": 50.0,
+            "search.penalty_rise": "linear",
+            "search.alpha_weight_decay": 0.0,
+        },
+    ),
+    Preset(
+        "fairdarts",
+        "FairDARTS",
+        "Chu et al., ECCV 2020, arXiv 1911.12126, equations 3 and 5",
+        "xiaomi-automl/FairDARTS",
+        "The cell keeps the two strongest inputs of a node and one operation an edge, by sigmoid(alpha); FairDARTS "
+        "keeps what is above a threshold of 0.85, at most two an edge. Weight of the zero-one loss 10.",
+        {
+            **_PLAIN,
+            "search.order": 1,
+            "search.weighting": "sigmoid",
+            "search.penalty": "zero-one",
+            "search.penalty_weight": 10.0,
+            "search.alpha_weight_decay": 0.0,
+        },
+    ),
+    Preset(
+        "darts-pt",
+        "DARTS-PT",
+        "Wang et al., ICLR 2021, arXiv 2108.04392, algorithm 1",
+        "ruocwang/darts-pt",
+        "While a decision is tuned only the weights are trained, at the search's last learning rate; 5 epochs each.",
+        {**_PLAIN, "search.order": 1, "search.derive": "perturbation"},
+    ),
+    Preset(
+        "darts-es",
+        "DARTS-ES (R-DARTS, early stopping)",
+        "Zela et al., ICLR 2020, arXiv 1909.09656, section 4.3",
+        "automl/RobustDARTS",
+        "A record that is read up to the stop, so the search runs its whole length; power iteration on one batch.",
+        {**_PLAIN, "search.order": 1, "search.derive": "eigenvalue-stop", "search.hessian_every": 1},
     ),
     Preset(
         "random",

@@ -17,6 +17,35 @@ def softmax(values: Floats) -> Floats:
     return out
 
 
+def strengths(weighting: str, alpha: Floats) -> Floats:
+    """How much each operation weighs in a derivation, (edges, operations): the mixing weights without a draw.
+
+    softmax(alpha), sigmoid(alpha) of the weighting `sigmoid`, and the mean (elu(alpha) + 1) / sum of `dirichlet`.
+    """
+    if weighting == "sigmoid":
+        out: Floats = 1 / (1 + np.exp(-np.clip(alpha, -500, 500)))
+        return out
+    if weighting == "dirichlet":
+        concentration = np.where(alpha > 0, alpha + 1, np.exp(np.minimum(alpha, 0)))
+        mean: Floats = concentration / concentration.sum(-1, keepdims=True)
+        return mean
+    return softmax(alpha)
+
+
+def derive_weighted(
+    space: Space, ops: tuple[str, ...], alpha: Mapping[str, Floats], beta: Mapping[str, Floats] | None, weighting: str
+) -> dict[str, tuple[KeptEdge, ...]]:
+    """Derive by the space's rule under a weighting; see `Rule.derive` and `strengths`.
+
+    The order of an edge's operations is that of alpha in all weightings; strengths of different edges are not. A space
+    whose rule is its own sees alpha.
+    """
+    rule = space.rule
+    if weighting in ("sigmoid", "dirichlet") and _picks(rule):
+        return rule.pick(space, ops, {kind: strengths(weighting, alpha[kind]) for kind in space.cell_kinds}, beta)
+    return rule.derive(space, ops, alpha, beta)
+
+
 class StrongestOperation:
     """Every edge keeps its strongest operation, `none` included (D-X-Y/AutoDL-Projects)."""
 

@@ -20,6 +20,7 @@ def build_supernet(config: RunConfig, data: DataSet, device: torch.device) -> Su
             config.identity_in("search"),
             large_images=is_large(data.size),
             alpha_std=config.search.alpha_init_std,
+            weighting=config.search.weighting,
         )
     supernet.checkpoint_activations(config.search.checkpointing)
     return supernet.to(device)

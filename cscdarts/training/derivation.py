@@ -7,9 +7,11 @@
 | `skip-stop` | of the first epoch with `derive_skips` or more skip connections in the normal cell (DARTS+) |
 | `eigenvalue-stop` | of the epoch before the largest eigenvalue of the validation Hessian grows (R-DARTS) |
 | `skip-cap` | of the last epoch, with at most `derive_skips` skip connections in the normal cell (P-DARTS) |
+| `perturbation` | whose operations the supernet of the last epoch misses most (DARTS-PT), see `perturbation/` |
 
-Nothing is trained: a stopped search is one that ran on and whose record is read up to there. In a space without a
-normal cell its first kind of cell stands for it. Where a criterion is never met the last epoch is taken, and said.
+Nothing is trained but for the last one, which is a stage of its own: a stopped search is one that ran on and whose
+record is read up to there. In a space without a normal cell its first kind of cell stands for it. Where a criterion is
+never met the last epoch is taken, and said.
 """
 
 import math
@@ -24,7 +26,7 @@ from cscdarts.records.run_folder import RunFolder, read_json, write_json
 from cscdarts.settings.config import RunConfig, SupernetConfig
 from cscdarts.settings.keys import search_key, searches
 from cscdarts.spaces import SPACES, Genotype, parse_genotype, softmax
-from cscdarts.spaces.rules import derive_capped
+from cscdarts.spaces.rules import derive_capped, derive_weighted
 
 Alpha = Mapping[str, npt.NDArray[np.float64]]
 #: Epoch -> its line of `alphas.jsonl`, and epoch -> the values that the search recorded.
@@ -48,16 +50,19 @@ class DerivedCell(NamedTuple):
     why: str
 
 
-def genotype_of(config: SupernetConfig, alpha: Alpha, beta: Alpha | None = None) -> Genotype:
+def genotype_of(
+    config: SupernetConfig, alpha: Alpha, beta: Alpha | None = None, weighting: str = "softmax"
+) -> Genotype:
     """Derive the genotype.
 
     Args:
         alpha: kind -> (edges, operations), raw architecture parameters.
         beta: kind -> (edges,), raw edge parameters (PC-DARTS: strengths are softmax(alpha) * softmax(beta)).
+        weighting: how alpha weighs operations, see `cscdarts.spaces.rules.strengths`.
     """
     assert config.ops is not None
     space = SPACES[config.space]
-    return space.genotype.from_edges(space.name, space.rule.derive(space, config.ops, alpha, beta))
+    return space.genotype.from_edges(space.name, derive_weighted(space, config.ops, alpha, beta, weighting))
 
 
 def alpha_entropy(alpha: Alpha) -> float:
@@ -72,19 +77,17 @@ def skip_share_pct(genotype: Genotype) -> float:
 
 
 def derive(config: RunConfig, folder: RunFolder) -> Genotype:
-    """Write `genotype.json` from the search's output, or read it where it is.
+    """Write `genotype.json` from the search's records, or read it where it is; see `write_cell`.
 
-    Beside the cell stand the key and seed of its search, its epoch, the rule and what it found (`why`), and
-    `derived_valid_error_pct`, its one-shot error on the validation half under the weights of the epoch it comes from,
-    where the search measured it. Of `search.best_of` searches the cell with the lowest such error is taken, the first
-    of equals (Xu et al. 2020, PC-DARTS, choose among several searches likewise, but by training each cell for a while).
+    Of `search.best_of` searches the cell with the lowest one-shot error is taken, the first of equals (Xu et al. 2020,
+    PC-DARTS, choose among several searches likewise, but by training each cell for a while).
 
     Errors:
         UserError: a search has not finished here, or see `derived_cell`.
     """
-    present = read_json(folder.file("genotype.json"))
+    present = derived_before(config, folder)
     if present is not None:
-        return parse_genotype(str(present["text"]), config.supernet.space)
+        return present
     runs = searches(config)
     if len(runs) > 1 and folder.keys() is None:
         raise UserError(
@@ -93,23 +96,46 @@ def derive(config: RunConfig, folder: RunFolder) -> Genotype:
     cells, named = [], False
     for one in runs:
         folder.bind("search", search_key(one))
-        search = read_json(folder.file("search.json"))
-        if search is None:
-            raise MissingFile(str(folder.path), "Run the search first.", "search.json")
+        search = search_record(folder)
         cells.append(derived_cell(one, folder.alphas(), folder.curves(), search))
         named = "genotype" in search
     errors = [math.inf if cell.error_pct is None else cell.error_pct for cell in cells]
     best = min(range(len(cells)), key=lambda number: (errors[number], number))
-    cell, key = cells[best], search_key(runs[best])
-    folder.bind("search", key)
+    folder.bind("search", search_key(runs[best]))
+    rule = config.search.strategy if named else config.search.derive
+    chosen = cells[best]._replace(why=cells[best].why + _chosen(errors, best))
+    return write_cell(folder, runs[best], chosen, rule)
+
+
+def derived_before(config: RunConfig, folder: RunFolder) -> Genotype | None:
+    """The cell of `genotype.json`, or None where there is none yet."""
+    present = read_json(folder.file("genotype.json"))
+    return None if present is None else parse_genotype(str(present["text"]), config.supernet.space)
+
+
+def search_record(folder: RunFolder) -> Mapping[str, Any]:
+    """The content of `search.json`.
+
+    Errors:
+        UserError: the search has not finished here.
+    """
+    search = read_json(folder.file("search.json"))
+    if search is None:
+        raise MissingFile(str(folder.path), "Run the search first.", "search.json")
+    return dict(search)
+
+
+def write_cell(folder: RunFolder, searched: RunConfig, cell: DerivedCell, rule: str) -> Genotype:
+    """Write a derived cell as `genotype.json`: its text, the key and seed of its search, its epoch, the rule and what
+    it found (`why`), and where it was measured `derived_valid_error_pct`, its one-shot error on the validation half."""
     record: dict[str, Any] = {
         "space": cell.genotype.space,
         "text": str(cell.genotype),
-        "search": key.id,
-        "seed": runs[best].seed,
+        "search": search_key(searched).id,
+        "seed": searched.seed,
         "epoch": cell.epoch,
-        "rule": config.search.strategy if named else config.search.derive,
-        "why": cell.why + _chosen(errors, best),
+        "rule": rule,
+        "why": cell.why,
     }
     if cell.error_pct is not None:
         record["values"] = {"derived_valid_error_pct": cell.error_pct}
@@ -154,7 +180,7 @@ def derived_cell(
         raise UserError("alphas.jsonl", "no epoch", "a line for each epoch of the search", "Search again.")
     values = {int(line["epoch"]): line["values"] for line in curves if line["stage"] == "search"}
     epoch, why = _RULES[search.derive](config, lines, values)
-    cell = genotype_of_line(config.supernet, lines[epoch])
+    cell = genotype_of_line(config.supernet, lines[epoch], config.search.weighting)
     error = _one_shot_error_pct(values.get(epoch, {}))
     if search.derive == "skip-cap":
         whole, (cell, why) = cell, _capped(config, lines[epoch])
@@ -197,7 +223,7 @@ def _skip_stop(config: RunConfig, lines: Lines, curves: Curves) -> tuple[int, st
     most, cell = config.search.derive_skips, _cell_word(config)
     for epoch in sorted(lines):
         if epoch >= (config.search.alpha_warmup or 0):
-            skips = genotype_of_line(config.supernet, lines[epoch]).skips
+            skips = genotype_of_line(config.supernet, lines[epoch], config.search.weighting).skips
             if skips >= most:
                 return epoch, f"the first epoch whose {cell} has {most} or more skip connections: it has {skips}"
     return max(lines), f"no epoch's {cell} has {most} or more skip connections, so the last epoch"
@@ -282,9 +308,9 @@ def _one_shot_error_pct(values: Mapping[str, float]) -> float | None:
     return None if supernet is None or gap is None else round(supernet + gap, 9)
 
 
-def genotype_of_line(config: SupernetConfig, line: Mapping[str, Any]) -> Genotype:
-    """The genotype of one line of `alphas.jsonl`."""
-    return genotype_of(config, *_parameters(line))
+def genotype_of_line(config: SupernetConfig, line: Mapping[str, Any], weighting: str = "softmax") -> Genotype:
+    """The genotype of one line of `alphas.jsonl`, by argmax or edge strength."""
+    return genotype_of(config, *_parameters(line), weighting)
 
 
 def _parameters(line: Mapping[str, Any]) -> tuple[Alpha, Alpha | None]:

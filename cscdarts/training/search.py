@@ -19,6 +19,7 @@ from cscdarts.data.open import open_data
 from cscdarts.data.randomness import generator, numpy_generator
 from cscdarts.data.source import Batch
 from cscdarts.kernels.batch_norm import frozen_statistics
+from cscdarts.models.relaxation.penalties import penalty_gradients
 from cscdarts.records.ownership import require_search
 from cscdarts.records.run_folder import RunFolder, append_line, write_json
 from cscdarts.settings.config import RunConfig
@@ -32,7 +33,14 @@ from cscdarts.training.gradients import SupernetGradients, autocast, full
 from cscdarts.training.memory import PeakMemory, saved_bytes
 from cscdarts.training.one_shot import discrete_mixing, error_pct, sample_mixing
 from cscdarts.training.resumable import ResumableRun, Timer, compiled, sgd, untimed
-from cscdarts.training.schedules import cosine_lr, identity_scale
+from cscdarts.training.schedules import (
+    alpha_noise,
+    cosine_lr,
+    identity_scale,
+    penalty_weight,
+    skip_dropout,
+    temperature,
+)
 
 #: How many steps on CUDA go between two looks at the losses: a look waits for the device.
 _LOOK_EVERY = 50
@@ -156,6 +164,7 @@ class SearchRun(ResumableRun):
         lr = cosine_lr(settings.lr, settings.lr_min, self.epoch, settings.epochs)
         self.weight_optimizer.param_groups[0]["lr"] = lr
         self.supernet.identity_scale = identity_scale(self.config, self.epoch)
+        self.supernet.relaxation.temperature = temperature(settings, self.epoch)
         self.supernet.train()
         learns_alpha = settings.strategy == "gradient" and self.epoch >= (settings.alpha_warmup or 0)
         steps = min(self.train.steps, self.valid.steps)
@@ -165,10 +174,12 @@ class SearchRun(ResumableRun):
         for train, valid in batches:
             self._draw()
             if learns_alpha:
+                self._draw_weights("alpha", noise=0.0)
                 with self.timer("architecture step"):
                     self._move_alpha(train, valid, lr)
+            self._draw_weights("weights", noise=alpha_noise(settings, self.epoch))
             with self.timer("weight step"):
-                self._move_weights(train)
+                self.move_weights(train)
             self.step += 1
             self._look(last=self.step == steps)
             if self.step < steps:
@@ -184,14 +195,28 @@ class SearchRun(ResumableRun):
             draw = numpy_generator(self.config.seed, "path", self.epoch, self.step)
             self.mixing = sample_mixing(self.supernet, draw)
 
+    def _draw_weights(self, purpose: str, noise: float) -> None:
+        """Draw what the mixing weights of one step depend on beside alpha; most methods draw nothing."""
+        dropped = skip_dropout(self.config.search, self.epoch)
+        if self.supernet.relaxation.samples or noise or dropped:
+            draws = generator(torch.device("cpu"), self.config.seed, f"mixing of {purpose}", self.epoch, self.step)
+            self.supernet.relaxation.draw(draws, noise, dropped)
+        else:
+            self.supernet.relaxation.rest()
+
     def _move_alpha(self, train: Batch, valid: Batch, lr: float) -> None:
         grads = self.alpha_step.gradient(train, valid, lr)
+        weight = penalty_weight(self.config.search, self.epoch)
+        if weight:
+            of_alphas = penalty_gradients(self.config.search.penalty, weight, dict(self.supernet.alphas.items()))
+            grads = [g + p for g, p in zip(grads, of_alphas, strict=False)] + grads[len(of_alphas) :]
         for parameter, grad in zip(self.architecture, grads, strict=True):
             parameter.grad = grad
         self.alpha_optimizer.step()
         self.alpha_optimizer.zero_grad()
 
-    def _move_weights(self, train: Batch) -> None:
+    def move_weights(self, train: Batch) -> None:
+        """One step of the weights, under `mixing` where that is set."""
         grads = self.gradients(train, self.weights)
         for parameter, grad in zip(self.weights, grads, strict=True):
             parameter.grad = grad
@@ -234,7 +259,7 @@ class SearchRun(ResumableRun):
         with self.timer("validation"):
             valid_loss, valid_error = self._validate()
         line = self._alpha_line()
-        genotype = genotype_of_line(self.config.supernet, line)
+        genotype = genotype_of_line(self.config.supernet, line, settings.weighting)
         with self.timer("validation"):
             discrete = self._validate_cell(genotype)
         values = {

@@ -27,11 +27,8 @@ class Pairs:
 def pairs(a: Setting, b: Setting, metric: str) -> Pairs:
     """Pair two settings by seed, retraining by retraining; runs of different code are never paired."""
     left, right = _by_seed(a, metric), _by_seed(b, metric)
-    shared = sorted(left.keys() & right.keys())
-    same: dict[int, list[tuple[float, float]]] = {}
-    for key in shared:
-        if left[key][1] == right[key][1]:
-            same.setdefault(key[0], []).append((left[key][0], right[key][0]))
+    shared = left.keys() & right.keys()
+    same = _same_code(left, right)
     return Pairs(
         tuple(fmean(one for one, _ in both) for both in same.values()),
         tuple(fmean(other for _, other in both) for both in same.values()),
@@ -40,8 +37,27 @@ def pairs(a: Setting, b: Setting, metric: str) -> Pairs:
     )
 
 
-def _by_seed(setting: Setting, metric: str) -> dict[tuple[int, str], tuple[float, str]]:
-    found: dict[tuple[int, str], tuple[float, str]] = {}
+def paired_by_seed(a: Setting, b: Setting, metric: str) -> dict[int, tuple[float, float]]:
+    """Seed -> values of both settings, as `pairs` has them."""
+    same = _same_code(_by_seed(a, metric), _by_seed(b, metric))
+    return {seed: (fmean(one for one, _ in both), fmean(two for _, two in both)) for seed, both in same.items()}
+
+
+#: (seed, retraining) -> (value, code).
+_Values = dict[tuple[int, str], tuple[float, str]]
+
+
+def _same_code(left: _Values, right: _Values) -> dict[int, list[tuple[float, float]]]:
+    """Seed -> the values of the retrainings that both finished with one code."""
+    same: dict[int, list[tuple[float, float]]] = {}
+    for key in sorted(left.keys() & right.keys()):
+        if left[key][1] == right[key][1]:
+            same.setdefault(key[0], []).append((left[key][0], right[key][0]))
+    return same
+
+
+def _by_seed(setting: Setting, metric: str) -> _Values:
+    found: _Values = {}
     for run in setting.done:
         value = number(run, metric)
         if value == value:

@@ -63,9 +63,9 @@ def test_csv_is_a_source(files: OfficialFiles, tmp_path: Path, cscdarts: Run) ->
     [
         (("check", "11", "--benchmark", "nats:/nowhere"), "D-X-Y/NATS-Bench"),
         (("check", "nonsense"), "genotype"),
-        (("check", "11", "--benchmark", "other"), "embedded, index:FILE"),
+        (("check", "11", "--benchmark", "other"), "embedded, pip, index:FILE"),
         (("check", "11", "--cells", "some"), "--cells"),
-        (("benchmark", "index"), "--nats, --nasbench201 and --csv"),
+        (("benchmark", "index"), "--nats, --nasbench201, --csv and --pip"),
         (("benchmark", "index", "--csv", "a", "--nats", "b"), "exactly one"),
         (("benchmark", "verify", "/nowhere.parquet", "--against", "nats:/nowhere"), "cscdarts benchmark index"),
         (("benchmark", "build", "--seeds", "1,x"), "--seeds"),

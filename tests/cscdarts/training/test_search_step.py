@@ -208,7 +208,7 @@ def test_each_half_teaches_its_own(order: int, tmp_path: Path) -> None:
         train, valid = next(run.train.batches(0)), next(run.valid.batches(0))
         lr = float(run.weight_optimizer.param_groups[0]["lr"])
         gradient = torch.cat([g.flatten() for g in run.alpha_step.gradient(train, valid, lr)])
-        run._move_weights(train)
+        run.move_weights(train)
         return gradient, torch.cat([w.detach().flatten() for w in run.weights])
 
     (gradient, weights), (gradient_w, weights_w), (gradient_a, weights_a) = (

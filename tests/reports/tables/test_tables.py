@@ -25,6 +25,7 @@ from tests.support.report_store import SyntheticStore, check_content, empty_stor
 
 EXPECTED = Path(__file__).parent / "expected"
 NAMES = (
+    "t0_claims",
     "t1_cifar",
     "t2_imagenet",
     "t3_ablation",

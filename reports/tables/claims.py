@@ -1,0 +1,70 @@
+"""T0: what the abstract claims, what was tested, and what came out."""
+
+from collections.abc import Sequence
+
+from reports.read.claims.declared import CLAIMS, Claim
+from reports.read.claims.evidence import FEWEST, Evidence
+from reports.read.settings import Setting, Study
+from reports.tables.table import DASH, Block, Column, ReportTable, Row, TableCell, text_cell
+
+
+def claims_table(found: Sequence[Study]) -> ReportTable:
+    """T0: one block for each data set and scale, one row for each claim of the abstract."""
+    columns = (
+        Column("claim", "claim of the abstract", numeric=False),
+        Column("test", "test", numeric=False),
+        Column("refuted_by", "what would refute it", numeric=False, only=frozenset({"csv", "html", "md"})),
+        Column("effect", "effect", source="ours"),
+        Column("interval_95", "95 % interval", numeric=False),
+        Column("seeds", "n"),
+        Column("pairs", "pairs of settings", only=frozenset({"csv", "html", "md"})),
+        Column("verdict", "verdict at this scale", numeric=False),
+        Column("needed", "n that would decide", only=frozenset({"csv", "html", "md"})),
+        Column("why", "remarks", numeric=False, only=frozenset({"csv", "html", "md"})),
+    )
+    groups: dict[tuple[str, str], list[Setting]] = {}
+    for study in found:
+        groups.setdefault((study.data, study.scale), []).extend(study.settings)
+    blocks = [
+        Block(f"{data} · scale {scale}", tuple(_row(claim, claim.evidence(settings)) for claim in CLAIMS))
+        for (data, scale), settings in groups.items()
+    ]
+    if not blocks:
+        blocks = [Block("no run yet", tuple(_row(claim, Evidence("not run")) for claim in CLAIMS))]
+    return ReportTable(
+        "T0",
+        "t0_claims",
+        "The claims of the abstract",
+        "Tests, margins and rules were fixed in code before the runs. Seeds are the units: pairs of settings under one "
+        "seed are averaged first. Upheld or refuted means that the whole 95 % interval says so, at the scale of the "
+        f"block and at n of at least {FEWEST}; it is no verdict on the paper, whose networks only the scale `paper` "
+        "trains. n counts seeds, for claim 4 cells.",
+        columns,
+        tuple(blocks),
+    )
+
+
+def _row(claim: Claim, found: Evidence) -> Row:
+    effect = TableCell()
+    if found.effect is not None:
+        shown = f"{found.effect:.{claim.digits}f} {claim.unit}".replace("-", "−")
+        effect = TableCell(shown, found.effect, n=found.seeds, source="ours")
+    span = DASH
+    if found.interval is not None:
+        span = f"{found.interval.low:.{claim.digits}f} to {found.interval.high:.{claim.digits}f}".replace("-", "−")
+    return Row(
+        (
+            text_cell(f"{claim.number}. {claim.text}"),
+            text_cell(claim.test),
+            text_cell(claim.refuted_by),
+            effect,
+            TableCell(span, span if found.interval else None),
+            TableCell(str(found.seeds), found.seeds) if found.seeds else TableCell(),
+            TableCell(str(found.pairs), found.pairs) if found.pairs else TableCell(),
+            text_cell(found.word),
+            TableCell(str(found.needed), found.needed) if found.needed is not None else TableCell(),
+            text_cell(found.why),
+        ),
+        "ours",
+        key=found.word in ("upheld", "refuted"),
+    )
