@@ -46,10 +46,10 @@ def _depths(base: RunConfig, count: int) -> Iterator[RunConfig]:
         cell = random_genotype(base.supernet.space, draw)
         if _connected(cell) and str(cell) not in found:
             found.append(str(cell))
-    for cell in found:
+    for text in found:
         for preset in (None, "csc"):
             for depth in DEPTHS:
-                yield with_values(apply_cell(base, cell, preset), {"evaluation.cells": depth})
+                yield with_values(apply_cell(base, text, preset), {"evaluation.cells": depth})
 
 
 def _connected(cell: Genotype) -> bool:
