@@ -70,7 +70,7 @@ def _search(config: RunConfig, folder: RunFolder, control: Control, report: Call
 def _derive(config: RunConfig, folder: RunFolder, control: Control, report: Callable[[str], None]) -> None:
     from cscdarts.training.derivation import derive
 
-    report(f"derived {derive(config, folder)}")
+    report(f"derived {derive(config, folder, report)}")
 
 
 def _check(config: RunConfig, folder: RunFolder, control: Control, report: Callable[[str], None]) -> None:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from cscdarts.errors import MissingFile, UserError
 from cscdarts.records.run_folder import RunFolder, read_json, write_json
 from cscdarts.settings.config import RunConfig, SupernetConfig
+from cscdarts.settings.connected import connection_notes
 from cscdarts.settings.keys import search_key, searches
 from cscdarts.spaces import SPACES, Genotype, parse_genotype, softmax
 from cscdarts.spaces.rules import derive_capped
@@ -71,13 +72,14 @@ def skip_share_pct(genotype: Genotype) -> float:
     return 100.0 * genotype.skips / len(genotype.main_edges)
 
 
-def derive(config: RunConfig, folder: RunFolder) -> Genotype:
+def derive(config: RunConfig, folder: RunFolder, report: Callable[[str], None] = lambda line: None) -> Genotype:
     """Write `genotype.json` from the search's output, or read it where it is.
 
     Beside the cell stand the key and seed of its search, its epoch, the rule and what it found (`why`), and
     `derived_valid_error_pct`, its one-shot error on the validation half under the weights of the epoch it comes from,
-    where the search measured it. Of `search.best_of` searches the cell with the lowest such error is taken, the first
-    of equals (Xu et al. 2020, PC-DARTS, choose among several searches likewise, but by training each cell for a while).
+    where the search measured it, and `notes` on a cell whose operations lead nowhere. Of `search.best_of` searches the
+    cell with the lowest such error is taken, the first of equals (Xu et al. 2020, PC-DARTS, choose among several
+    searches likewise, but by training each cell for a while).
 
     Errors:
         UserError: a search has not finished here, or see `derived_cell`.
@@ -113,6 +115,11 @@ def derive(config: RunConfig, folder: RunFolder) -> Genotype:
     }
     if cell.error_pct is not None:
         record["values"] = {"derived_valid_error_pct": cell.error_pct}
+    notes = connection_notes(config, cell.genotype)
+    if notes:
+        record["notes"] = notes
+    for note in notes:
+        report(f"derive: {note}")
     write_json(folder.file("genotype.json"), record)
     return cell.genotype
 
@@ -291,4 +298,10 @@ def _parameters(line: Mapping[str, Any]) -> tuple[Alpha, Alpha | None]:
     """Raw architecture and edge parameters of a line: kind -> (edges, operations), kind -> (edges,)."""
     alpha = {kind: np.asarray(rows, dtype=np.float64) for kind, rows in line["alpha"].items()}
     beta = {kind: np.asarray(rows, dtype=np.float64) for kind, rows in line.get("beta", {}).items()}
+    for name, values in (*alpha.items(), *beta.items()):
+        # The largest of numbers that are none would be the first of them, and a cell all the same.
+        if not np.isfinite(values).all():
+            raise UserError(
+                "alphas.jsonl", f"epoch {line.get('epoch')}, {name}", "finite architecture parameters", "Search again."
+            )
     return alpha, beta or None

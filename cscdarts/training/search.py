@@ -8,16 +8,17 @@ never stopped.
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cscdarts.data.open import open_data
 from cscdarts.data.randomness import generator, numpy_generator
-from cscdarts.data.source import Batch
+from cscdarts.data.source import Batch, labels_of
 from cscdarts.kernels.batch_norm import frozen_statistics
 from cscdarts.records.ownership import require_search
 from cscdarts.records.run_folder import RunFolder, append_line, write_json
@@ -29,13 +30,12 @@ from cscdarts.training.build import build_supernet
 from cscdarts.training.derivation import alpha_entropy, genotype_of_line, skip_share_pct
 from cscdarts.training.distributed import average, join_world, place, share_statistics
 from cscdarts.training.gradients import SupernetGradients, autocast, full
+from cscdarts.training.guards.finite import Watch, not_finite
+from cscdarts.training.guards.standstill import SearchProgress
 from cscdarts.training.memory import PeakMemory, saved_bytes
 from cscdarts.training.one_shot import discrete_mixing, error_pct, sample_mixing
 from cscdarts.training.resumable import ResumableRun, Timer, compiled, sgd, untimed
 from cscdarts.training.schedules import cosine_lr, identity_scale
-
-#: How many steps on CUDA go between two looks at the losses: a look waits for the device.
-_LOOK_EVERY = 50
 
 
 def search(
@@ -75,7 +75,6 @@ class _Sums:
     train_loss: Tensor
     train_wrong: Tensor
     steps: int = 0
-    recent: list[tuple[int, Tensor]] = field(default_factory=list)  # losses not yet looked at
 
 
 class SearchRun(ResumableRun):
@@ -117,6 +116,8 @@ class SearchRun(ResumableRun):
         )
         self.alpha_step = ArchitectureStep(self.supernet, settings, self.weight_optimizer, self.gradients)
         self.sums = self._zero_sums()
+        self.watch = Watch(self.device)
+        self.progress = SearchProgress(config, np.bincount(labels_of(self.valid)).tolist())
         self.mixing: Any = None
 
     def _load_kernels(self) -> None:
@@ -186,6 +187,7 @@ class SearchRun(ResumableRun):
 
     def _move_alpha(self, train: Batch, valid: Batch, lr: float) -> None:
         grads = self.alpha_step.gradient(train, valid, lr)
+        self.watch.note(self.step, self.alpha_step.numbers)
         for parameter, grad in zip(self.architecture, grads, strict=True):
             parameter.grad = grad
         self.alpha_optimizer.step()
@@ -195,7 +197,7 @@ class SearchRun(ResumableRun):
         grads = self.gradients(train, self.weights)
         for parameter, grad in zip(self.weights, grads, strict=True):
             parameter.grad = grad
-        torch.nn.utils.clip_grad_norm_(self.weights, self.config.search.grad_clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.weights, self.config.search.grad_clip)
         self.weight_optimizer.step()
         self.weight_optimizer.zero_grad()
         assert self.gradients.last is not None
@@ -203,25 +205,19 @@ class SearchRun(ResumableRun):
         self.sums.train_loss += loss
         self.sums.train_wrong += wrong
         self.sums.steps += 1
-        self.sums.recent.append((self.step, loss))
+        self.watch.note(self.step, {"training loss": loss, "norm of the training gradient": norm})
 
     def _look(self, last: bool) -> None:
-        """Stop on the first loss or architecture parameter that is not finite, with the state saved."""
-        if not last and self.device.type == "cuda" and len(self.sums.recent) < _LOOK_EVERY:
+        """Stop on the first loss, gradient or architecture parameter that is not finite, with the state saved."""
+        if not self.watch.due(last):
             return
-        losses = torch.stack([loss for _, loss in self.sums.recent]).tolist()
-        steps = [step for step, _ in self.sums.recent]
-        self.sums.recent.clear()
-        culprit = next((step for step, loss in zip(steps, losses, strict=True) if not math.isfinite(loss)), None)
-        name = "training loss"
-        if culprit is None:
-            named = {f"alphas.{k}": v for k, v in self.supernet.alphas.items()}
-            named |= {f"betas.{k}": v for k, v in self.supernet.betas.items()}
-            bad = [key for key, value in named.items() if not bool(torch.isfinite(value).all())]
-            if not bad:
-                return
-            culprit, name = steps[-1], bad[0]
-        raise self.broken(culprit, name)
+        found = self.watch.broken()
+        if found is None:
+            named = zip(self.alpha_step.names, self.architecture, strict=True)
+            name = not_finite({name: value.detach() for name, value in named})
+            found = None if name is None else (self.watch.step, name)
+        if found is not None:
+            raise self.broken(*found)
 
     def close_epoch(self) -> None:
         """Measure, record and save at the end of an epoch."""
@@ -233,6 +229,10 @@ class SearchRun(ResumableRun):
         share = settings.batch_size / self.world.size
         with self.timer("validation"):
             valid_loss, valid_error = self._validate()
+        # Batch statistics hide what running ones have become; before a number is recorded all of them are looked at.
+        name = not_finite(self.supernet.state_dict()) or (None if math.isfinite(valid_loss) else "validation loss")
+        if name is not None:
+            raise self.broken(self.watch.step, name)
         line = self._alpha_line()
         genotype = genotype_of_line(self.config.supernet, line)
         with self.timer("validation"):
@@ -250,7 +250,11 @@ class SearchRun(ResumableRun):
             "discretisation_gap_pct": discrete - valid_error,
             "search_epoch_time_s": self.epoch_seconds,
         }
-        values |= self._probes()
+        for name, value in self._probes().items():
+            if math.isfinite(value):
+                values[name] = value
+            else:
+                self.report(f"search: {name} is not finite in epoch {self.epoch + 1} and is not recorded")
         if self.world.leads:
             self.folder.record("search", self.epoch, self.step, values)
             append_line(self.folder.file("alphas.jsonl"), {"epoch": self.epoch, **line})
@@ -258,6 +262,8 @@ class SearchRun(ResumableRun):
             f"search epoch {self.epoch + 1}/{settings.epochs} loss {train_loss:.4f} "
             f"valid error {valid_error:.2f}% {self.epoch_seconds:.1f}s"
         )
+        for note in self.progress.epoch({"epoch": self.epoch, **line}, valid_error):
+            self.report(f"search: {note}")
         self.sums = self._zero_sums()
         self.next_epoch(settings.epochs)
 
@@ -328,7 +334,8 @@ class SearchRun(ResumableRun):
             "data": self.data.record(self.config.labels.data),
             "finished_at": time.time(),
         }  # fmt: skip
-        write_json(self.folder.file("search.json"), record | sampled)
+        notes = {"notes": self.progress.notes} if self.progress.notes else {}
+        write_json(self.folder.file("search.json"), record | sampled | notes)
 
     def _saved_bytes(self) -> int:
         """Bytes kept for the backward pass of a weight step on this run's batch."""
@@ -361,6 +368,7 @@ class SearchRun(ResumableRun):
         self.weight_optimizer.load_state_dict(state["weight_optimizer"])
         self.alpha_optimizer.load_state_dict(state["alpha_optimizer"])
         self.sums = _Sums(*state["sums"])
+        self.progress.replay(self.folder.alphas(), self.folder.curves(), self.epoch)
 
 
 def _name_cell(config: RunConfig, folder: RunFolder, report: Callable[[str], None]) -> None:
@@ -384,6 +392,4 @@ def _name_cell(config: RunConfig, folder: RunFolder, report: Callable[[str], Non
 
 
 def _arrays(alpha: dict[str, Any]) -> dict[str, Any]:
-    import numpy as np
-
     return {kind: np.asarray(rows, dtype=np.float64) for kind, rows in alpha.items()}
