@@ -16,7 +16,7 @@ from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import build, with_values
 from cscdarts.spaces import parse_genotype
 from cscdarts.training.guards.finite import LOOK_EVERY, Watch, largest, not_finite
-from cscdarts.training.one_shot import error_pct
+from cscdarts.training.one_shot import discrete_mixing, error_pct
 from cscdarts.training.retrain import RetrainRun
 from cscdarts.training.search import SearchRun
 
@@ -172,7 +172,8 @@ def test_a_probe_that_is_not_finite_is_said_and_left_out(tmp_path: Path, monkeyp
 def test_an_answer_that_is_not_finite_is_wrong(tmp_path: Path) -> None:
     run = searching(tmp_path)
     run.supernet.classifier.weight.data.fill_(NAN)
-    assert error_pct(run.supernet, run.valid, None, None) == 100.0
+    mixing = discrete_mixing(run.supernet, parse_genotype(CELL))
+    assert error_pct(run.supernet, run.valid, mixing, None) == 100.0
 
 
 # --- the retraining ----------------------------------------------------------------------------
@@ -199,7 +200,7 @@ def test_a_retraining_that_breaks_is_named_by_its_first_number(tmp_path: Path) -
 def test_a_gradient_that_overflows_is_named_at_its_own_step(tmp_path: Path) -> None:
     """The loss of that step is still finite; its step of the weights would not be."""
     run = retraining(tmp_path)
-    run.network.classifier.weight.register_hook(lambda grad: grad * INF)
+    run.network.classifier.weight.register_hook(lambda grad: grad * INF)  # type: ignore[no-untyped-call]
     with pytest.raises(NumericalError, match="norm of the training gradient is not finite at epoch 0, step 0"):
         run.train_epoch()
 

@@ -98,7 +98,7 @@ def config(**values: Any) -> RunConfig:
     return with_values(build({}), sizes | values)
 
 
-def searched(path: Path, stops: int = 0, **values: Any) -> tuple[dict[str, Any], list[str]]:
+def searched(path: Path, stops: int, /, **values: Any) -> tuple[dict[str, Any], list[str]]:
     """The record of a search and what it said; it is stopped and taken up again so many times."""
     chosen, said, left = config(**values), list[str](), [stops]
     folder = RunFolder(path)
@@ -126,13 +126,13 @@ def test_a_search_whose_alpha_rests_says_so_once_and_records_it(stops: int, tmp_
 
 
 def test_a_search_that_chooses_is_not_told_to_rest(tmp_path: Path) -> None:
-    record, said = searched(tmp_path, **{"search.alpha_lr": 0.1})
+    record, said = searched(tmp_path, 0, **{"search.alpha_lr": 0.1})
     assert not any("architecture parameter" in line or "weighed the same" in line for line in said)
     assert not any("architecture parameter" in note for note in record.get("notes", []))
 
 
 def test_weights_shared_by_sampled_paths_have_no_alpha_to_rest(tmp_path: Path) -> None:
-    _, said = searched(tmp_path, **{"search.strategy": "random-ws"})
+    _, said = searched(tmp_path, 0, **{"search.strategy": "random-ws"})
     assert not any("architecture parameter" in line or "weighed the same" in line for line in said)
 
 
