@@ -105,7 +105,7 @@ class Stopped(Exception):
 
 
 class NumericalError(Exception):
-    """A loss or an architecture parameter is no longer finite.
+    """A loss, a gradient, a parameter or a running statistic is no longer finite.
 
     Args:
         stage: `search` or `retrain`.
@@ -115,7 +115,11 @@ class NumericalError(Exception):
 
     def __init__(self, stage: str, epoch: int, step: int, tensor: str) -> None:
         self.stage, self.epoch, self.step, self.tensor = stage, epoch, step, tensor
+        lower, section = (
+            ("search.lr or search.alpha_lr", "search") if stage == "search" else ("evaluation.lr", "evaluation")
+        )
+        verb = "are" if tensor.startswith(("running statistics", "logits")) else "is"
         super().__init__(
-            f"{stage}: {tensor} is not finite at epoch {epoch}, step {step}; the state is saved. "
-            "Lower the learning rate, or use amp=none."
+            f"{stage}: {tensor} {verb} not finite at epoch {epoch}, step {step}; the state is saved. "
+            f"Lower {lower}, or use {section}.amp=none."
         )

@@ -32,18 +32,27 @@ def report() -> None:
 )
 @click.option("--scale", help="Only runs at this scale.")
 @click.option("--formats", default="csv,tex,html,md,pdf,png", show_default=True, help="What to write.")
+@click.option("--bold-best", is_flag=True, help="Set the best number of each block in bold in the LaTeX tables.")
 @click.option("--quiet", is_flag=True, help="Print only where the report is.")
-def build(grids: tuple[str, ...], out: Path, scale: str | None, formats: str, quiet: bool) -> None:
+def build(grids: tuple[str, ...], out: Path, scale: str | None, formats: str, bold_best: bool, quiet: bool) -> None:
     """Read the runs of GRID... from MLflow and write a report: tables, figures, one HTML page, a page for each run."""
     from rich.console import Console
 
+    from cscdarts.errors import UserError
     from reports.build import build_report
     from reports.read.tracking import tracking_uri
     from reports.terminal import print_report
 
     wanted = [form.strip() for form in formats.split(",") if form.strip()]
+    if bold_best and "tex" not in wanted:
+        raise UserError("--bold-best", True, "with tex among --formats", "Add tex to --formats, or leave it out.")
     made = build_report(
-        grids, out, scale=scale, formats=wanted, tell=lambda line: None if quiet else click.echo(line, err=True)
+        grids,
+        out,
+        scale=scale,
+        formats=wanted,
+        tell=lambda line: None if quiet else click.echo(line, err=True),
+        bold_best=bold_best,
     )
     for warning in made.warnings:
         click.echo(f"warning: {warning}", err=True)

@@ -152,6 +152,7 @@ def _tags(grid: Grid, point: Point, folder: RunFolder, status: str, state: RunSt
         "cscdarts.host": str(environment.get("hostname") or ""),
         "cscdarts.data": str(result.get("label") or point.config.data.dataset),
         "cscdarts.contents": str(result.get("contents") or ""),
+        "cscdarts.notes": _notes(folder),
         "cscdarts.genotype": str(genotype.get("text") or ""),
         "cscdarts.torch": str(environment.get("torch") or ""),
         "cscdarts.search": str((keys := folder.keys() or {}).get("search") or ""),
@@ -161,6 +162,12 @@ def _tags(grid: Grid, point: Point, folder: RunFolder, status: str, state: RunSt
         "cscdarts.search_code": code_text(searched),
         **{f"cscdarts.{name}": value for name, value in surroundings(stages).items()},
     }
+
+
+def _notes(folder: RunFolder) -> str:
+    """What the stages noted of themselves: standstill, answers by chance, a cell that leads nowhere."""
+    found = [_read(folder, name).get("notes") for name in ("search.json", "genotype.json", "result.json")]
+    return "; ".join(str(note) for notes in found if isinstance(notes, list) for note in notes)[:4000]
 
 
 def _read(folder: RunFolder, name: str) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from slurm.control import Control, Stopping
 
 #: Seconds between two looks at work that another process has in hand.
 _LOOK_S = 2.0
+#: Files that only a training leaves.
+_TRAINED = frozenset({"search-metrics.jsonl", "retrain-metrics.jsonl", "checkpoint.pt", "retrain.pt"})
 
 
 def run_alone(config: RunConfig, out: Path | None, stages: Sequence[str], kind: str) -> tuple[int, RunFolder]:
@@ -61,8 +63,14 @@ def run_alone(config: RunConfig, out: Path | None, stages: Sequence[str], kind: 
     failure = read_json(folder.file("failure.json")) or {}
     ours = failure.get("kind") == "user"
     where = f" (see {folder.path})"
-    if fresh and ours and int(os.environ.get("RANK", "0")) == 0:
+    if fresh and ours and not _trained(folder) and int(os.environ.get("RANK", "0")) == 0:
         shutil.rmtree(folder.path)  # nothing was computed: leave nothing half-written
         where = ""
     click.echo(f"cscdarts: {failure.get('stage')}: {failure.get('message')}{where}", err=True)
     return (2 if ours else 1), folder
+
+
+def _trained(folder: RunFolder) -> bool:
+    """Whether a folder holds an epoch or a checkpoint of its own, which is not thrown away with what came after it."""
+    own = (path for path in folder.path.rglob("*") if path.name in _TRAINED)
+    return any(path.stat().st_size > 0 for path in own)

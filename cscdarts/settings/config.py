@@ -311,6 +311,10 @@ class RuntimeConfig(Frozen):
         benchmark: the table that the check looks derived cells up in, as `cscdarts check --benchmark` names it; its
             fingerprint stands in `check.json`.
         retrain: whether the derived network is trained from scratch; without it the run ends with the check.
+        cut_off: what becomes of a cell that gives one answer to all images: it is refused before it is retrained, or
+            trained all the same.
+        standstill_epochs: after how many epochs in a row without any progress a run says so, see
+            `cscdarts.training.guards.standstill`.
     """
 
     device: str = "auto"
@@ -321,6 +325,8 @@ class RuntimeConfig(Frozen):
     deterministic: bool = True
     benchmark: str = "embedded"
     retrain: bool = True
+    cut_off: Literal["refuse", "train"] = "refuse"
+    standstill_epochs: int = Field(default=5, ge=1, le=10_000)
 
 
 class Labels(Frozen):

@@ -24,6 +24,7 @@ import numpy.typing as npt
 from cscdarts.errors import MissingFile, UserError
 from cscdarts.records.run_folder import RunFolder, read_json, write_json
 from cscdarts.settings.config import RunConfig, SupernetConfig
+from cscdarts.settings.connected import connection_notes
 from cscdarts.settings.keys import search_key, searches
 from cscdarts.spaces import SPACES, Genotype, parse_genotype, softmax
 from cscdarts.spaces.rules import derive_capped, derive_weighted
@@ -76,7 +77,7 @@ def skip_share_pct(genotype: Genotype) -> float:
     return 100.0 * genotype.skips / len(genotype.main_edges)
 
 
-def derive(config: RunConfig, folder: RunFolder) -> Genotype:
+def derive(config: RunConfig, folder: RunFolder, report: Callable[[str], None] = lambda line: None) -> Genotype:
     """Write `genotype.json` from the search's records, or read it where it is; see `write_cell`.
 
     Of `search.best_of` searches the cell with the lowest one-shot error is taken, the first of equals (Xu et al. 2020,
@@ -104,7 +105,7 @@ def derive(config: RunConfig, folder: RunFolder) -> Genotype:
     folder.bind("search", search_key(runs[best]))
     rule = config.search.strategy if named else config.search.derive
     chosen = cells[best]._replace(why=cells[best].why + _chosen(errors, best))
-    return write_cell(folder, runs[best], chosen, rule)
+    return write_cell(folder, runs[best], chosen, rule, report)
 
 
 def derived_before(config: RunConfig, folder: RunFolder) -> Genotype | None:
@@ -125,9 +126,12 @@ def search_record(folder: RunFolder) -> Mapping[str, Any]:
     return dict(search)
 
 
-def write_cell(folder: RunFolder, searched: RunConfig, cell: DerivedCell, rule: str) -> Genotype:
+def write_cell(
+    folder: RunFolder, searched: RunConfig, cell: DerivedCell, rule: str, report: Callable[[str], None]
+) -> Genotype:
     """Write a derived cell as `genotype.json`: its text, the key and seed of its search, its epoch, the rule and what
-    it found (`why`), and where it was measured `derived_valid_error_pct`, its one-shot error on the validation half."""
+    it found (`why`); where it was measured `derived_valid_error_pct`, its one-shot error on the validation half; and
+    `notes` on a cell whose operations lead nowhere, which are also reported."""
     record: dict[str, Any] = {
         "space": cell.genotype.space,
         "text": str(cell.genotype),
@@ -139,6 +143,11 @@ def write_cell(folder: RunFolder, searched: RunConfig, cell: DerivedCell, rule: 
     }
     if cell.error_pct is not None:
         record["values"] = {"derived_valid_error_pct": cell.error_pct}
+    notes = connection_notes(searched, cell.genotype)
+    if notes:
+        record["notes"] = notes
+    for note in notes:
+        report(f"derive: {note}")
     write_json(folder.file("genotype.json"), record)
     return cell.genotype
 
@@ -317,4 +326,10 @@ def _parameters(line: Mapping[str, Any]) -> tuple[Alpha, Alpha | None]:
     """Raw architecture and edge parameters of a line: kind -> (edges, operations), kind -> (edges,)."""
     alpha = {kind: np.asarray(rows, dtype=np.float64) for kind, rows in line["alpha"].items()}
     beta = {kind: np.asarray(rows, dtype=np.float64) for kind, rows in line.get("beta", {}).items()}
+    for name, values in (*alpha.items(), *beta.items()):
+        # The largest of numbers that are none would be the first of them, and a cell all the same.
+        if not np.isfinite(values).all():
+            raise UserError(
+                "alphas.jsonl", f"epoch {line.get('epoch')}, {name}", "finite architecture parameters", "Search again."
+            )
     return alpha, beta or None

@@ -49,7 +49,8 @@ def sample_mixing(supernet: Supernet, draw: np.random.Generator) -> Mixing:
 def error_pct(supernet: Supernet, source: Source, mixing: Mixing, limit: int | None, batch_size: int = 256) -> float:
     """Error in percent of a mixing on a part of the data.
 
-    Normalisation uses the statistics of each batch: the running ones belong to the mixture, not to a single cell.
+    Normalisation uses the statistics of each batch: the running ones belong to the mixture, not to a single cell. An
+    answer that is not finite is a wrong one.
 
     Args:
         limit: at most this many images, None for all.
@@ -59,7 +60,8 @@ def error_pct(supernet: Supernet, source: Source, mixing: Mixing, limit: int | N
     wrong, seen = torch.zeros((), device=next(supernet.parameters()).device), 0
     with torch.no_grad(), frozen_statistics(supernet):
         for images, labels in source.in_order(batch_size):
-            wrong += (supernet(images, mixing).argmax(1) != labels).sum()
+            logits = supernet(images, mixing)
+            wrong += ((logits.argmax(1) != labels) | ~torch.isfinite(logits).all(1)).sum()
             seen += len(labels)
             if limit is not None and seen >= limit:
                 break

@@ -25,10 +25,13 @@ from cscdarts.models.network import Network
 from cscdarts.records.ownership import require_retraining
 from cscdarts.records.run_folder import RunFolder, read_json, write_json
 from cscdarts.settings.config import EvaluationConfig, RunConfig, SupernetConfig
+from cscdarts.settings.connected import require_connected
 from cscdarts.settings.keys import retraining_key
 from cscdarts.spaces import Genotype, is_large, parse_genotype
 from cscdarts.training.distributed import average, place, share_statistics
 from cscdarts.training.gradients import autocast, full
+from cscdarts.training.guards.finite import Watch, not_finite
+from cscdarts.training.guards.standstill import RetrainProgress
 from cscdarts.training.resumable import ResumableRun, compiled, sgd
 from cscdarts.training.schedules import drop_path, evaluation_lr
 
@@ -42,7 +45,7 @@ def retrain(
     """Train the derived network, test it once, write `result.json`; nothing happens where that is there.
 
     Errors:
-        Stopped, NumericalError, UserError (data, device, checkpoint, no genotype).
+        Stopped, NumericalError, UserError (data, device, checkpoint, no genotype, or one cut off from its input).
     """
     present = read_json(folder.file("genotype.json"))
     if present is None:
@@ -50,7 +53,9 @@ def retrain(
     require_retraining(folder, config)
     if folder.has("result"):
         return
-    run = RetrainRun(config, folder, parse_genotype(str(present["text"]), config.supernet.space), stop, report)
+    genotype = parse_genotype(str(present["text"]), config.supernet.space)
+    require_connected(config, genotype)
+    run = RetrainRun(config, folder, genotype, stop, report)
     run.resume()
     while run.epoch < config.evaluation.epochs:
         run.train_epoch()
@@ -115,6 +120,9 @@ class RetrainRun(ResumableRun):
         if settings.compile:
             self.forward = compiled(self.network, lambda model, images: model(images), report)
         self.sums = torch.zeros(3, device=self.device)  # loss, wrong answers, steps
+        self.watch = Watch(self.device)
+        found = self.data.contents
+        self.progress = RetrainProgress(found.train, found.test, config.runtime.standstill_epochs)
 
     def train_epoch(self) -> None:
         """All steps of the present epoch from the present step on."""
@@ -127,6 +135,7 @@ class RetrainRun(ResumableRun):
             self.network.dropper.generator = generator(self.device, self.seed, "drop-path", self.epoch, self.step)
             self._move(batch)
             self.step += 1
+            self._look(last=self.step == train.steps)
             if self.step < train.steps:
                 self.pause_if_asked(started)
         self.epoch_seconds += time.monotonic() - started
@@ -151,19 +160,28 @@ class RetrainRun(ResumableRun):
         self.sums[2] += 1
         average([p.grad for p in self.parameters if p.grad is not None], self.world)
         self.scaler.unscale_(self.optimizer)
-        nn.utils.clip_grad_norm_(self.parameters, settings.grad_clip)
+        norm = nn.utils.clip_grad_norm_(self.parameters, settings.grad_clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if self.device.type != "cuda" and not math.isfinite(float(self.sums[0])):
-            raise self.broken(self.step, "training loss")
+        self.watch.note(self.step, {"training loss": self.sums[0].clone()})
+        if not self.scaler.is_enabled():  # which leaves a step out whose gradient overflows, and lowers its scale
+            self.watch.note(self.step, {"norm of the training gradient": norm})
+
+    def _look(self, last: bool) -> None:
+        """Stop on the first loss or gradient that is not finite, with the state saved."""
+        found = self.watch.broken() if self.watch.due(last) else None
+        if found is not None:
+            raise self.broken(*found)
 
     def close_epoch(self) -> None:
         """Record and save at the end of an epoch."""
         sums = self.sums.clone()
         average([sums], self.world)
         loss, wrong, steps = sums.tolist()
-        if not math.isfinite(loss):
-            raise self.broken(self.step, "training loss")
+        # Batch statistics hide what running ones have become; before a number is recorded all of them are looked at.
+        name = not_finite(self.network.state_dict()) if math.isfinite(loss) else "training loss"
+        if name is not None:
+            raise self.broken(self.step, name)
         share = self.settings.batch_size / self.world.size
         values = {
             "retrain_train_loss": loss / steps,
@@ -175,6 +193,8 @@ class RetrainRun(ResumableRun):
         self.report(
             f"retrain epoch {self.epoch + 1}/{self.settings.epochs} loss {loss / steps:.4f} {self.epoch_seconds:.1f}s"
         )
+        for note in self.progress.epoch(self.epoch, values["retrain_train_error_pct"]):
+            self.report(f"retrain: {note}")
         self.sums = torch.zeros_like(self.sums)
         self.next_epoch(self.settings.epochs)
 
@@ -183,6 +203,7 @@ class RetrainRun(ResumableRun):
         top1, top5 = self._test()
         if not self.world.leads:
             return
+        said = self.progress.tested(top1) if self.settings.epochs > 0 else []
         values: dict[str, float] = {
             "test_error_pct": top1,
             "params_m": self.cost.params / 1e6,
@@ -202,9 +223,12 @@ class RetrainRun(ResumableRun):
                 "channels": self.settings.channels,
                 "data": self.data.record(self.config.labels.data),
                 "finished_at": time.time(),
+                **({"notes": self.progress.notes} if self.progress.notes else {}),
             },
         )
         self.report(f"test error {top1:.2f}%")
+        for note in said:
+            self.report(f"retrain: {note}")
 
     def _require_searched_data(self) -> None:
         """Refuse images other than those that the cell was searched on, where both are one set.
@@ -222,19 +246,26 @@ class RetrainRun(ResumableRun):
             )  # fmt: skip
 
     def _test(self) -> tuple[float, float]:
-        """(top-1 error, top-5 error) of the test set; every process reads all of it."""
+        """(top-1 error, top-5 error) of the test set; every process reads all of it.
+
+        Errors:
+            NumericalError: an answer is not finite, as with running statistics that are not; it would count as a class.
+        """
         self.network.eval()
-        totals = torch.zeros(3, device=self.device)
+        totals = torch.zeros(4, device=self.device)
         with torch.no_grad():
             for images, labels in self.data.test.in_order(self.settings.batch_size * 2):
                 with autocast(self.device, self.settings.amp):
                     logits, _ = self.network(images)
                 best = logits.topk(min(5, logits.shape[1]), dim=1).indices
                 hits = best == labels[:, None]
+                size = hits.new_tensor(len(labels), dtype=torch.long)
                 totals += torch.stack(
-                    [hits[:, 0].sum(), hits.any(1).sum(), hits.new_tensor(len(labels), dtype=torch.long)]
+                    [hits[:, 0].sum(), hits.any(1).sum(), size, (~torch.isfinite(logits).all(1)).sum()]
                 )
-        first, five, count = totals.tolist()
+        first, five, count, broken = totals.tolist()
+        if broken:
+            raise self.broken(self.step, not_finite(self.network.state_dict()) or "logits of the test")
         return 100 * (1 - first / count), 100 * (1 - five / count)
 
     def state(self) -> dict[str, Any]:
@@ -252,3 +283,4 @@ class RetrainRun(ResumableRun):
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.sums = state["sums"]
+        self.progress.replay(self.folder.curves(), self.epoch)

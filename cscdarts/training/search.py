@@ -8,28 +8,32 @@ never stopped.
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cscdarts.data.open import open_data
 from cscdarts.data.randomness import generator, numpy_generator
-from cscdarts.data.source import Batch
+from cscdarts.data.source import Batch, labels_of
 from cscdarts.kernels.batch_norm import frozen_statistics
 from cscdarts.models.relaxation.penalties import penalty_gradients
 from cscdarts.records.ownership import require_search
 from cscdarts.records.run_folder import RunFolder, append_line, write_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.keys import search_key
-from cscdarts.spaces import Genotype, parse_genotype, random_genotype
+from cscdarts.spaces import Genotype
 from cscdarts.training.bilevel import ArchitectureStep, only_gradients_of
 from cscdarts.training.build import build_supernet
+from cscdarts.training.cell_choice.named import best_sample, name_cell
 from cscdarts.training.derivation import alpha_entropy, genotype_of_line, skip_share_pct
 from cscdarts.training.distributed import average, join_world, place, share_statistics
 from cscdarts.training.gradients import SupernetGradients, autocast, full
+from cscdarts.training.guards.finite import Watch, not_finite
+from cscdarts.training.guards.standstill import SearchProgress
 from cscdarts.training.memory import PeakMemory, saved_bytes
 from cscdarts.training.one_shot import discrete_mixing, error_pct, sample_mixing
 from cscdarts.training.resumable import ResumableRun, Timer, compiled, sgd, untimed
@@ -41,9 +45,6 @@ from cscdarts.training.schedules import (
     skip_dropout,
     temperature,
 )
-
-#: How many steps on CUDA go between two looks at the losses: a look waits for the device.
-_LOOK_EVERY = 50
 
 
 def search(
@@ -66,7 +67,7 @@ def search(
         return
     if not config.search.trains_supernet:
         if join_world(config.runtime.device).leads:
-            _name_cell(config, folder, report)
+            name_cell(config, folder, report)
         return
     run = SearchRun(config, folder, stop, report)
     run.resume()
@@ -83,7 +84,6 @@ class _Sums:
     train_loss: Tensor
     train_wrong: Tensor
     steps: int = 0
-    recent: list[tuple[int, Tensor]] = field(default_factory=list)  # losses not yet looked at
 
 
 class SearchRun(ResumableRun):
@@ -125,6 +125,8 @@ class SearchRun(ResumableRun):
         )
         self.alpha_step = ArchitectureStep(self.supernet, settings, self.weight_optimizer, self.gradients)
         self.sums = self._zero_sums()
+        self.watch = Watch(self.device)
+        self.progress = SearchProgress(config, np.bincount(labels_of(self.valid)).tolist())
         self.mixing: Any = None
 
     def _load_kernels(self) -> None:
@@ -210,6 +212,7 @@ class SearchRun(ResumableRun):
         if weight:
             of_alphas = penalty_gradients(self.config.search.penalty, weight, dict(self.supernet.alphas.items()))
             grads = [g + p for g, p in zip(grads, of_alphas, strict=False)] + grads[len(of_alphas) :]
+        self.watch.note(self.step, self.alpha_step.numbers)
         for parameter, grad in zip(self.architecture, grads, strict=True):
             parameter.grad = grad
         self.alpha_optimizer.step()
@@ -220,7 +223,7 @@ class SearchRun(ResumableRun):
         grads = self.gradients(train, self.weights)
         for parameter, grad in zip(self.weights, grads, strict=True):
             parameter.grad = grad
-        torch.nn.utils.clip_grad_norm_(self.weights, self.config.search.grad_clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.weights, self.config.search.grad_clip)
         self.weight_optimizer.step()
         self.weight_optimizer.zero_grad()
         assert self.gradients.last is not None
@@ -228,25 +231,19 @@ class SearchRun(ResumableRun):
         self.sums.train_loss += loss
         self.sums.train_wrong += wrong
         self.sums.steps += 1
-        self.sums.recent.append((self.step, loss))
+        self.watch.note(self.step, {"training loss": loss, "norm of the training gradient": norm})
 
     def _look(self, last: bool) -> None:
-        """Stop on the first loss or architecture parameter that is not finite, with the state saved."""
-        if not last and self.device.type == "cuda" and len(self.sums.recent) < _LOOK_EVERY:
+        """Stop on the first loss, gradient or architecture parameter that is not finite, with the state saved."""
+        if not self.watch.due(last):
             return
-        losses = torch.stack([loss for _, loss in self.sums.recent]).tolist()
-        steps = [step for step, _ in self.sums.recent]
-        self.sums.recent.clear()
-        culprit = next((step for step, loss in zip(steps, losses, strict=True) if not math.isfinite(loss)), None)
-        name = "training loss"
-        if culprit is None:
-            named = {f"alphas.{k}": v for k, v in self.supernet.alphas.items()}
-            named |= {f"betas.{k}": v for k, v in self.supernet.betas.items()}
-            bad = [key for key, value in named.items() if not bool(torch.isfinite(value).all())]
-            if not bad:
-                return
-            culprit, name = steps[-1], bad[0]
-        raise self.broken(culprit, name)
+        found = self.watch.broken()
+        if found is None:
+            named = zip(self.alpha_step.names, self.architecture, strict=True)
+            name = not_finite({name: value.detach() for name, value in named})
+            found = None if name is None else (self.watch.step, name)
+        if found is not None:
+            raise self.broken(*found)
 
     def close_epoch(self) -> None:
         """Measure, record and save at the end of an epoch."""
@@ -258,6 +255,10 @@ class SearchRun(ResumableRun):
         share = settings.batch_size / self.world.size
         with self.timer("validation"):
             valid_loss, valid_error = self._validate()
+        # Batch statistics hide what running ones have become; before a number is recorded all of them are looked at.
+        name = not_finite(self.supernet.state_dict()) or (None if math.isfinite(valid_loss) else "validation loss")
+        if name is not None:
+            raise self.broken(self.watch.step, name)
         line = self._alpha_line()
         genotype = genotype_of_line(self.config.supernet, line, settings.weighting)
         with self.timer("validation"):
@@ -275,7 +276,11 @@ class SearchRun(ResumableRun):
             "discretisation_gap_pct": discrete - valid_error,
             "search_epoch_time_s": self.epoch_seconds,
         }
-        values |= self._probes()
+        for name, value in self._probes().items():
+            if math.isfinite(value):
+                values[name] = value
+            else:
+                self.report(f"search: {name} is not finite in epoch {self.epoch + 1} and is not recorded")
         if self.world.leads:
             self.folder.record("search", self.epoch, self.step, values)
             append_line(self.folder.file("alphas.jsonl"), {"epoch": self.epoch, **line})
@@ -283,6 +288,8 @@ class SearchRun(ResumableRun):
             f"search epoch {self.epoch + 1}/{settings.epochs} loss {train_loss:.4f} "
             f"valid error {valid_error:.2f}% {self.epoch_seconds:.1f}s"
         )
+        for note in self.progress.epoch({"epoch": self.epoch, **line}, valid_error):
+            self.report(f"search: {note}")
         self.sums = self._zero_sums()
         self.next_epoch(settings.epochs)
 
@@ -331,7 +338,9 @@ class SearchRun(ResumableRun):
         peak = self.memory.mib()
         # Passes that share batch statistics are run by all processes, or the leading one would wait for ever.
         saved = self._saved_bytes()
-        sampled = self._best_sample() if self.config.search.strategy == "random-ws" else {}
+        sampled = (
+            best_sample(self.config, self.supernet, self.valid) if self.config.search.strategy == "random-ws" else {}
+        )
         if not self.world.leads:
             return
         last = max((line for line in self.folder.curves() if line["stage"] == "search"), key=lambda x: x["epoch"])
@@ -353,7 +362,8 @@ class SearchRun(ResumableRun):
             "data": self.data.record(self.config.labels.data),
             "finished_at": time.time(),
         }  # fmt: skip
-        write_json(self.folder.file("search.json"), record | sampled)
+        notes = {"notes": self.progress.notes} if self.progress.notes else {}
+        write_json(self.folder.file("search.json"), record | sampled | notes)
 
     def _saved_bytes(self) -> int:
         """Bytes kept for the backward pass of a weight step on this run's batch."""
@@ -362,14 +372,6 @@ class SearchRun(ResumableRun):
             return saved_bytes(
                 self.supernet, lambda: torch.nn.functional.cross_entropy(self.supernet(batch[0]), batch[1]), batch
             )
-
-    def _best_sample(self) -> dict[str, Any]:
-        draw = numpy_generator(self.config.seed, "candidates")
-        space = self.config.supernet.space
-        candidates = [random_genotype(space, draw) for _ in range(self.config.search.random_candidates)]
-        errors = [error_pct(self.supernet, self.valid, discrete_mixing(self.supernet, g), None) for g in candidates]
-        best = min(range(len(errors)), key=lambda position: (errors[position], position))
-        return {"genotype": str(candidates[best]), "candidates": len(candidates), "candidate_error_pct": errors[best]}
 
     def state(self) -> dict[str, Any]:
         """Weights, statistics, architecture parameters, optimisers, sums of the epoch."""
@@ -386,29 +388,8 @@ class SearchRun(ResumableRun):
         self.weight_optimizer.load_state_dict(state["weight_optimizer"])
         self.alpha_optimizer.load_state_dict(state["alpha_optimizer"])
         self.sums = _Sums(*state["sums"])
-
-
-def _name_cell(config: RunConfig, folder: RunFolder, report: Callable[[str], None]) -> None:
-    """Without a search: strategy `random` draws one architecture uniformly, `given` takes the configured one."""
-    space = config.supernet.space
-    if config.search.strategy == "given":
-        genotype = parse_genotype(config.search.genotype, space)
-        report(f"given {genotype}")
-    else:
-        genotype = random_genotype(space, numpy_generator(config.seed, "architecture"))
-        report(f"sampled {genotype}")
-    write_json(
-        folder.file("search.json"),
-        {
-            "key": search_key(config).id,
-            "values": {"search_time_s": 0.0},
-            "genotype": str(genotype),
-            "finished_at": time.time(),
-        },
-    )
+        self.progress.replay(self.folder.alphas(), self.folder.curves(), self.epoch)
 
 
 def _arrays(alpha: dict[str, Any]) -> dict[str, Any]:
-    import numpy as np
-
     return {kind: np.asarray(rows, dtype=np.float64) for kind, rows in alpha.items()}

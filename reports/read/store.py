@@ -48,6 +48,7 @@ TAGS = {
             "host",
             "data",
             "contents",
+            "notes",
             "genotype",
             "torch",
             "search",

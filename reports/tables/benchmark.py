@@ -130,7 +130,7 @@ def benchmark_table(studies: Sequence[Study], book: CheckBook) -> ReportTable:
     columns = (
         Column("method", "method", numeric=False),
         Column("whose", "whose", numeric=False),
-        *(Column(key, heading, "%", spread=True) for _, _, key, heading in ACCURACIES),
+        *(Column(key, heading, "%", spread=True, better="higher") for _, _, key, heading in ACCURACIES),
         Column("n", "n"),
         Column("verdict", "verdict", numeric=False),
         Column("verdict_reason", "why", numeric=False, only=frozenset({"csv", "html"})),

@@ -106,6 +106,8 @@ OTHER: dict[str, Any] = {
     "runtime.deterministic": False,
     "runtime.benchmark": "index:table.parquet",
     "runtime.retrain": False,
+    "runtime.cut_off": "train",
+    "runtime.standstill_epochs": 9,
     "labels.method": "mine",
     "labels.scale": "smoke",
     "labels.data": "CIFAR-10 (JPEG copy)",

@@ -70,6 +70,17 @@ def test_all_failed(store: SyntheticStore, tmp_path: Path) -> None:
     assert {text.split(" ")[0] for text in report.lacking} == {"F1", "F2", "F3", "F4", "F5", "F6", "F7", "F8", "F9"}
 
 
+def test_runs_that_stood_still_are_said(store: SyntheticStore, tmp_path: Path) -> None:
+    note = "for 5 epochs no architecture parameter has moved by more than 1e-06 in one, up to epoch 9"
+    store.add(tiny(0), {"test_error_pct": 3.0}, tags={"cscdarts.notes": f"{note}; another"})
+    store.add(tiny(1), {"test_error_pct": 3.0})
+    report = _report(store, tmp_path)
+    (found,) = (finding for finding in report.findings if finding.title == "Runs that stood still")
+    assert found.text.startswith("1 of 2 runs noted")
+    assert found.text.endswith(f"The first: {note}.")
+    assert f'id="{found.link.removeprefix("#")}"' in (tmp_path / "report" / "index.html").read_text()
+
+
 def test_nan_is_left_out_and_said(store: SyntheticStore, tmp_path: Path) -> None:
     store.add(tiny(0), {"test_error_pct": 3.0})
     store.add(tiny(1), {"test_error_pct": float("nan")})
