@@ -1,6 +1,20 @@
 """The errors a user sees: each is one sentence that names what is wrong and the way out."""
 
+import reprlib
 from typing import Any
+
+#: Of a value as much is shown as a sentence can hold.
+_SHOWN = reprlib.Repr()
+_SHOWN.maxstring = _SHOWN.maxother = 200
+_SHOWN.maxtuple = _SHOWN.maxlist = _SHOWN.maxdict = 12
+
+
+def shown(value: object) -> str:
+    """A value as `repr` writes it, of a long one its two ends."""
+    try:
+        return _SHOWN.repr(value)
+    except (ValueError, RecursionError):  # a whole number of thousands of digits
+        return f"a {type(value).__name__} too long to show"
 
 
 class UserError(Exception):
@@ -16,7 +30,7 @@ class UserError(Exception):
 
     def __init__(self, field: str, value: object, allowed: str, fix: str, sentence: str | None = None) -> None:
         self.field, self.value, self.allowed, self.fix = field, value, allowed, fix
-        super().__init__(sentence or f"{field}: {value!r} is not valid; allowed: {allowed}. {fix}")
+        super().__init__(sentence or f"{field}: {shown(value)} is not valid; allowed: {allowed}. {fix}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """By its sentence and attributes, so that it survives the way out of another process."""

@@ -12,10 +12,11 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from cscdarts.settings.given_cell import canonical_cell
 from cscdarts.settings.ratio import Ratio, split_channels
+from cscdarts.settings.values import Beta, Device, Fingerprint, Frozen, Unreadable, whole
 from cscdarts.spaces import SPACES
 
 #: Hashes and keys that are kept: a status asks for those of thousands of runs whenever it looks, and to make one takes
@@ -35,12 +36,6 @@ class Neutral:
     """
 
     value: object
-
-
-class Frozen(BaseModel):
-    """Base of all configuration: immutable, and unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, ser_json_inf_nan="strings")
 
 
 def _without_neutral(model: BaseModel, values: dict[str, Any]) -> dict[str, Any]:
@@ -68,17 +63,17 @@ class DataConfig(Frozen):
         "same"
     )
     image_size: int | None = Field(default=None, ge=4, le=512)
-    search_fraction: float = Field(default=1.0, gt=0, le=1)
+    search_fraction: float = Field(default=1.0, ge=1e-6, le=1)
     flip: bool | None = None
     crop_padding: int | None = Field(default=None, ge=0, le=64)
-    split_seed: int = Field(default=0, ge=0)
+    split_seed: int = Field(default=0, ge=0, lt=2**31)
     #: How an oblong image becomes square, and what lies behind transparent pixels and beside padded images.
     square: Annotated[Literal["squeeze", "crop", "pad"], Neutral("squeeze")] = "squeeze"
     background: Annotated[Literal["white", "gray", "black"], Neutral("white")] = "white"
     #: What the files of `dataset` and of another searched data set hold, as `cscdarts.data.fingerprint` tells it; empty
     #: where the name alone says it.
-    fingerprint: Annotated[str, Neutral("")] = Field(default="", pattern=r"^([0-9a-f]{16})?$")
-    search_fingerprint: Annotated[str, Neutral("")] = Field(default="", pattern=r"^([0-9a-f]{16})?$")
+    fingerprint: Annotated[Fingerprint, Neutral("")] = ""
+    search_fingerprint: Annotated[Fingerprint, Neutral("")] = ""
 
     @property
     def searched_dataset(self) -> str:
@@ -98,8 +93,8 @@ class DataConfig(Frozen):
 class SupernetConfig(Frozen):
     """The supernet: search space, size, channel-split connection, identity connection."""
 
-    space: Annotated[str, AfterValidator(_known_space)] = "darts"
-    ops: tuple[str, ...] | None = None
+    space: Annotated[str, AfterValidator(_known_space), Field(description="a search space's name")] = "darts"
+    ops: tuple[str, ...] | None = Field(default=None, max_length=64, description="operations with commas between")
     channels: int = Field(default=16, ge=2, le=1024)
     cells: int = Field(default=8, ge=1, le=64)
     split_ratio: Ratio = Fraction(1, 2)
@@ -153,9 +148,9 @@ class SearchConfig(Frozen):
 
     strategy: Literal["gradient", "random", "random-ws", "given"] = "gradient"
     #: The cell that `strategy=given` retrains: a known cell's name or its text, kept as its text.
-    genotype: Annotated[str, Neutral("")] = ""
+    genotype: Annotated[str, Neutral("")] = Field(default="", description="a cell's name or text")
     order: Literal[1, 2, "second-exact"] = 2
-    xi: Literal["lr"] | float = "lr"
+    xi: Literal["lr"] | Annotated[float, Field(ge=0)] = Field(default="lr", description="lr, or a number of at least 0")
     eps: float = Field(default=0.01, gt=0, le=10)
     epochs: int = Field(default=50, ge=1, le=10_000)
     batch_size: int = Field(default=64, ge=2, le=65536)
@@ -166,10 +161,10 @@ class SearchConfig(Frozen):
     weight_decay: float = Field(default=3e-4, ge=0)
     grad_clip: float = Field(default=5.0, gt=0)
     alpha_lr: float = Field(default=3e-4, gt=0)
-    alpha_betas: tuple[float, float] = (0.5, 0.999)
+    alpha_betas: tuple[Beta, Beta] = Field(default=(0.5, 0.999), description="two numbers from 0 to below 1")
     alpha_weight_decay: float = Field(default=1e-3, ge=0)
     alpha_init_std: float = Field(default=1e-3, ge=0)
-    alpha_warmup: int | None = Field(default=None, ge=0)
+    alpha_warmup: int | None = Field(default=None, ge=0, le=10_000)
     derive: Literal["last", "best", "skip-stop", "eigenvalue-stop", "skip-cap"] = "last"
     #: Of `derive=skip-stop` and `skip-cap`: skip connections in the normal cell at which to stop, or that are kept.
     derive_skips: Annotated[int, Neutral(2)] = Field(default=2, ge=0, le=64)
@@ -184,8 +179,8 @@ class SearchConfig(Frozen):
     amp: Literal["none", "bf16", "fp16"] = "none"
     compile: bool = False
     checkpointing: Literal["none", "node", "cell"] = "none"
-    cosine_every: int = Field(default=0, ge=0)
-    hessian_every: int = Field(default=0, ge=0)
+    cosine_every: int = Field(default=0, ge=0, le=10_000)
+    hessian_every: int = Field(default=0, ge=0, le=10_000)
 
     @property
     def trains_supernet(self) -> bool:
@@ -203,14 +198,14 @@ class SearchConfig(Frozen):
             values["order"] = words.get(values["order"], values["order"])
         if values.get("alpha_warmup") is None:
             # PC-DARTS freezes alpha for 15 of 50 epochs; the share is kept when the search is shorter or longer.
-            epochs = values.get("epochs", 50)
-            values["alpha_warmup"] = int(epochs) * 15 // 50 if str(epochs).isdigit() else 0
+            try:
+                values["alpha_warmup"] = min(max(whole(values.get("epochs", 50)), 0) * 15 // 50, 10_000)
+            except Unreadable:  # the field itself says what is wrong
+                values["alpha_warmup"] = 0
         return values
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if isinstance(self.xi, float) and self.xi < 0:
-            raise ValueError(f"xi={self.xi}: 'lr' or a step length of at least 0")
         if self.lr_min > self.lr:
             raise ValueError(f"lr_min={self.lr_min} is above lr={self.lr}; the schedule goes down")
         if self.alpha_warmup is not None and self.alpha_warmup >= self.epochs and self.strategy == "gradient":
@@ -249,23 +244,23 @@ class EvaluationConfig(Frozen):
     lr_min: float = Field(default=0.0, ge=0)
     schedule: Literal["cosine", "linear", "exponential"] = "cosine"
     lr_gamma: float = Field(default=0.97, gt=0, le=1)
-    warmup_epochs: int = Field(default=0, ge=0)
+    warmup_epochs: int = Field(default=0, ge=0, le=100_000)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = False
     weight_decay: float = Field(default=3e-4, ge=0)
     grad_clip: float = Field(default=5.0, gt=0)
     auxiliary: float = Field(default=0.4, ge=0, le=10)
-    cutout: int = Field(default=16, ge=0)
+    cutout: int = Field(default=16, ge=0, le=512)
     drop_path: float = Field(default=0.2, ge=0, lt=1)
     identity_drop_path: bool = False
     split_eval: bool = False
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     color_jitter: bool = False
-    fit_macs_m: float | None = Field(default=None, gt=0)
+    fit_macs_m: float | None = Field(default=None, gt=0, le=1e6)
     accumulate: int = Field(default=1, ge=1, le=1024)
     amp: Literal["none", "bf16", "fp16"] = "none"
     compile: bool = False
-    seed: int | None = Field(default=None, ge=0)
+    seed: int | None = Field(default=None, ge=0, lt=2**31)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -273,6 +268,12 @@ class EvaluationConfig(Frozen):
             raise ValueError("nesterov needs momentum above 0")
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size={self.batch_size} is no multiple of accumulate={self.accumulate}")
+        if self.lr_min > self.lr and self.schedule != "exponential":
+            raise ValueError(f"lr_min={self.lr_min} is above lr={self.lr}; the schedule goes down")
+        if self.warmup_epochs >= self.epochs > 0 and self.warmup_epochs:
+            raise ValueError(
+                f"warmup_epochs={self.warmup_epochs} leaves no epoch of epochs={self.epochs} at the full rate; lower it"
+            )
         return self
 
 
@@ -288,13 +289,15 @@ class RuntimeConfig(Frozen):
         retrain: whether the derived network is trained from scratch; without it the run ends with the check.
     """
 
-    device: str = "auto"
-    data_root: str = "data"
-    threads: int | None = Field(default=None, ge=1)
-    workers: int = Field(default=2, ge=0)
-    checkpoint_minutes: float = Field(default=5.0, ge=0)
+    device: Device = "auto"
+    data_root: str = Field(default="data", min_length=1, max_length=4096, description="the path of a folder")
+    threads: int | None = Field(default=None, ge=1, le=4096)
+    workers: int = Field(default=2, ge=0, le=4096)
+    checkpoint_minutes: float = Field(default=5.0, ge=0, le=525_600)
     deterministic: bool = True
-    benchmark: str = "embedded"
+    benchmark: str = Field(
+        default="embedded", min_length=1, max_length=4096, description="a benchmark, as `cscdarts check --benchmark` names it"
+    )
     retrain: bool = True
 
 
@@ -314,7 +317,7 @@ class RunConfig(Frozen):
     old result.
     """
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = Field(default=SCHEMA_VERSION, ge=1, le=1000)
     seed: int = Field(default=0, ge=0, lt=2**31)
     data: DataConfig = DataConfig()
     supernet: SupernetConfig = SupernetConfig()
@@ -346,6 +349,10 @@ class RunConfig(Frozen):
             raise ValueError(
                 "evaluation.split_eval keeps the search's split, but with split_pick=random every step draws another; "
                 "set split_pick=first or last, or evaluation.split_eval=False"
+            )
+        if self.seed + self.search.best_of > 2**31:
+            raise ValueError(
+                f"search.best_of={self.search.best_of} counts on from seed={self.seed} beyond {2**31 - 1}; lower one"
             )
         return self
 
