@@ -296,7 +296,10 @@ class RuntimeConfig(Frozen):
     checkpoint_minutes: float = Field(default=5.0, ge=0, le=525_600)
     deterministic: bool = True
     benchmark: str = Field(
-        default="embedded", min_length=1, max_length=4096, description="a benchmark, as `cscdarts check --benchmark` names it"
+        default="embedded",
+        min_length=1,
+        max_length=4096,
+        description="a benchmark, as `cscdarts check --benchmark` names it",
     )
     retrain: bool = True
 

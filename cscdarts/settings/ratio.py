@@ -19,12 +19,12 @@ def _ratio(value: object) -> object:
         else:
             exact = value if isinstance(value, Fraction) else Fraction(real(value))
     except (ValueError, ZeroDivisionError) as error:
-        raise ValueError("a ratio is a fraction such as 1/4 or a number such as 0.25") from error
+        raise ValueError("a fraction such as 1/4 or a number such as 0.25") from error
     nearest = exact.limit_denominator(16)
     if abs(nearest - exact) > Fraction(1, 1000):
-        raise ValueError("the denominator of a ratio is at most 16")
+        raise ValueError("a ratio whose denominator is at most 16")
     if not 0 < nearest <= 1:
-        raise ValueError("a ratio lies above 0 and at most at 1")
+        raise ValueError("a ratio above 0 and at most 1")
     return nearest
 
 

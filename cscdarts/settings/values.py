@@ -58,9 +58,9 @@ def whole(value: Any) -> int:
         match = _WHOLE.fullmatch(value.strip())
         if match is not None:
             return int(match.group(1))
-    elif isinstance(value, numbers.Integral) and not isinstance(value, bool):
-        return int(value)
-    elif isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+    elif (isinstance(value, numbers.Integral) and not isinstance(value, bool)) or (
+        isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+    ):
         return int(value)
     raise Unreadable(_WORDS[int])
 
@@ -189,7 +189,11 @@ def allowed(field: FieldInfo) -> str:
     span = _span(bounds, _WORDS[int] in words)
     if not span:
         return words
-    return next((words.replace(kind, f"{kind} {span}", 1) for kind in ("whole number", "number") if kind in words), words)
+    if "le" not in bounds and "lt" not in bounds:
+        words = words.replace("a number", "a finite number")
+    return next(
+        (words.replace(kind, f"{kind} {span}", 1) for kind in ("whole number", "number") if kind in words), words
+    )
 
 
 _BOUNDS = ("ge", "gt", "le", "lt")

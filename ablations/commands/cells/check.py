@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from ablations.commands.options.values import Whole, WholeOrAll
 from benchmarks.sources import FORMS
 
 
@@ -17,16 +18,17 @@ from benchmarks.sources import FORMS
     metavar="NAME",
     help=f"{FORMS}.",
 )
-@click.option("--epochs", type=click.IntRange(min=1), help="The benchmark's training length (default: its longest).")
-@click.option("--trial", type=click.IntRange(min=0), help="Seed of one trial (default: the mean over trials).")
+@click.option("--epochs", type=Whole(1, 100_000), help="The benchmark's training length (default: its longest).")
+@click.option("--trial", type=Whole(0, 2**31 - 1), help="Seed of one trial (default: the mean over trials).")
 @click.option(
     "--cells",
+    type=WholeOrAll(0, 15_625),
     default="100",
     show_default=True,
     help="Of a run: how many cells to score in its supernet, `all` or 0.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def check(what: str, benchmark: str, epochs: int | None, trial: int | None, cells: str, as_json: bool) -> None:
+def check(what: str, benchmark: str, epochs: int | None, trial: int | None, cells: int | str, as_json: bool) -> None:
     """Look RUN's derived cell, or the cell ARCH, up in a benchmark.
 
     ARCH is a cell of the nasbench201 space: its string or six operations as repositories print them, an official index,
@@ -36,10 +38,6 @@ def check(what: str, benchmark: str, epochs: int | None, trial: int | None, cell
     written.
     """
     from benchmarks.checks.run import check as look_up
-    from cscdarts.errors import UserError
-
-    if cells != "all" and not cells.isdigit():
-        raise UserError("--cells", cells, "a number of cells, or all", "For example: --cells 100")
 
     def report(line: str) -> None:
         click.echo(line, err=True)
@@ -47,7 +45,7 @@ def check(what: str, benchmark: str, epochs: int | None, trial: int | None, cell
     found = look_up(
         what, benchmark, epochs=epochs, trial=trial, cells=None if cells == "all" else int(cells), report=report
     )
-    click.echo(json.dumps(found, indent=1, ensure_ascii=False) if as_json else _text(found))
+    click.echo(json.dumps(found, indent=1) if as_json else _text(found))
 
 
 def _text(found: dict[str, Any]) -> str:
