@@ -1,5 +1,6 @@
 """The errors a user sees: each is one sentence that names what is wrong and the way out."""
 
+import re
 import reprlib
 from typing import Any
 
@@ -10,11 +11,12 @@ _SHOWN.maxtuple = _SHOWN.maxlist = _SHOWN.maxdict = 12
 
 
 def shown(value: object) -> str:
-    """A value as `repr` writes it, of a long one its two ends."""
+    """A value as `repr` writes it, of a long one its two ends; of what has no text of its own its type."""
     try:
-        return _SHOWN.repr(value)
+        text = _SHOWN.repr(value)
     except (ValueError, RecursionError):  # a whole number of thousands of digits
         return f"a {type(value).__name__} too long to show"
+    return f"a value of type {type(value).__name__}" if re.search(" at 0x[0-9a-f]+>", text) else text
 
 
 class UserError(Exception):
