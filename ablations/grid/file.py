@@ -99,7 +99,7 @@ def _called(function: Callable[..., Any], scale: str, path: Path) -> Iterator[An
     if isinstance(found, RunConfig) or not hasattr(found, "__iter__"):
         raise UserError(
             str(path),
-            type(found).__name__,
+            "nothing" if found is None else type(found).__name__,
             "a function grid(scale) that yields RunConfigs",
             "Let it yield each of them.",
         )

@@ -86,7 +86,7 @@ def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     Errors:
         UserError: no such path, a value out of range or an impossible combination.
     """
-    data = config.model_dump()
+    data = config.model_dump(warnings=False)  # a copy holds what nobody has checked
     for path, value in values.items():
         if path not in _paths() and path not in data:
             raise _unknown("a setting", path)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ablations.commands.options.values import PathName
+from ablations.commands.options.values import Line, PathName
 from cscdarts.errors import CannotWrite, UserError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Where to: FILE.svg, FILE.pdf or FILE.png; an older file is replaced.",
 )
-@click.option("--title", default="", help="A line above the cells.")
+@click.option("--title", type=Line(), default="", help="A line above the cells.")
 def draw(genotype: str, out: Path, title: str) -> None:
     """Draw the cells of GENOTYPE. The same genotype and title give the same bytes.
 

@@ -16,8 +16,9 @@ _ASCII = {
     "”": '"', "•": "*", "\u00a0": " ",
 }  # fmt: skip
 #: Characters of one sentence.
-_LONGEST = 4000
+_LONGEST = 1800
 _ERRORS = "cscdarts.readable"
+_CODEC = codecs.lookup("ascii")
 
 
 def _otherwise(error: UnicodeError) -> tuple[str, int]:
@@ -34,6 +35,12 @@ def _plain(sign: str) -> str:
 
 
 codecs.register_error(_ERRORS, _otherwise)
+# ASCII under a name of its own: what is called ASCII click takes for a mistake and writes UTF-8 in its place.
+_PLAIN = codecs.CodecInfo(
+    name="cscdarts_plain", encode=_CODEC.encode, decode=_CODEC.decode,
+    incrementalencoder=_CODEC.incrementalencoder, incrementaldecoder=_CODEC.incrementaldecoder,
+)  # fmt: skip
+codecs.register(lambda name: _PLAIN if name == _PLAIN.name else None)
 
 
 def wants_ascii(variables: "os._Environ[str] | dict[str, str]") -> bool:
@@ -52,7 +59,8 @@ def readable_output() -> Iterator[None]:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             before.append((stream, stream.encoding, stream.errors))
-            stream.reconfigure(encoding="ascii" if plain else None, errors=_ERRORS)
+            ascii_only = plain or codecs.lookup(stream.encoding).name == _CODEC.name
+            stream.reconfigure(encoding=_PLAIN.name if ascii_only else None, errors=_ERRORS)
     try:
         yield
     finally:

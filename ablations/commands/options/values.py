@@ -104,6 +104,25 @@ class PathName(click.Path):
         return Path(text)
 
 
+class Line(click.ParamType):
+    """One line of text without control characters."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text.
+
+        Errors:
+            UserError: it is too long, or holds control characters or halves of characters.
+        """
+        from cscdarts.settings.values import Unreadable, text
+
+        try:
+            return text(value)
+        except Unreadable as error:
+            raise _refused(param, ctx, value, str(error)) from None
+
+
 def unusable_path(text: str) -> str:
     """What a path must be and this one is not; "" where a file system can hold it."""
     if not text.strip():

@@ -156,7 +156,10 @@ def bounded() -> list[tuple[str, Any, bool]]:
                 bound = mark.gt if isinstance(mark, Gt) else mark.lt
                 way = -1 if isinstance(mark, Gt) else 1
                 inside: Any = bound - way * step if step else math.nextafter(bound, -way * math.inf)
-                found += [(path, bound, False), (path, inside if inside == 0 or abs(inside) >= SMALLEST else SMALLEST, True)]
+                found += [
+                    (path, bound, False),
+                    (path, inside if inside == 0 or abs(inside) >= SMALLEST else SMALLEST, True),
+                ]
     return found
 
 
