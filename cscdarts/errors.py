@@ -19,6 +19,11 @@ def shown(value: object) -> str:
     return f"a value of type {type(value).__name__}" if re.search(" at 0x[0-9a-f]+>", text) else text
 
 
+def _without_number(reason: str) -> str:
+    """What the system said, without its number."""
+    return re.sub(r"\[Errno -?[0-9]+\] ", "", reason)
+
+
 class UserError(Exception):
     """An invalid value from outside; the command line prints the sentence and exits with code 2.
 
@@ -71,6 +76,7 @@ class BrokenFile(UserError):
     """
 
     def __init__(self, path: object, reason: str, wanted: str, fix: str) -> None:
+        reason = _without_number(reason)
         super().__init__(str(path), reason, wanted, fix, f"{path} is not {wanted}: {reason}. {fix}")
 
 
@@ -113,6 +119,7 @@ class OutsideFailure(UserError):
     """
 
     def __init__(self, what: str, reason: str, fix: str) -> None:
+        reason = _without_number(reason)
         super().__init__(what, reason, "an answer", fix, f"{what} failed: {reason.rstrip('.')}. {fix}")
 
 

@@ -29,14 +29,16 @@ LONG = "7" * 100_000
 #: Texts that mean nothing as a number, a word or a path, or mean something else than they look like.
 TEXTS = (
     "", " ", "-", "nan", "-nan", "inf", "-inf", "Infinity", "1e999999999", "1e-999999999", "1e309", "-1e400", "1e-400",
-    "1e31", "1e-31", "²", "٣", "１２", "½", "1/0", "0/0", "1/3/5", "1e5", "1_000", "0x10", "0b1", "1,5", "1,,2", ",", "5.5",
-    "-0.0", "-1", "+3", "true", "null", "None", "[]", "{}", "[1]", '{"a": 1}', "~", "é", "\u202e1", "\ud800", "a\0b",
-    "a\nb", "\x1b[31m", "$(id)", "../..", "%s{0}", "9" * 25, "9" * 5000, LONG, "1/" + "9" * 5000, "0." + "3" * 5000,
+    "1e31", "1e-31", "²", "٣", "１２", "½", "1/0", "0/0", "1/3/5", "1e5", "1_000", "0x10", "0b1", "1,5", "1,,2", ",",
+    "5.5", "-0.0", "-1", "+3", "true", "null", "None", "[]", "{}", "[1]", '{"a": 1}', "~", "é", "\u202e1", "\ud800",
+    "a\0b", "a\nb", "\x1b[31m", "$(id)", "../..", "%s{0}", "9" * 25, "9" * 5000, LONG, "1/" + "9" * 5000,
+    "0." + "3" * 5000,
 )  # fmt: skip
 #: The same for what a Python file or JSON holds.
 OBJECTS: tuple[Any, ...] = (
-    None, True, False, 0, 1, -1, 10**9, 10**25, 10**400, 0.0, -0.0, 0.5, 1.5, -1.5, math.nan, math.inf, -math.inf, 1e308,
-    5e-324, Fraction(1, 3), 1j, b"1", (), [], {}, [1, 2], [[]], {"a": {"b": 1}}, {1, 2}, object(), int, ["x"] * 10_000,
+    None, True, False, 0, 1, -1, 10**9, 10**25, 10**400, 0.0, -0.0, 0.5, 1.5, -1.5, math.nan, math.inf, -math.inf,
+    1e308, 5e-324, Fraction(1, 3), 1j, b"1", (), [], {}, [1, 2], [[]], {"a": {"b": 1}}, {1, 2}, object(), int,
+    ["x"] * 10_000,
 )  # fmt: skip
 
 
@@ -79,8 +81,9 @@ def ends() -> Iterator[None]:
         signal.signal(signal.SIGPROF, before)
 
 
-def require_sentence(text: str) -> None:
-    """One sentence or a few: on one line, of a length that is read, with what was given, what may be, and a way out."""
+def require_sentence(text: str, *names: str) -> None:
+    """One sentence or a few, of a length that is read, without the program's own words, with one of some names."""
+    assert not names or any(name[:100] in text for name in names), text
     assert 20 < len(text) < 2_000, text[:3_000]
     assert not any(unicodedata.category(sign) == "Cc" for sign in text), text
     for word in ("Traceback", "object at 0x", "NoneType", "JSON compliant", "Errno"):
@@ -103,7 +106,7 @@ class Outcome:
 def outcome(words: list[str], folder: Path, encoding: str = "utf-8") -> Outcome:
     """Run the command line in this process, in a folder that a refusal must leave as it is.
 
-    A test fails where something is unexpected, does not end, fails on a terminal's encoding or writes before it refuses.
+    A test fails where something is unexpected, does not end, fails on an encoding or writes before it refuses.
     """
     from ablations import cli
 

@@ -8,6 +8,13 @@ import click
 from ablations.commands.options.values import Whole, WholeOrAll
 from benchmarks.sources import FORMS
 
+#: What the argument may be.
+TAKES = (
+    "a run folder, a cell of the nasbench201 space such as "
+    "'|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|', its index from 0 to 15,624, a file that holds one "
+    "(FILE, FILE:NAME or FILE:LINE), or - for standard input"
+)
+
 
 @click.command()
 @click.argument("what", metavar="RUN|ARCH")
@@ -38,13 +45,19 @@ def check(what: str, benchmark: str, epochs: int | None, trial: int | None, cell
     written.
     """
     from benchmarks.checks.run import check as look_up
+    from cscdarts.errors import UserError
 
     def report(line: str) -> None:
         click.echo(line, err=True)
 
-    found = look_up(
-        what, benchmark, epochs=epochs, trial=trial, cells=None if cells == "all" else int(cells), report=report
-    )
+    try:
+        found = look_up(
+            what, benchmark, epochs=epochs, trial=trial, cells=None if cells == "all" else int(cells), report=report
+        )
+    except UserError as error:
+        if error.field != "genotype":
+            raise
+        raise UserError("RUN|ARCH", what, TAKES, error.fix) from error
     click.echo(json.dumps(found, indent=1) if as_json else _text(found))
 
 

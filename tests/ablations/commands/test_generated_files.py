@@ -14,8 +14,9 @@ tally = tallied("files")
 #: Ways to give a file to a command.
 WAYS = (
     ("check", "{}"), ("check", "11", "--benchmark", "index:{}"), ("check", "11", "--benchmark", "csv:{}"),
-    ("check", "11", "--benchmark", "nats:{}"), ("check", "11", "--benchmark", "nasbench201:{}"), ("draw", "{}", "--out", "cell.svg"),
-    ("cost", "--genotype", "{}"), ("report", "diff", "{}", "{}"), ("benchmark", "index", "--csv", "{}", "--out", "t.parquet"),
+    ("check", "11", "--benchmark", "nats:{}"), ("check", "11", "--benchmark", "nasbench201:{}"),
+    ("draw", "{}", "--out", "cell.svg"),    ("cost", "--genotype", "{}"), ("report", "diff", "{}", "{}"),
+    ("benchmark", "index", "--csv", "{}", "--out", "t.parquet"),
     ("benchmark", "verify", "{}", "--against", "nats:{}"), ("export", "{}", "--out", "net.pt2"),
     ("ablate", "plan", "quickstart", "--scale", "smoke", "--on", "slurm:{}"), ("ablate", "plan", "{}"),
 )  # fmt: skip
@@ -35,7 +36,8 @@ def plain(value: Any) -> Any:
 
 
 @generated(60)
-@given(way=st.sampled_from(WAYS), content=st.one_of(st.binary(max_size=100), objects().map(plain).map(lambda text: text.encode(errors="replace"))),
+@given(way=st.sampled_from(WAYS),
+       content=st.one_of(st.binary(max_size=100), objects().map(plain).map(lambda text: text.encode(errors="replace"))),
        ending=st.sampled_from(["json", "txt", "yaml", "csv", "py", "parquet"]))  # fmt: skip
 def test_any_file(way: tuple[str, ...], content: bytes, ending: str, tmp_path: Path, tally: Tally) -> None:
     path = tmp_path / f"given.{ending}"

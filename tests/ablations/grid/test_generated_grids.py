@@ -15,12 +15,14 @@ from cscdarts.settings.overrides import field_paths
 from tests.support.generated import TEXTS, Tally, ends, generated, objects, require_sentence, tallied, texts
 
 tally = tallied("grids")
-BASE = "from cscdarts import apply_preset, protocol, with_values\nBASE = apply_preset(protocol('quickstart', 'smoke'), 'csc')\n"
+BASE = """from cscdarts import apply_preset, protocol, with_values
+BASE = apply_preset(protocol("quickstart", "smoke"), "csc")
+"""
 ENDLESS = {
     "fast": "def grid(scale):\n    while True:\n        yield BASE",
-    "apart": "def grid(scale):\n    n = 0\n    while True:\n        n += 1\n        yield with_values(BASE, {'seed': n})",
+    "apart": "def grid(scale):\n  n = 0\n  while True:\n    n += 1\n    yield with_values(BASE, {'seed': n})",
     "busy": "def grid(scale):\n    while True:\n        pass",
-    "deaf": "def grid(scale):\n    while True:\n        try:\n            [].x\n        except Exception:\n            pass",
+    "deaf": "def grid(scale):\n  while True:\n    try:\n      [].x\n    except Exception:\n      pass",
     "import": "while True:\n    pass",
     "counts": "import itertools\n\ndef grid(scale):\n    return (BASE for _ in itertools.count())",
 }
@@ -66,6 +68,7 @@ def refused(path: Path, tally: Tally, assignments: tuple[str, ...] = ()) -> str:
     return str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the clock may strike in a callback
 @pytest.mark.parametrize("kind", ENDLESS)
 def test_a_grid_that_does_not_end(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally) -> None:
     monkeypatch.setenv(SECONDS_VARIABLE, "1")

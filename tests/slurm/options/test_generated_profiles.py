@@ -26,8 +26,7 @@ def attempt(key: str, tally: Tally, source: str, overrides: tuple[str, ...] = ()
         with ends():
             profile = load_profile(source, overrides, {})
     except ClusterError as error:
-        require_sentence(one_line(str(error)))
-        assert key.rsplit(".", 1)[-1] in str(error) or Path(source).name in str(error)
+        require_sentence(one_line(str(error)), key.rsplit(".", 1)[-1], Path(source).name)
         tally.note("refused")
         return None
     tally.note("accepted")
