@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from ablations.commands.choice import Choice, Command, choice_options, require_devices, require_inputs
+from ablations.commands.choice import Choice, Command, choice_options, require_grid_devices, require_inputs
 from ablations.commands.options.values import MOST_PARALLEL, Whole
 from ablations.commands.planning import tell_plan
 from ablations.drive.backend import Cluster, Observer, Options, backend_forms, clusters_of, read_backend
@@ -100,7 +100,7 @@ def plan(
     make = read_backend(backend, overrides)
     drivers = [Driver(choice.grid(source, recall=False), choice.runs) for source in dict.fromkeys(sources)]
     for driver in drivers:
-        require_devices(driver.grid, backend)
+        require_grid_devices(driver.grid, backend)
     states, told = tell_plan(drivers, choice.runs, as_json)
     if as_json:
         return
@@ -146,7 +146,7 @@ def retry(
     """Run again what failed, and nothing else; each goes on from its last checkpoint."""
     make = read_backend(backend, overrides)
     driver = Driver(choice.grid(source), choice.runs)
-    require_devices(driver.grid, backend)
+    require_grid_devices(driver.grid, backend)
     which = (failed or not (lost or timeout), lost, timeout)
 
     def choose(states: Sequence[RunState]) -> list[str]:

@@ -9,9 +9,8 @@ from typing import Any
 
 import click
 
-from ablations.commands.options.device import require_pooled_devices
 from ablations.commands.options.values import PathName, Whole
-from ablations.drive.backend import LOCAL
+from ablations.drive.backend import LOCAL, require_devices
 from ablations.grid.load import MOST_RETRAININGS, Grid, load_grid, recorded_choice
 from benchmarks.sources import require_benchmark
 from cscdarts.data.limits import require_data
@@ -83,15 +82,13 @@ def choice_options(scale_help: str) -> Callable[[Command], Command]:
     return decorate
 
 
-def require_devices(grid: Grid, backend: str) -> None:
-    """Make sure that this machine has the devices of a grid's runs where it is to run them; nodes of a cluster have
-    their own.
+def require_grid_devices(grid: Grid, backend: str) -> None:
+    """Make sure that this machine has the devices of a grid's runs where it is to run them.
 
     Errors:
-        UserError: see `require_pooled_devices`.
+        UserError: see `require_devices`.
     """
-    if backend == LOCAL:
-        require_pooled_devices(point.config.runtime.device for point in grid.points)
+    require_devices(backend, (point.config.runtime.device for point in grid.points))
 
 
 def require_inputs(grid: Grid, backend: str = LOCAL) -> None:
@@ -100,7 +97,7 @@ def require_inputs(grid: Grid, backend: str = LOCAL) -> None:
     Errors:
         UserError: see `require_data`, `require_benchmark` and `require_devices`.
     """
-    require_devices(grid, backend)
+    require_grid_devices(grid, backend)
     for point in grid.points:
         require_data(point.config)
     for benchmark in sorted({point.config.runtime.benchmark for point in grid.points}):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ablations.commands.choice import Choice, choice_options, require_devices, require_inputs
+from ablations.commands.choice import Choice, choice_options, require_grid_devices, require_inputs
 from ablations.commands.options.values import MOST_PARALLEL, PathName, Whole
 from ablations.drive.backend import backend_forms
 from cscdarts.settings.protocols import DEFAULT_SCALE
@@ -89,7 +89,7 @@ def reproduce(
         raise UserError("--json", "without --plan", "with --plan", "Add --plan: only its counts are JSON.")
     drivers = [Driver(choice.grid(name, recall=False), choice.runs) for name in target.grids]
     for driver in drivers:
-        require_devices(driver.grid, backend)
+        require_grid_devices(driver.grid, backend)
     if only_plan:
         states, told = tell_plan(drivers, choice.runs, as_json)
         if not as_json:
