@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from ablations.commands.choice import Choice, Command, choice_options, require_inputs
+from ablations.commands.choice import Choice, Command, choice_options, require_grid_devices, require_inputs
+from ablations.commands.options.values import MOST_PARALLEL, Whole
 from ablations.commands.planning import tell_plan
 from ablations.drive.backend import Cluster, Observer, Options, backend_forms, clusters_of, read_backend
 from ablations.drive.driver import Driver, chosen_for_retry, untouched
@@ -17,7 +18,8 @@ from ablations.drive.loop import exit_code, follow, run_grid, tell_end
 from ablations.drive.mirroring import mirroring
 from ablations.drive.prune import counted, other_sources, runs_of, summary, survey, take, told, unused_stages
 from ablations.drive.show import following, label, status_table, tally
-from ablations.grid.load import Grid, grid_names
+from ablations.grid.file import grid_names
+from ablations.grid.load import Grid
 from ablations.mirror.rows import forget, remember
 from ablations.run.state import RunState
 from ablations.run.trash import empty, entries, restore
@@ -59,7 +61,7 @@ def _backend_options(function: Command) -> Command:
             click.option(
                 "--slurm", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the profile."
             ),
-            click.option("--parallel", type=click.IntRange(min=1), help="At most this many runs at once."),
+            click.option("--parallel", type=Whole(1, MOST_PARALLEL), help="At most this many runs at once."),
             click.option(
                 "--wait/--no-wait", default=True, help="On a cluster: stay and mirror until the jobs have ended."
             ),
@@ -100,6 +102,8 @@ def plan(
     """
     make = read_backend(backend, overrides)
     drivers = [Driver(choice.grid(source, recall=False), choice.runs) for source in dict.fromkeys(sources)]
+    for driver in drivers:
+        require_grid_devices(driver.grid, backend)
     states, told = tell_plan(drivers, choice.runs, as_json)
     if as_json:
         return
@@ -128,7 +132,7 @@ def run(
     """Run what has not been run; a second call runs nothing again."""
     make = read_backend(backend, overrides)
     driver = Driver(choice.grid(source, recall=False), choice.runs)
-    require_inputs(driver.grid)
+    require_inputs(driver.grid, backend)
     for line in other_sources(driver):
         click.echo(line, err=True)
     return run_grid(make(driver, Options(parallel, wait, allow_dirty, snapshot)), Console())
@@ -147,6 +151,7 @@ def retry(
     """Run again what failed, and nothing else; each goes on from its last checkpoint."""
     make = read_backend(backend, overrides)
     driver = Driver(choice.grid(source), choice.runs)
+    require_grid_devices(driver.grid, backend)
     which = (failed or not (lost or timeout), lost, timeout)
 
     def choose(states: Sequence[RunState]) -> list[str]:
@@ -202,7 +207,7 @@ def watch(source: str, choice: Choice, once: bool) -> int:
 @ablate.command()
 @_grid_options
 @click.argument("key", metavar="HASH")
-@click.option("--lines", default=40, show_default=True, type=click.IntRange(min=1), help="How many of the last lines.")
+@click.option("--lines", default=40, show_default=True, type=Whole(1, 1_000_000), help="How many of the last lines.")
 @click.option("--follow", "-f", is_flag=True, help="Go on as the log grows.")
 def logs(
     source: str,

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ablations.commands.options.device import require_device
+from ablations.commands.options.values import PathName, Whole
 from cscdarts.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,14 +21,12 @@ _PARTS = ("steps", "growth", "data", "search", "retraining", "look-ups")
 @click.option("--space", "spaces", multiple=True, type=click.Choice(("darts", "nasbench201")), help="[both]")
 @click.option("--split-ratio", "ratios", multiple=True, metavar="R", help="[1 and, for darts, 1/4]")
 @click.option("--step", "steps", multiple=True, type=click.Choice(("weight", "alpha-1st", "alpha-2nd")), help="[all]")
-@click.option("--threads", multiple=True, type=click.IntRange(1), help="[1]")
-@click.option(
-    "--rounds", type=click.IntRange(1), default=6, show_default=True, help="Turns of which the median counts."
-)
-@click.option("--batch", type=click.IntRange(2), default=16, show_default=True)
-@click.option("--channels", type=click.IntRange(4), default=16, show_default=True)
-@click.option("--cells", type=click.IntRange(3), help="[darts 8, nasbench201 5 a stage]")
-@click.option("--image-size", type=click.IntRange(8), default=32, show_default=True)
+@click.option("--threads", multiple=True, type=Whole(1, 4096), help="[1]")
+@click.option("--rounds", type=Whole(1, 10_000), default=6, show_default=True, help="Turns of which the median counts.")
+@click.option("--batch", type=Whole(2, 65536), default=16, show_default=True)
+@click.option("--channels", type=Whole(4, 1024), default=16, show_default=True)
+@click.option("--cells", type=Whole(3, 64), help="[darts 8, nasbench201 5 a stage]")
+@click.option("--image-size", type=Whole(8, 512), default=32, show_default=True)
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--precision", type=click.Choice(("none", "bf16", "fp16")), default="none", show_default=True)
 @click.option("--compile", "compiled", is_flag=True, help="Ours through torch.compile.")
@@ -34,24 +34,23 @@ _PARTS = ("steps", "growth", "data", "search", "retraining", "look-ups")
     "--checkpointing", type=click.Choice(("none", "node", "cell")), default="none", show_default=True,
     help="Ours computing maps again in the backward pass.",
 )  # fmt: skip
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write everything measured here.")
-@click.option("--figure", type=click.Path(path_type=Path), help="Draw what `growth` measured here (PNG or PDF).")
+@click.option("--json", "json_path", type=PathName(), help="Write everything measured here.")
+@click.option("--figure", type=PathName(), help="Draw what `growth` measured here (PNG or PDF).")
 def bench(
     parts: tuple[str, ...], spaces: tuple[str, ...], ratios: tuple[str, ...], steps: tuple[str, ...],
     threads: tuple[int, ...], rounds: int, batch: int, channels: int, cells: int | None, image_size: int, device: str,
     precision: str, compiled: bool, checkpointing: "Level", json_path: Path | None, figure: Path | None,
 ) -> None:  # fmt: skip
     """Measure steps of the search, data, retraining and look-ups; ratios above 1 say how often ours is faster."""
-    import torch
-
     from benchmarks.speed import steps as speed
     from cscdarts.records.environment import describe
     from cscdarts.spaces import SPACES
 
     if image_size % 4:
         raise UserError("--image-size", image_size, "a multiple of 4", "Maps are halved twice.")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError("--device", device, "cpu", "torch sees no GPU here.")
+    if device not in ("cpu", "cuda"):
+        raise UserError("--device", device, "cpu or cuda", "Choose one of these.")
+    require_device(device)
     if figure is not None and "growth" not in parts:
         raise UserError("--figure", str(figure), "together with --part growth", "Add --part growth.")
     wanted = parts or tuple(part for part in _PARTS if part != "growth")

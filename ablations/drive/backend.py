@@ -220,6 +220,16 @@ def read_backend(text: str, overrides: Sequence[str] = ()) -> Factory:
     return factory
 
 
+def require_devices(text: str, names: Iterable[str]) -> None:
+    """Refuse devices that runs would lack on the backend that `NAME[:PROFILE]` names.
+
+    Errors:
+        UserError: this machine is to run them and lacks one; the nodes of a cluster are not asked.
+    """
+    if text == LOCAL:
+        _adapter(LOCAL).require_devices(names)
+
+
 def clusters_of(driver: Driver) -> list[Cluster]:
     """Every cluster, as it stands to the driver's grid."""
     return [_adapter(name)(driver, Options()) for name in BACKENDS if name != LOCAL]

@@ -2,14 +2,14 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from ablations.drive.backend import Factory, Options, in_hand_s
 from ablations.drive.driver import Driver, untouched
 from ablations.run.stages import STAGES, missing_stages
 from ablations.run.state import RunState
-from cscdarts.errors import OutsideFailure
+from cscdarts.errors import OutsideFailure, UserError
 from cscdarts.records.environment import Code
 from cscdarts.records.run_folder import RunFolder, write_json
 from slurm.backends.local import LocalPool, usable_cores, visible_gpus
@@ -40,6 +40,23 @@ class LocalBackend:
     def configured(cls, label: str, profile: str, overrides: Sequence[str]) -> Factory:
         """The factory for `--on local`, which has no profile."""
         return partial(cls)
+
+    @staticmethod
+    def require_devices(names: Iterable[str]) -> None:
+        """Refuse devices that the workers will lack: each sees one GPU and calls it `cuda:0`.
+
+        Errors:
+            UserError: CUDA is named and not there, or a second GPU where each worker sees one.
+        """
+        for name in sorted(name for name in set(names) if name.startswith("cuda")):
+            from cscdarts.training.distributed import World, resolve_device
+
+            resolve_device("cuda", World())
+            if name not in ("cuda", "cuda:0"):
+                raise UserError(
+                    "runtime.device", name, "auto, cpu, cuda or cuda:0 in a grid on this machine",
+                    "Each worker sees a GPU of its own; CUDA_VISIBLE_DEVICES chooses which GPUs take part.",
+                )  # fmt: skip
 
     def open(self) -> list[str]:
         """See `Backend`; this machine is always ready."""

@@ -50,7 +50,7 @@ def run_alone(config: RunConfig, out: Path | None, stages: Sequence[str], kind: 
         signal.signal(number, lambda *_: control.request_stop("interrupted"))
     arguments = {
         "config": config.model_dump(mode="json"), "stages": list(stages), "since": time.time(), "threads": None,
-        "store": "." if out is not None else "../..",
+        "store": "." if out is not None else "../..", "alone": True,
     }  # fmt: skip
     try:
         while (outcome := run_task(folder.path, arguments, control)) == "busy":

@@ -113,7 +113,8 @@ def run_stages(
         arguments: `config` (the full config as plain data), `stages` (names), `since` (seconds since the epoch: a
             failure newer than this was recorded by this submission and is not tried again), `threads` (or None),
             `plugins` (files or modules that register what the config names; see `cscdarts.spaces.registry`), `store`
-            (path from the run folder to the folder of `searches/` and `retrainings/`; two levels up unless given).
+            (path from the run folder to the folder of `searches/` and `retrainings/`; two levels up unless given),
+            `alone` (whether the caller says itself what has failed).
         control: asked at every step whether to stop.
         engine: stage -> function.
         prepare: called once before the first stage, with the number of threads and the scheduler's id of the job.
@@ -175,7 +176,7 @@ def run_stages(
                 # A look-up that fails must not keep the run from its own result.
                 if stage != "check" or isinstance(error, Stopped):
                     raise
-                record_failure(folder, stage, error)
+                record_failure(folder, stage, error, not arguments.get("alone", False))
                 check_failed = True
     except Busy as busy:
         report(f"{stage}: {busy}")
@@ -186,7 +187,7 @@ def run_stages(
     except Exception as error:
         if not leads:
             raise
-        record_failure(folder, stage, error)
+        record_failure(folder, stage, error, not arguments.get("alone", False))
         return "failed"
     failure = read_json(folder.file("failure.json"))
     if failure is not None and failure["stage"] not in missing_stages(config, folder):
@@ -213,14 +214,14 @@ def record_hang(path: Path, sentence: str) -> None:
     _write_failure(folder, stage, "timeout", sentence, stack)
 
 
-def record_failure(folder: RunFolder, stage: str, error: BaseException) -> None:
-    """Write `failure.json` for an exception and say it in the log."""
+def record_failure(folder: RunFolder, stage: str, error: BaseException, say: bool = True) -> None:
+    """Write `failure.json` for an exception and say it in the log, and on standard error if `say`."""
     text = "".join(traceback.format_exception(error))
     last = str(error).strip().splitlines()
     message = (
         last[0] if isinstance(error, UserError) and last else f"{type(error).__name__}: {last[-1] if last else ''}"
     )
-    _write_failure(folder, stage, kind_of(error), message.strip(), text)
+    _write_failure(folder, stage, kind_of(error), message.strip(), text, say)
 
 
 def kind_of(error: BaseException) -> str:
@@ -243,9 +244,10 @@ def kind_of(error: BaseException) -> str:
     return "error"
 
 
-def _write_failure(folder: RunFolder, stage: str, kind: str, message: str, text: str) -> None:
+def _write_failure(folder: RunFolder, stage: str, kind: str, message: str, text: str, say: bool = True) -> None:
     value = {"stage": stage, "kind": kind, "message": message, "traceback": text, "time": time.time()}
-    print(f"{folder.path.name} {stage}: failed ({kind}): {message}", file=sys.stderr, flush=True)
+    if say:
+        print(f"{folder.path.name} {stage}: failed ({kind}): {message}", file=sys.stderr, flush=True)
     try:
         write_json(folder.file("failure.json"), value)
         folder.log(f"{stage}: failed ({kind}): {message}")

@@ -62,6 +62,11 @@ def resolve_device(name: str, world: World) -> torch.device:
         raise UserError("runtime.device", name, "auto, cpu, cuda or cuda:N", "Correct the name.") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError("runtime.device", name, "cpu here", "torch sees no CUDA device; use device=cpu or auto.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise UserError(
+            "runtime.device", name, f"cuda:0 to cuda:{count - 1} here", f"torch sees {count}; name another."
+        )
     if device.type == "cuda" and world.size > 1:
         device = torch.device("cuda", world.local_rank)
     return device

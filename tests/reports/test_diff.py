@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from ablations.commands.report import report as command
 from ablations.commands.reproduce import TARGETS
-from ablations.grid.load import grid_names
+from ablations.grid.file import grid_names
 from cscdarts.errors import UserError
 from reports.build import Report, build_report
 from reports.diff import diff_table, side

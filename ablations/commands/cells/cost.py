@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from ablations.commands.options.values import Positive, Whole
 from cscdarts.errors import UserError
 
 
@@ -14,15 +15,23 @@ from cscdarts.errors import UserError
 @click.option("--space", default="darts", show_default=True, help="Supernet: darts, nasbench201, or one of your own.")
 @click.option("--split-ratio", default="1/2", show_default=True, help="Supernet: share sent to the operations.")
 @click.option("--identity", default="none", show_default=True, help="cell, edge or none.")
-@click.option("--channels", type=int, help="Channels of the first cell [genotype: 36 or 16; supernet: 16].")
-@click.option("--cells", type=int, help="Cells (nasbench201: in each stage) [genotype: 20 or 5; supernet: 8 or 5].")
-@click.option("--classes", type=int, default=10, show_default=True)
+@click.option("--channels", type=Whole(2, 4096), help="Channels of the first cell [genotype: 36 or 16; supernet: 16].")
 @click.option(
-    "--image-size", type=int, default=32, show_default=True, help="Pixels of a side; 96 and more: ImageNet stem."
+    "--cells", type=Whole(1, 200), help="Cells (nasbench201: in each stage) [genotype: 20 or 5; supernet: 8 or 5]."
 )
-@click.option("--image-channels", type=int, default=3, show_default=True)
-@click.option("--batch", type=int, default=16, show_default=True, help="Batch whose memory is counted.")
-@click.option("--fit-macs", type=float, metavar="M", help="Genotype: the largest width within this many million MACs.")
+@click.option("--classes", type=Whole(1, 1_000_000), default=10, show_default=True)
+@click.option(
+    "--image-size",
+    type=Whole(1, 512),
+    default=32,
+    show_default=True,
+    help="Pixels of a side; 96 and more: ImageNet stem.",
+)
+@click.option("--image-channels", type=Whole(1, 64), default=3, show_default=True)
+@click.option("--batch", type=Whole(1, 65536), default=16, show_default=True, help="Batch whose memory is counted.")
+@click.option(
+    "--fit-macs", type=Positive(1e6), metavar="M", help="Genotype: the largest width within this many million MACs."
+)
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Change any other setting.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def cost(
@@ -55,7 +64,6 @@ def cost(
     if known:
         _known(as_json)
         return
-    _positive(classes=classes, image_size=image_size, image_channels=image_channels, batch=batch)
     step = size_step(image_size)
     if image_size % step:
         raise UserError("--image-size", image_size, f"a multiple of {step}", "Maps are halved.")
@@ -161,9 +169,3 @@ def _known(as_json: bool) -> None:
     for name, cell in KNOWN_CELLS.items():
         printed = "–" if cell.params_m is None else f"{cell.params_m:.2f}"
         click.echo(f"{name:15s} {printed:>5s}  {cell.source}{f' ({cell.remark})' if cell.remark else ''}")
-
-
-def _positive(**values: int) -> None:
-    for name, value in values.items():
-        if value < 1:
-            raise UserError(f"--{name.replace('_', '-')}", value, "a whole number above 0", "Correct it.")

@@ -218,7 +218,7 @@ def load_profile(source: str, overrides: Iterable[str] = (), variables: Mapping[
         path = PROFILES / f"{source}.yaml"
     try:
         settings = read_settings(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # a name with NUL is no file's
         missing = f"The profile {path} does not exist. Give the path of an existing YAML file, or {_offered()}."
         raise ClusterError("--on", f"slurm:{source}", "an existing YAML file", "Check the path.", missing) from None
     data = settings.values

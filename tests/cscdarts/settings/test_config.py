@@ -172,7 +172,7 @@ def test_config_is_frozen() -> None:
 @pytest.mark.parametrize(
     ("assignment", "words"),
     [
-        ("split_ratio=1.5", ["supernet.split_ratio", "1.5", "at most at 1"]),
+        ("split_ratio=1.5", ["supernet.split_ratio", "1.5", "at most 1"]),
         ("split_ratio=0", ["supernet.split_ratio", "above 0"]),
         ("split_ratio=1/0", ["supernet.split_ratio", "fraction such as 1/4"]),
         ("split_ratio=half", ["supernet.split_ratio", "half"]),
