@@ -58,7 +58,9 @@ def whole(value: Any) -> int:
         match = _WHOLE.fullmatch(value.strip())
         if match is not None:
             return int(match.group(1))
-    elif (isinstance(value, numbers.Integral) and not isinstance(value, bool)) or (
+    elif isinstance(value, bool):
+        raise Unreadable(_WORDS[int])
+    elif isinstance(value, numbers.Integral) or (
         isinstance(value, float) and value.is_integer() and abs(value) < 2**53
     ):
         return int(value)
@@ -79,7 +81,9 @@ def real(value: Any) -> float:
             if len(word) > LONGEST_NUMBER or _REAL.fullmatch(word) is None:
                 raise Unreadable(_WORDS[float])
             number, zero = float(word), not re.search("[1-9]", re.split("[eE]", word)[0])
-        elif isinstance(value, numbers.Real) and not isinstance(value, bool):
+        elif isinstance(value, bool):
+            raise Unreadable(_WORDS[float])
+        elif isinstance(value, numbers.Real):
             number, zero = float(value), value == 0
         else:
             raise Unreadable(_WORDS[float])

@@ -15,18 +15,20 @@ never met the last epoch is taken, and said.
 """
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from cscdarts.data.randomness import numpy_generator
 from cscdarts.errors import MissingFile, UserError
 from cscdarts.records.run_folder import RunFolder, read_json, write_json
 from cscdarts.settings.config import RunConfig, SupernetConfig
 from cscdarts.settings.connected import connection_notes
 from cscdarts.settings.keys import search_key, searches
-from cscdarts.spaces import SPACES, Genotype, parse_genotype, softmax
+from cscdarts.spaces import SPACES, Genotype, parse_genotype, random_genotype, softmax
 from cscdarts.spaces.rules import derive_capped, derive_weighted
 
 Alpha = Mapping[str, npt.NDArray[np.float64]]
@@ -196,6 +198,26 @@ def derived_cell(
         # The search measured the cell with all its skip connections.
         error = error if cell == whole else None
     return DerivedCell(epoch, cell, error, why)
+
+
+def name_cell(config: RunConfig, folder: RunFolder, report: Callable[[str], None]) -> None:
+    """Without a search: strategy `random` draws one architecture uniformly, `given` takes the configured one."""
+    space = config.supernet.space
+    if config.search.strategy == "given":
+        genotype = parse_genotype(config.search.genotype, space)
+        report(f"given {genotype}")
+    else:
+        genotype = random_genotype(space, numpy_generator(config.seed, "architecture"))
+        report(f"sampled {genotype}")
+    write_json(
+        folder.file("search.json"),
+        {
+            "key": search_key(config).id,
+            "values": {"search_time_s": 0.0},
+            "genotype": str(genotype),
+            "finished_at": time.time(),
+        },
+    )
 
 
 #: Why a search names its cell itself.

@@ -3,11 +3,13 @@
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from cscdarts.data.open import open_data
+from cscdarts.data.randomness import numpy_generator
 from cscdarts.data.source import Source
 from cscdarts.kernels.batch_norm import frozen_statistics
 from cscdarts.models.supernet import Mixing, Supernet
@@ -67,6 +69,16 @@ def error_pct(supernet: Supernet, source: Source, mixing: Mixing, limit: int | N
                 break
     supernet.train(training)
     return 100.0 * float(wrong) / seen
+
+
+def best_sample(config: RunConfig, supernet: Supernet, valid: Source) -> dict[str, Any]:
+    """Of `search.random_candidates` drawn cells the one with the lowest validation error under shared weights, the
+    first of equals: `genotype`, `candidates`, `candidate_error_pct`."""
+    draw = numpy_generator(config.seed, "candidates")
+    candidates = [random_genotype(config.supernet.space, draw) for _ in range(config.search.random_candidates)]
+    errors = [error_pct(supernet, valid, discrete_mixing(supernet, g), None) for g in candidates]
+    best = min(range(len(errors)), key=lambda position: (errors[position], position))
+    return {"genotype": str(candidates[best]), "candidates": len(candidates), "candidate_error_pct": errors[best]}
 
 
 def one_shot_scores(

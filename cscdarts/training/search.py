@@ -28,14 +28,13 @@ from cscdarts.settings.keys import search_key
 from cscdarts.spaces import Genotype
 from cscdarts.training.bilevel import ArchitectureStep, only_gradients_of
 from cscdarts.training.build import build_supernet
-from cscdarts.training.cell_choice.named import best_sample, name_cell
-from cscdarts.training.derivation import alpha_entropy, genotype_of_line, skip_share_pct
+from cscdarts.training.derivation import alpha_entropy, genotype_of_line, name_cell, skip_share_pct
 from cscdarts.training.distributed import average, join_world, place, share_statistics
 from cscdarts.training.gradients import SupernetGradients, autocast, full
 from cscdarts.training.guards.finite import Watch, not_finite
 from cscdarts.training.guards.standstill import SearchProgress
 from cscdarts.training.memory import PeakMemory, saved_bytes
-from cscdarts.training.one_shot import discrete_mixing, error_pct, sample_mixing
+from cscdarts.training.one_shot import best_sample, discrete_mixing, error_pct, sample_mixing
 from cscdarts.training.resumable import ResumableRun, Timer, compiled, sgd, untimed
 from cscdarts.training.schedules import (
     alpha_noise,

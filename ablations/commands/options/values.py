@@ -104,7 +104,7 @@ class PathName(click.Path):
         return Path(text)
 
 
-class Line(click.ParamType):
+class Line(click.ParamType[str]):
     """One line of text without control characters."""
 
     name = "text"

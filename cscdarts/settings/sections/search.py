@@ -102,11 +102,8 @@ class SearchConfig(Frozen):
                 f"genotype={self.genotype[:40]!r} with strategy={self.strategy}: a cell is given with strategy=given "
                 "and search.genotype=CELL, and only so"
             )
-        if (self.penalty == "none") != (self.penalty_weight == 0):
-            raise ValueError(
-                f"penalty_weight={self.penalty_weight} with penalty={self.penalty}: a penalty has a weight above 0, "
-                "and without one the weight is 0"
-            )
+        if self.penalty == "none" and self.penalty_weight:
+            raise ValueError(f"penalty_weight={self.penalty_weight} weighs no penalty; choose search.penalty, or 0")
         if self.derive == "perturbation" and self.strategy != "gradient":
             raise ValueError(f"derive=perturbation needs a supernet with alpha, not strategy={self.strategy}")
         if self.derive == "perturbation" and self.best_of > 1:

@@ -211,7 +211,7 @@ def _nothing(sheet: Page, text: str) -> UserError:
     names = ", ".join(KNOWN_CELLS)
     if (keys := _keys(text)) is not None:
         lacking = ", ".join(key for key in FIELDS if key not in keys)
-        held = ", ".join(shortened(key) for key in keys[:8]) or "no keys"
+        held = ", ".join(str(shortened(key)) for key in keys[:8]) or "no keys"
         return UserError(
             sheet.name or "genotype", f"JSON with {held}", f"JSON with {', '.join(FIELDS)}, or {FORMS}",
             f"It lacks {lacking}; check that it is the right file.",

@@ -26,7 +26,7 @@ def test_what_stages_noted_of_themselves_is_a_tag(tmp_path: Path, uri: str) -> N
     work(driver, [0, 1])
     folder = RunFolder(driver.path(driver.grid.points[0]))
     for name, notes in (("genotype.json", ["the cell leads nowhere"]), ("result.json", ["first", "second"])):
-        write_json(folder.file(name), {**read_json(folder.file(name)), "notes": notes})
+        write_json(folder.file(name), {**(read_json(folder.file(name)) or {}), "notes": notes})
     mirror_once(driver, uri)
     content = content_of(uri, driver.grid)
     tags = [content[name_of(driver, number)][1]["cscdarts.notes"] for number in (0, 1)]

@@ -146,7 +146,7 @@ def bounded() -> list[tuple[str, Any, bool]]:
         for mark in field(path).metadata:
             step: Any = 1 if int in kinds else None
             if isinstance(mark, Ge | Le):
-                bound = mark.ge if isinstance(mark, Ge) else mark.le
+                bound: Any = mark.ge if isinstance(mark, Ge) else mark.le
                 way = -1 if isinstance(mark, Ge) else 1
                 beyond: Any = bound + way * step if step else math.nextafter(bound, way * math.inf)
                 if beyond == 0 or abs(beyond) >= SMALLEST:
@@ -165,11 +165,12 @@ def bounded() -> list[tuple[str, Any, bool]]:
 
 
 #: What else has to change so that a bound is a possible value.
-ALONG = {
+ALONG: dict[str, dict[str, Any]] = {
     "supernet.channels": {"supernet.split_ratio": 1},
     "search.epochs": {"search.alpha_warmup": 0},
     "search.alpha_warmup": {"search.epochs": 10_000, "search.strategy": "random"},
     "search.lr": {"search.lr_min": 0},
+    "search.penalty_weight": {"search.penalty": "log-sum-exp"},
     "search.momentum": {"search.nesterov": False},
     "search.accumulate": {"search.batch_size": 1024},
     "evaluation.accumulate": {"evaluation.batch_size": 1024},
