@@ -1,5 +1,6 @@
 """The standing of submitted jobs, in words that belong to no scheduler; each backend translates its own into these."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,7 @@ class SubmittedJob:
         stderr: where its standard error goes.
         reason: why it waits, as the scheduler says it; "" where there is nothing to say.
         word: the scheduler's own word for its state, for people.
+        runs: how many runs the job has; those that it has not begun, or has done with, are not at work.
         explain: why it ended badly, or None. Asked only where no file of the run tells, as it may read the job's
             output.
     """
@@ -54,9 +56,20 @@ class SubmittedJob:
     stderr: Path
     reason: str = ""
     word: str = ""
+    runs: int = 1
     explain: Callable[[], Cause | None] = field(default=no_cause, compare=False)
 
     @property
     def live(self) -> bool:
         """Whether it is in the queue or at work."""
         return self.phase in LIVE
+
+
+def tail_of(path: Path, size: int) -> str:
+    """The last bytes of a text file; "" where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+            return file.read().decode(errors="replace").strip()
+    except OSError:
+        return ""

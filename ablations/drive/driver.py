@@ -28,7 +28,7 @@ class TaskFunctions:
     """Import paths of what jobs call; tests put a small engine here."""
 
     run: str = "ablations.run.stages:run_task"
-    hung: str = "ablations.run.stages:record_hang"
+    record: str = "ablations.run.stages:record_end"
 
 
 class Driver:
@@ -97,7 +97,7 @@ class Driver:
                 point.hash,
                 str(self.path(point).resolve()),
                 self.functions.run,
-                self.functions.hung,
+                self.functions.record,
                 _arguments(point, stages, since, threads, self.grid.plugins),
             )
             for point in points

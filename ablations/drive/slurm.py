@@ -1,7 +1,6 @@
 """A grid's runs on a SLURM cluster: which of them need which jobs, and what the scheduler knows of those."""
 
 import os
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
@@ -100,7 +99,7 @@ class SlurmBackend(Cluster):
         Of runs that share a search which is not done, all but one wait for the chains of the others: a job that would
         only look on while another searches holds no GPU for it.
         """
-        wanted, now = set(hashes), time.time()
+        wanted, now = set(hashes), self.queue.now()
         by_need: dict[tuple[str, ...], list[Point]] = {}
         for point in self.driver.grid.points:
             if point.hash in wanted:
@@ -149,7 +148,7 @@ class SlurmBackend(Cluster):
 
     def scripts(self, states: Sequence[RunState]) -> list[str]:
         """See `Backend`: one script per array of the chain."""
-        jobs = -(-len(untouched(states)) // self.profile.runs_per_job)
+        jobs = -(-len(untouched(states)) // self.profile.runs_of_job)
         if jobs == 0:
             return []
         groups = (WHOLE,) if self.profile.graph == "single" else tuple(GROUPS)

@@ -4,6 +4,7 @@ only.
 What stops a run is recorded beside it in `failure.json`, with its kind, so that a status needs no log reading.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -22,6 +23,7 @@ from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import build
 from cscdarts.spaces import SPACES, load_plugin
 from slurm.control import Control, Stopping
+from slurm.jobs import Cause
 
 if TYPE_CHECKING:
     from slurm.job import Outcome
@@ -110,8 +112,9 @@ def run_stages(
 
     Args:
         path: the run folder.
-        arguments: `config` (the full config as plain data), `stages` (names), `since` (seconds since the epoch: a
-            failure newer than this was recorded by this submission and is not tried again), `threads` (or None),
+        arguments: `config` (the full config as plain data), `stages` (names), `since` (when it was submitted, seconds
+            since the epoch: a failure that names this one was recorded by this submission and is not tried again),
+            `threads` (or None),
             `plugins` (files or modules that register what the config names; see `cscdarts.spaces.registry`), `store`
             (path from the run folder to the folder of `searches/` and `retrainings/`; two levels up unless given).
         control: asked at every step whether to stop.
@@ -135,7 +138,7 @@ def run_stages(
         print(f"{path.name}: {path} {problem}", file=sys.stderr, flush=True)
         return "failed"
     failure = read_json(folder.file("failure.json"))
-    if failure is not None and failure["time"] >= arguments["since"] and failure["stage"] in arguments["stages"]:
+    if failure is not None and _of_this_submission(failure, arguments) and failure["stage"] in arguments["stages"]:
         return "failed"
     wanted = [stage for stage in arguments["stages"] if stage in missing_stages(config, folder)]
     if not wanted:
@@ -175,7 +178,7 @@ def run_stages(
                 # A look-up that fails must not keep the run from its own result.
                 if stage != "check" or isinstance(error, Stopped):
                     raise
-                record_failure(folder, stage, error)
+                record_failure(folder, stage, error, arguments["since"])
                 check_failed = True
     except Busy as busy:
         report(f"{stage}: {busy}")
@@ -186,7 +189,7 @@ def run_stages(
     except Exception as error:
         if not leads:
             raise
-        record_failure(folder, stage, error)
+        record_failure(folder, stage, error, arguments["since"])
         return "failed"
     failure = read_json(folder.file("failure.json"))
     if failure is not None and failure["stage"] not in missing_stages(config, folder):
@@ -202,25 +205,38 @@ def _await(folder: RunFolder, output: str, control: Control) -> None:
         pause(control)
 
 
-def record_hang(path: Path, sentence: str) -> None:
-    """Record that a run stopped making steps; called from a thread while the main thread is stuck."""
-    folder = RunFolder(path)
-    config = folder.config()
-    stage = (missing_stages(config, folder) or ("retrain",))[0]
-    stack = "".join(
-        f"thread {number}\n{''.join(traceback.format_stack(frame))}" for number, frame in sys._current_frames().items()
-    )
-    _write_failure(folder, stage, "timeout", sentence, stack)
+def record_end(path: Path, arguments: Mapping[str, Any], cause: Cause, output: str) -> None:
+    """Record a failure that a run could not: it hangs, or its process is gone. What it has recorded itself stays.
+
+    Args:
+        path, arguments: of its task.
+        output: what its process was at, or said last.
+    """
+    folder, config = RunFolder(path), build(arguments["config"])
+    with contextlib.suppress(UserError):
+        if _of_this_submission(read_json(folder.file("failure.json")), arguments):
+            return
+    missing = [stage for stage in missing_stages(config, folder) if stage in arguments["stages"]]
+    _write_failure(folder, (missing or arguments["stages"])[0], cause.kind, cause.sentence, output, arguments["since"])
 
 
-def record_failure(folder: RunFolder, stage: str, error: BaseException) -> None:
+def _of_this_submission(failure: Any, arguments: Mapping[str, Any]) -> bool:
+    """Whether a failure was recorded by the submission that a task is of. Records of 0.1.0 tell by their time only."""
+    if not isinstance(failure, dict):
+        return False
+    if "since" in failure:
+        return bool(failure["since"] == arguments["since"])
+    return bool(failure["time"] >= arguments["since"])
+
+
+def record_failure(folder: RunFolder, stage: str, error: BaseException, since: float) -> None:
     """Write `failure.json` for an exception and say it in the log."""
     text = "".join(traceback.format_exception(error))
     last = str(error).strip().splitlines()
     message = (
         last[0] if isinstance(error, UserError) and last else f"{type(error).__name__}: {last[-1] if last else ''}"
     )
-    _write_failure(folder, stage, kind_of(error), message.strip(), text)
+    _write_failure(folder, stage, kind_of(error), message.strip(), text, since)
 
 
 def kind_of(error: BaseException) -> str:
@@ -243,8 +259,11 @@ def kind_of(error: BaseException) -> str:
     return "error"
 
 
-def _write_failure(folder: RunFolder, stage: str, kind: str, message: str, text: str) -> None:
-    value = {"stage": stage, "kind": kind, "message": message, "traceback": text, "time": time.time()}
+def _write_failure(folder: RunFolder, stage: str, kind: str, message: str, text: str, since: float) -> None:
+    # Which submission it belongs to is told by `since`, so that no two clocks need agree; the time is for people.
+    value = {
+        "stage": stage, "kind": kind, "message": message, "traceback": text, "time": time.time(), "since": since,
+    }  # fmt: skip
     print(f"{folder.path.name} {stage}: failed ({kind}): {message}", file=sys.stderr, flush=True)
     try:
         write_json(folder.file("failure.json"), value)

@@ -17,9 +17,12 @@ from slurm.backends.slurm.fake import FakeCluster
 from slurm.backends.slurm.journal import Journal
 from slurm.backends.slurm.profile import Profile
 from slurm.backends.slurm.queue import Queue
+from slurm.backends.slurm.scheduler import JobState
 from slurm.backends.slurm.submit import Unreached
 from slurm.errors import ClusterError
-from slurm.job import Job
+from slurm.job import CLAIM, Job, task_output
+from slurm.lock import Lock
+from slurm.node import NodeJob
 from tests.support.harness.grids import write_grid
 
 Grid = Callable[..., SlurmBackend]
@@ -345,3 +348,64 @@ def test_of_runs_that_share_a_search_one_searches_and_the_others_wait(tmp_path: 
     searches = list((tmp_path / "runs" / "searches").glob("*/search-metrics.jsonl"))
     assert [len(found.read_text().splitlines()) for found in searches] == [2, 2]
     assert len(list((tmp_path / "runs" / "retrainings").iterdir())) == 6
+
+
+def test_runs_of_whole_nodes_are_told_and_cancelled_one_by_one(grid: Grid) -> None:
+    fake = FakeCluster()
+    cluster = grid(fake, [""] * 6, profile=Profile(gpus_per_node=2, runs_per_node=2, runs_per_job=4, graph="single"))
+    keys = _submit(cluster)
+    assert [call.split()[2] for call in _submits(fake)] == ["x2"]
+    job = fake.jobs["1_0"]
+    assert isinstance(job, NodeJob)
+    assert (job.workers, job.per_gpu, len(job.tasks), job.requeues) == (2, 1, 4, True)
+    # A job is at work; its runs are where their claims are, the others wait for their turn in it.
+    fake.states_by_id["1_0"] = JobState("RUNNING", "", True)
+    folder = cluster.driver.path(cluster.driver.grid.points[0])
+    folder.mkdir(parents=True)
+    claim = Lock(folder / CLAIM)
+    assert claim.acquire("run", "1_0", 0)
+    states = cluster.states()
+    assert [state.status for state in states] == ["running", *["pending"] * 5]
+    assert [state.jobs for state in states] == [("1_0",)] * 4 + [("1_1",)] * 2
+    assert states[1].detail == "search: waits for its turn in job 1_0"
+    # Two runs are cancelled: their job goes on with the two others.
+    assert cluster.cancel({keys[1], keys[2]}) == 1
+    assert fake.states_by_id["1_0"].live
+    states = cluster.states()
+    assert [state.status for state in states] == ["running", "cancelled", "cancelled", *["pending"] * 3]
+    # With the last two of it the job itself goes.
+    claim.release()
+    assert cluster.cancel({keys[0], keys[3]}) == 1
+    assert not fake.states_by_id["1_0"].live
+    assert [state.status for state in cluster.states()] == ["cancelled"] * 4 + ["pending"] * 2
+    # What each said is shown from its own file, where it has one.
+    own = task_output(cluster.queue.folder, "1_0", keys[0])[1]
+    own.write_text("boo")
+    assert [job.stderr == own for job in cluster.jobs({keys[0], keys[1]})] == [True, False]
+    # They are submitted again, and the marks of the old job say nothing against the new one.
+    assert _submit(cluster) == keys[:4]
+    assert [state.status for state in cluster.states()] == ["pending"] * 6
+
+
+def test_runs_of_several_processes_are_cancelled_with_their_job(grid: Grid) -> None:
+    fake = FakeCluster()
+    cluster = grid(fake, ["", ""], profile=Profile(nodes=2, runs_per_job=2, graph="single"))
+    keys = _submit(cluster)
+    assert cluster.cancel({keys[0]}) == 1
+    assert [state.status for state in cluster.states()] == ["cancelled"] * 2
+
+
+def test_submissions_are_in_order_whatever_the_clocks_say(grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A login node whose clock is an hour behind submits after one that is right."""
+    fake = FakeCluster()
+    cluster = grid(fake, ["raise", ""])
+    _submit(cluster)
+    fake.work()
+    assert cluster.states()[0].status == "failed"
+    monkeypatch.setattr("slurm.backends.slurm.queue.file_time", lambda folder: time.time() - 3600)
+    cluster.submit([cluster.driver.grid.points[0].hash])
+    assert cluster.states()[0].status == "pending", "its failure is of the earlier submission"
+    fake.work()
+    state = cluster.states()[0]
+    assert (state.status, state.kind) == ("failed", "error"), "and this one of the later"
+    assert _starts(cluster)[0] == 2, "it was tried again"
