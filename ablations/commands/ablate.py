@@ -98,7 +98,8 @@ def plan(
     """
     make = read_backend(backend, overrides)
     drivers = [Driver(choice.grid(source, recall=False), choice.runs) for source in dict.fromkeys(sources)]
-    states, told = tell_plan(drivers, choice.runs, as_json)
+    nodes = make(drivers[0], Options(parallel)).nodes_of_run
+    states, told = tell_plan(drivers, choice.runs, as_json, nodes)
     if as_json:
         return
     console = Console()
@@ -247,7 +248,10 @@ def _follow(path: Path) -> None:
 @_grid_options
 @click.argument("keys", metavar="[HASH]...", nargs=-1)
 def cancel(source: str, choice: Choice, keys: Sequence[str]) -> None:
-    """Cancel a grid's jobs on the cluster, or only those of the runs named; `run` submits them again."""
+    """Cancel a grid's jobs on the cluster, or only the runs named; `run` submits them again.
+
+    A job that has other runs too goes on with those.
+    """
     driver = Driver(choice.grid(source), choice.runs)
     clusters = _clusters_here(driver)
     if not clusters:
@@ -256,7 +260,8 @@ def cancel(source: str, choice: Choice, keys: Sequence[str]) -> None:
     chosen = None if not keys else {p.hash for p in driver.grid.points if any(p.hash.startswith(key) for key in keys)}
     if chosen is not None and not chosen:
         raise UserError("HASH", " ".join(keys), "the beginnings of runs' hashes", f"cscdarts ablate status {source}")
-    click.echo(f"{sum(cluster.cancel(chosen) for cluster in clusters)} jobs cancelled")
+    jobs = sum(cluster.cancel(chosen) for cluster in clusters)
+    click.echo(f"{jobs} jobs cancelled" if chosen is None else f"{len(chosen)} runs cancelled in {jobs} jobs")
 
 
 @ablate.command()

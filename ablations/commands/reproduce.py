@@ -88,7 +88,8 @@ def reproduce(
         raise UserError("--json", "without --plan", "with --plan", "Add --plan: only its counts are JSON.")
     drivers = [Driver(choice.grid(name, recall=False), choice.runs) for name in target.grids]
     if only_plan:
-        states, told = tell_plan(drivers, choice.runs, as_json)
+        nodes = make(drivers[0], Options(parallel)).nodes_of_run
+        states, told = tell_plan(drivers, choice.runs, as_json, nodes)
         if not as_json:
             for driver, own in zip(drivers, states, strict=True):
                 click.echo(f"{driver.grid.name} ({driver.grid.scale}): {tally(own)}")

@@ -7,6 +7,7 @@ from functools import partial
 
 from ablations.drive.backend import Factory, Options
 from ablations.drive.driver import Driver, untouched
+from ablations.grid.estimate import ONE_NODE
 from ablations.run.stages import STAGES, missing_stages
 from ablations.run.state import RunState
 from cscdarts.errors import OutsideFailure
@@ -30,6 +31,7 @@ class LocalBackend:
     """
 
     outlives_driver = False
+    nodes_of_run = ONE_NODE
     every_s = 1.0
 
     def __init__(self, driver: Driver, options: Options) -> None:

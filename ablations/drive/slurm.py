@@ -49,6 +49,8 @@ class SlurmBackend(Cluster):
         queue: Queue | None = None,
     ) -> None:
         self.driver, self.options, self.profile, self.label = driver, options, profile or Profile(), label
+        search, retrain = (self.profile.resources(group).nodes_of_run for group in self._stage_groups())
+        self.nodes_of_run = (search, retrain)
         self.queue = queue or Queue(
             driver.folder, f"cscdarts-{driver.grid.name}", SlurmScheduler(), SubmititSubmitter(driver.folder / "jobs")
         )
@@ -160,6 +162,10 @@ class SlurmBackend(Cluster):
             scripts.append(sbatch_script(own, self.driver.folder / "jobs", name, jobs, throttle, dependency))
             dependency = "aftercorr:JOB_OF_" + group.upper()
         return scripts
+
+    def _stage_groups(self) -> tuple[str, str]:
+        """The groups whose jobs hold searches and retrainings."""
+        return (WHOLE, WHOLE) if self.profile.graph == "single" else ("search", "retrain")
 
     def _groups(self, point: Point) -> tuple[str, ...]:
         missing = missing_stages(point.config, RunFolder(self.driver.path(point)))

@@ -95,7 +95,7 @@ def test_a_scheduler_of_another_kind_serves_every_command(counter: None, cscdart
     assert "3 pending" in cscdarts("ablate", "status", source)[1]
     folder = tmp_path / "runs" / "mine"
     hashes = [run["hash"] for run in (read_json(folder / "grid.json") or {})["runs"]]
-    assert cscdarts("ablate", "cancel", source, hashes[2])[1] == "1 jobs cancelled\n"
+    assert cscdarts("ablate", "cancel", source, hashes[2])[1] == "1 runs cancelled in 1 jobs\n"
     assert "2 pending, 1 cancelled" in cscdarts("ablate", "status", source)[1]
     code, out, _ = cscdarts("ablate", "run", source, *on)
     assert code == 1

@@ -123,11 +123,11 @@ def test_several_runs_in_a_job_ask_for_the_node_and_for_cores_of_each(tmp_path: 
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["runs_per_node=0"], "runs_per_node: 0 is not valid; allowed: greater than or equal to 1"),
-        (["runs_per_node=-4"], "runs_per_node: -4 is not valid"),
+        (["runs_per_node=0"], "runs_per_node: '0' is not valid; allowed: greater than or equal to 1"),
+        (["runs_per_node=-4"], "runs_per_node: '-4' is not valid"),
         (["runs_per_gpu=0"], "runs_per_gpu: 0 is not valid"),
         (["runs_per_gpu=1.5"], "runs_per_gpu: '1.5' is not valid; allowed: an integer"),
-        (["gpu_mem_gb=0"], "gpu_mem_gb: 0.0 is not valid; allowed: greater than 0"),
+        (["gpu_mem_gb=0"], "gpu_mem_gb: '0' is not valid; allowed: greater than 0"),
         (["runs_per_node=8"], "runs_per_node=8 is more than the 4 GPUs.*runs_per_gpu=2"),
         (["gpus_per_node=0", "gres=gpu:a100:2"], "runs_per_node=4 is more than the 2 GPUs"),
         (["gpus_per_node=0", "extra.gpus=v100:3"], "runs_per_node=4 is more than the 3 GPUs"),

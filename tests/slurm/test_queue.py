@@ -10,7 +10,9 @@ import pytest
 
 from ablations.drive.backend import Options
 from ablations.drive.driver import Driver, TaskFunctions, chosen_for_retry, counts, untouched
+from ablations.drive.plan import plan
 from ablations.drive.slurm import SlurmBackend
+from ablations.grid.estimate import Measured
 from ablations.grid.load import load_grid
 from cscdarts.records.run_folder import RunFolder
 from slurm.backends.slurm.fake import FakeCluster
@@ -409,3 +411,23 @@ def test_submissions_are_in_order_whatever_the_clocks_say(grid: Grid, monkeypatc
     state = cluster.states()[0]
     assert (state.status, state.kind) == ("failed", "error"), "and this one of the later"
     assert _starts(cluster)[0] == 2, "it was tried again"
+
+
+@pytest.mark.parametrize(
+    ("profile", "nodes"),
+    [
+        ({}, (1, 1)),
+        ({"gpus_per_node": 4, "runs_per_node": 4}, (0.25, 0.25)),
+        ({"gpus_per_node": 4, "runs_per_node": 4, "runs_per_gpu": 2, "graph": "single"}, (0.125, 0.125)),
+        ({"nodes": 2, "tasks_per_node": 8, "groups": {"search": {"nodes": 1, "tasks_per_node": 1}}}, (1, 2)),
+    ],
+)  # fmt: skip
+def test_a_plan_counts_the_nodes_that_a_run_holds(
+    grid: Grid, profile: dict[str, Any], nodes: tuple[float, float]
+) -> None:
+    cluster = grid(FakeCluster(), ["", ""], profile=Profile(**profile))
+    assert cluster.nodes_of_run == nodes
+    configs = [point.config for point in cluster.driver.grid.points]
+    past = Measured(searches=[(configs[0], 3600.0)], retrainings=[(configs[0], 7200.0)])
+    planned = plan([(cluster.driver, cluster.driver.states())]).expected(past, cluster.nodes_of_run)
+    assert planned.hours == pytest.approx(2 * nodes[0] + 4 * nodes[1])
