@@ -11,6 +11,7 @@ import click
 from cscdarts import __version__
 from cscdarts.errors import UserError
 from slurm.errors import ClusterError
+from slurm.jobs import cause_of_limit
 
 #: Command -> (where it lives, one line of help). Nothing here is imported to print the help.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -103,6 +104,10 @@ def _run(words: list[str], debug: bool) -> int:
     except Exception as error:
         if debug:
             raise
+        limit = cause_of_limit(error)
+        if limit is not None:
+            click.echo(f"cscdarts: {_one_line(limit.sentence)}", err=True)
+            return 2
         click.echo(
             f"cscdarts: unexpected {type(error).__name__}: {_one_line(str(error))} "
             "(run with --debug for the traceback)",

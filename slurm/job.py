@@ -4,6 +4,7 @@ A task is a folder and a function named by import path, so the pickle holds no c
 is told by its folder, never by the pickle's result: a dead job costs nobody a wait.
 """
 
+import contextlib
 import importlib
 import os
 import signal
@@ -17,7 +18,7 @@ from typing import Any, Literal
 
 from slurm.control import Control, Stopping
 from slurm.host import DISTRIBUTED, Host, NoHost, Rank
-from slurm.jobs import Cause
+from slurm.jobs import Cause, cause_of_limit
 from slurm.lock import Lock
 
 #: Name of the lock in a task's folder; its modification time is the sign of life of the process at work.
@@ -142,9 +143,18 @@ class Job:
         if mark is not None and mark.exists():
             (folder / REQUEUED).unlink(missing_ok=True)
             return "cancelled"
-        folder.mkdir(parents=True, exist_ok=True)
         claim = Lock(folder / CLAIM, stale_s=LOST_AFTER_S)
-        if rank.leads and not claim.acquire("run", host.job, host.life):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            got = not rank.leads or claim.acquire("run", host.job, host.life)
+        except OSError as error:
+            cause = cause_of_limit(error, folder)
+            if cause is None or rank.world > 1:
+                raise
+            # That this one cannot begin keeps no other from it.
+            resolve(task.record)(folder, task.arguments, cause, "")
+            return "failed"
+        if not got:
             if rank.world == 1:
                 return "held"
             raise RuntimeError(f"{task.key} is held by {claim.owner()}")
@@ -260,5 +270,6 @@ def _may_start_again(folder: Path, control: Control) -> bool:
     except (FileNotFoundError, ValueError):
         before = 0
     without_step = 0 if control.progressed else before + 1
-    path.write_text(str(without_step))
+    with contextlib.suppress(OSError):  # a full disk: it is not counted, and goes on once there is room
+        path.write_text(str(without_step))
     return without_step < MAX_STARTS_WITHOUT_STEP

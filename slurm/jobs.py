@@ -1,6 +1,8 @@
 """The standing of submitted jobs, in words that belong to no scheduler; each backend translates its own into these."""
 
+import errno
 import os
+import resource
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,6 +65,37 @@ class SubmittedJob:
     def live(self) -> bool:
         """Whether it is in the queue or at work."""
         return self.phase in LIVE
+
+
+def cause_of_limit(error: BaseException, place: object = "") -> Cause | None:
+    """What stands in the way where the system has no more room, files or right to write; None for other errors.
+
+    Args:
+        place: what was written to where the error does not say; "" for unknown.
+    """
+    if not isinstance(error, OSError):
+        return None
+    path, why = error.filename or place or "a file", error.strerror or str(error)
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return Cause(
+            "error",
+            f"too many open files: {path} cannot be opened ({why}; the limit, `ulimit -n`, is {limit}). Raise it, for "
+            "example by `ulimit -n 4096`, and run the same command again; what has finished is kept.",
+        )
+    ways = {
+        errno.ENOSPC: ("disk full", "Free space there"),
+        errno.EDQUOT: ("disk full", "Free space there or have the quota raised"),
+        errno.EFBIG: ("file too large", "Raise the limit, `ulimit -f`"),
+        errno.EROFS: ("read-only file system", "Make it writable"),
+    }
+    if error.errno not in ways:
+        return None
+    what, way = ways[error.errno]
+    sentence = (
+        f"{what}: {path} cannot be written ({why}). {way}, and run the same command again; what has finished is kept."
+    )
+    return Cause("disk", sentence)
 
 
 def tail_of(path: Path, size: int) -> str:

@@ -22,7 +22,7 @@ from slurm.control import Control
 from slurm.devices import DEVICES, visible_gpus
 from slurm.host import Host
 from slurm.job import CLAIM, HUNG_CODE, STOPPED_CODE, Ending, Job, Task, cancel_mark, resolve, task_output, to_requeue
-from slurm.jobs import Cause, tail_of
+from slurm.jobs import Cause, cause_of_limit, tail_of
 from slurm.lock import Lock
 
 #: Seconds between two looks at the processes.
@@ -161,7 +161,7 @@ class _Node:
             os.close(told)
             self.free.insert(0, slot)
             sentence = f"its process could not be started: {problem.strerror}: {problem.filename or error}"
-            self._crashed(task, Cause("disk" if "space" in str(problem) else "error", sentence), "")
+            self._crashed(task, cause_of_limit(problem, error) or Cause("error", sentence), "")
             return
         finally:
             os.close(tell)

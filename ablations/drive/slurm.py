@@ -9,6 +9,7 @@ from ablations.drive.driver import Driver, untouched
 from ablations.grid.load import Point
 from ablations.run.stages import GROUPS, STAGES, missing_stages
 from ablations.run.state import RunState
+from ablations.run.visible import VISIBLE_S
 from cscdarts.records.environment import COMMIT_VARIABLE, Code
 from cscdarts.records.run_folder import RunFolder
 from cscdarts.settings.keys import search_key, searches
@@ -23,7 +24,8 @@ from slurm.jobs import SubmittedJob
 
 #: Group that holds all stages, for profiles with `graph: single`.
 WHOLE = "all"
-#: Accounting and shared file systems lag behind a job's end: a run that looks lost is looked at again after this time.
+#: Accounting lags behind a job's end: what looks ended without a result is looked at again after this time; what looks
+#: lost, so long that a shared file system shows the result too.
 LAG_S = 10.0
 
 
@@ -146,6 +148,8 @@ class SlurmBackend(Cluster):
 
     def wait_s(self, states: Sequence[RunState]) -> float:
         """See `Backend`."""
+        if any(state.status == "lost" for state in states):
+            return in_hand_s(states) or VISIBLE_S
         return in_hand_s(states) or (0.0 if not open_runs(states) else LAG_S)
 
     def scripts(self, states: Sequence[RunState]) -> list[str]:

@@ -5,7 +5,6 @@ What stops a run is recorded beside it in `failure.json`, with its kind, so that
 """
 
 import contextlib
-import errno
 import json
 import os
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.run.sharing import Busy, parts, pause, taken
+from ablations.run.visible import await_cell
 from cscdarts.errors import NumericalError, Stopped, UserError
 from cscdarts.records.ownership import foreign
 from cscdarts.records.run_folder import STAGE_OUTPUTS, RunFolder, read_json, write_json
@@ -23,7 +23,7 @@ from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import build
 from cscdarts.spaces import SPACES, load_plugin
 from slurm.control import Control, Stopping
-from slurm.jobs import Cause
+from slurm.jobs import Cause, cause_of_limit
 
 if TYPE_CHECKING:
     from slurm.job import Outcome
@@ -131,6 +131,11 @@ def run_stages(
     for source in arguments.get("plugins", ()):
         load_plugin(source)
     config, folder = build(arguments["config"]), RunFolder(path)
+    if "search" not in arguments["stages"]:
+        try:
+            await_cell(folder, control, lambda failure: _of_this_submission(failure, arguments))
+        except Stopped:
+            raise Stopping from None
     leads = int(os.environ.get("RANK", "0")) == 0
     problem = foreign(folder, config)
     if problem is not None:
@@ -181,10 +186,12 @@ def run_stages(
                 record_failure(folder, stage, error, arguments["since"])
                 check_failed = True
     except Busy as busy:
-        report(f"{stage}: {busy}")
+        with contextlib.suppress(OSError):
+            report(f"{stage}: {busy}")
         return "busy"
     except Stopped:
-        report(f"{stage}: stopped, {control.reason}; it goes on from its checkpoint")
+        with contextlib.suppress(OSError):
+            report(f"{stage}: stopped, {control.reason}; it goes on from its checkpoint")
         raise Stopping from None
     except Exception as error:
         if not leads:
@@ -232,10 +239,12 @@ def _of_this_submission(failure: Any, arguments: Mapping[str, Any]) -> bool:
 def record_failure(folder: RunFolder, stage: str, error: BaseException, since: float) -> None:
     """Write `failure.json` for an exception and say it in the log."""
     text = "".join(traceback.format_exception(error))
-    last = str(error).strip().splitlines()
-    message = (
-        last[0] if isinstance(error, UserError) and last else f"{type(error).__name__}: {last[-1] if last else ''}"
-    )
+    last, limit = str(error).strip().splitlines(), cause_of_limit(error, folder.path)
+    message = f"{type(error).__name__}: {last[-1] if last else ''}"
+    if limit is not None:
+        message = limit.sentence
+    elif isinstance(error, UserError) and last:
+        message = last[0]
     _write_failure(folder, stage, kind_of(error), message.strip(), text, since)
 
 
@@ -247,8 +256,8 @@ def kind_of(error: BaseException) -> str:
         return "memory"
     if isinstance(error, RuntimeError) and ("out of memory" in str(error) or "can't allocate memory" in str(error)):
         return "memory"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
-        return "disk"
+    if (limit := cause_of_limit(error)) is not None:
+        return limit.kind
     # torch writes checkpoints in C++, whose errors carry no number.
     if isinstance(error, RuntimeError) and ("No space left" in str(error) or "file write failed" in str(error)):
         return "disk"
@@ -264,13 +273,18 @@ def _write_failure(folder: RunFolder, stage: str, kind: str, message: str, text:
     value = {
         "stage": stage, "kind": kind, "message": message, "traceback": text, "time": time.time(), "since": since,
     }  # fmt: skip
-    print(f"{folder.path.name} {stage}: failed ({kind}): {message}", file=sys.stderr, flush=True)
+    _say(f"{folder.path.name} {stage}: failed ({kind}): {message}")
     try:
         write_json(folder.file("failure.json"), value)
         folder.log(f"{stage}: failed ({kind}): {message}")
-    except OSError as error:
-        # A full disk: the job's own error file, elsewhere, is where status looks next.
-        print(f"failure.json could not be written: {error}\n{json.dumps(value)}", file=sys.stderr, flush=True)
+    except (OSError, UserError) as error:
+        # A full disk: the job's own error file, which may lie elsewhere, is where status looks next.
+        _say(f"failure.json could not be written: {error}\n{json.dumps(value)}")
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError):  # the job's output may lie on the disk that is full
+        print(line, file=sys.stderr, flush=True)
 
 
 def _prepare(config: RunConfig, folder: RunFolder, threads: int | None, job: str) -> None:

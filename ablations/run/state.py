@@ -216,8 +216,25 @@ def _new(run: _Evidence) -> RunState | None:
     return run.state("new", detail, stage=run.stage)
 
 
+def _full(run: _Evidence) -> RunState | None:
+    """A run that has begun and is in nobody's hands, on a file system that is full: what stopped it could not be
+    recorded there. Once there is room it is told, and taken up, by the rules below."""
+    if not run.files or not _is_full(run.path):
+        return None
+    way = "Free space there, and run the same command again; what has finished is kept."
+    return run.state("failed", f"{run.stage}: disk full: {run.path} cannot be written. {way}", "disk", run.stage)
+
+
+def _is_full(path: Path) -> bool:
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return False
+    return found.f_blocks > 0 and found.f_bavail * found.f_frsize < 4096
+
+
 _RULES: tuple[Callable[[_Evidence], RunState | None], ...] = (
-    _foreign, _done, _running, _failed, _queued, _ended, _lost, _new,
+    _foreign, _done, _running, _failed, _queued, _full, _ended, _lost, _new,
 )  # fmt: skip
 
 

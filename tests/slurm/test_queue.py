@@ -378,7 +378,7 @@ def test_runs_of_whole_nodes_are_told_and_cancelled_one_by_one(grid: Grid) -> No
     # With the last two of it the job itself goes.
     claim.release()
     assert cluster.cancel({keys[0], keys[3]}) == 1
-    assert not fake.states_by_id["1_0"].live
+    assert fake.states_by_id["1_0"].state == "CANCELLED"
     assert [state.status for state in cluster.states()] == ["cancelled"] * 4 + ["pending"] * 2
     # What each said is shown from its own file, where it has one.
     own = task_output(cluster.queue.folder, "1_0", keys[0])[1]

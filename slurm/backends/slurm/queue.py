@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -151,7 +152,7 @@ class Queue:
         """The time of a new submission, later than that of each earlier one whatever the clocks of the machines that
         submit."""
         last = max((one.time for one in self.journal.read()), default=0.0)
-        return max(file_time(self.journal.path.parent), last + 0.001)
+        return max(file_time(self.journal.path.parent) or time.time(), last + 0.001)
 
     def _files(self, submissions: Sequence[Submission]) -> set[str]:
         """What lies beside the jobs' output, where some job has several runs or processes of its own for them."""
