@@ -185,6 +185,12 @@ class Job:
                     if not control.cancelled:
                         raise
                     outcome = "cancelled"
+        except OSError as error:
+            cause = cause_of_limit(error, folder)
+            if cause is None or rank.world > 1:
+                raise
+            resolve(task.record)(folder, task.arguments, cause, traceback.format_exc())
+            return "failed"
         except Stopping:
             if rank.leads and to_requeue(control) and not _may_start_again(folder, control):
                 sentence = f"hung: no step in {MAX_STARTS_WITHOUT_STEP} starts, each ended by {control.reason}"

@@ -30,6 +30,7 @@ Every file appears by temporary name and rename, or is append-only with a torn l
 """
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -103,6 +104,8 @@ def read_json(path: Path) -> Any | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, RecursionError, OSError) as error:  # torn, nested without end, a folder, not ours to read
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            raise  # that no file can be opened says nothing against this one
         reason = f"it cannot be read ({error.strerror})" if isinstance(error, OSError) else "it cannot be read"
         raise BrokenFile(str(path), reason, "JSON as cscdarts wrote it", "Move the file away.") from error
 

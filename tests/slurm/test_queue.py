@@ -3,102 +3,64 @@
 import json
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ablations.drive.backend import Options
-from ablations.drive.driver import Driver, TaskFunctions, chosen_for_retry, counts, untouched
-from ablations.drive.plan import plan
+from ablations.drive.driver import Driver, TaskFunctions, chosen_for_retry, counts
 from ablations.drive.slurm import SlurmBackend
-from ablations.grid.estimate import Measured
 from ablations.grid.load import load_grid
 from cscdarts.records.run_folder import RunFolder
 from slurm.backends.slurm.fake import FakeCluster
 from slurm.backends.slurm.journal import Journal
 from slurm.backends.slurm.profile import Profile
 from slurm.backends.slurm.queue import Queue
-from slurm.backends.slurm.scheduler import JobState
 from slurm.backends.slurm.submit import Unreached
 from slurm.errors import ClusterError
-from slurm.job import CLAIM, Job, task_output
-from slurm.lock import Lock
-from slurm.node import NodeJob
+from slurm.job import Job
+from tests.support.harness.fake_slurm import Grid, fake_grid, starts_on, submit, submits
 from tests.support.harness.grids import write_grid
-
-Grid = Callable[..., SlurmBackend]
 
 
 @pytest.fixture
 def grid(tmp_path: Path) -> Grid:
     """Builds the backend of a grid on a given fake cluster."""
-
-    def build(
-        fake: FakeCluster,
-        notes: list[str],
-        max_array: int = 1001,
-        parallel: int | None = None,
-        profile: Profile | None = None,
-    ) -> SlurmBackend:
-        source = write_grid(tmp_path / "mine.py", notes)
-        driver = Driver(
-            load_grid(source, "smoke"), tmp_path / "runs", TaskFunctions("tests.support.harness.engine:run_task")
-        )
-        driver.folder.mkdir(parents=True, exist_ok=True)
-        queue = Queue(driver.folder, "test", fake, fake, max_array)
-        return SlurmBackend(driver, Options(parallel), profile, "fake", queue)
-
-    return build
-
-
-def _submit(cluster: SlurmBackend) -> list[str]:
-    """What `run` does: repair, then submit what nobody has in hand."""
-    cluster.queue.repair()
-    wanted = untouched(cluster.states())
-    cluster.submit(wanted)
-    return wanted
-
-
-def _starts(cluster: SlurmBackend) -> list[int]:
-    paths = [cluster.driver.path(point) / "starts.jsonl" for point in cluster.driver.grid.points]
-    return [len(path.read_text().splitlines()) if path.exists() else 0 for path in paths]
-
-
-def _submits(fake: FakeCluster) -> list[str]:
-    return [call for call in fake.calls if call.startswith("submit")]
+    return partial(fake_grid, tmp_path)
 
 
 def test_a_chain_of_two_arrays_runs_every_run_once(grid: Grid) -> None:
     fake = FakeCluster()
     cluster = grid(fake, [""] * 4, parallel=3)
-    assert len(_submit(cluster)) == 4
-    first, second = _submits(fake)
+    assert len(submit(cluster)) == 4
+    first, second = submits(fake)
     assert "-search x4 %3" in first
     assert "-retrain x4 %3 aftercorr:1" in second
     assert counts(cluster.states()) == {"pending": 4}
     assert fake.work() == 8
     assert counts(cluster.states()) == {"done": 4}
-    assert _starts(cluster) == [2] * 4, "one start per job"
+    assert starts_on(cluster) == [2] * 4, "one start per job"
 
 
 def test_an_unchanged_grid_submits_nothing_at_any_stage(grid: Grid) -> None:
     fake = FakeCluster()
     cluster = grid(fake, [""] * 3)
-    _submit(cluster)
-    assert _submit(cluster) == []
+    submit(cluster)
+    assert submit(cluster) == []
     fake.work()
-    assert _submit(cluster) == []
-    assert len(_submits(fake)) == 2
+    assert submit(cluster) == []
+    assert len(submits(fake)) == 2
 
 
 def test_a_new_point_submits_that_one(grid: Grid) -> None:
     fake = FakeCluster()
-    _submit(grid(fake, ["", ""]))
+    submit(grid(fake, ["", ""]))
     fake.work()
     cluster = grid(fake, ["", "", ""])
-    assert _submit(cluster) == [cluster.driver.grid.points[2].hash]
-    assert "afterok:3" in _submits(fake)[-1], "a single job is no array"
+    assert submit(cluster) == [cluster.driver.grid.points[2].hash]
+    assert "afterok:3" in submits(fake)[-1], "a single job is no array"
     fake.work()
     assert counts(cluster.states()) == {"done": 3}
 
@@ -106,13 +68,13 @@ def test_a_new_point_submits_that_one(grid: Grid) -> None:
 def test_a_failed_search_starts_no_retraining_and_retry_runs_only_it(grid: Grid) -> None:
     fake = FakeCluster()
     cluster = grid(fake, ["", "raise", ""])
-    _submit(cluster)
+    submit(cluster)
     fake.work()
     states = cluster.states()
     assert [state.status for state in states] == ["done", "failed", "done"]
     assert "the loss went astray" in states[1].detail
     assert not RunFolder(cluster.driver.path(cluster.driver.grid.points[1])).has("result")
-    assert _submit(cluster) == []
+    assert submit(cluster) == []
     (cluster.driver.folder / "cure").touch()
     again = chosen_for_retry(cluster.states(), failed=True, lost=False, timeout=False)
     assert again == [cluster.driver.grid.points[1].hash]
@@ -120,13 +82,13 @@ def test_a_failed_search_starts_no_retraining_and_retry_runs_only_it(grid: Grid)
     assert cluster.states()[1].status == "pending"
     fake.work()
     assert counts(cluster.states()) == {"done": 3}
-    assert _starts(cluster) == [2, 3, 2]
+    assert starts_on(cluster) == [2, 3, 2]
 
 
 def test_what_the_scheduler_killed_is_named_and_retried_by_its_cause(grid: Grid) -> None:
     fake = FakeCluster()
     cluster = grid(fake, [""] * 5)
-    _submit(cluster)
+    submit(cluster)
     for job, word in (("1_0", "TIMEOUT"), ("1_1", "OUT_OF_MEMORY"), ("1_2", "NODE_FAIL"), ("1_3", "CANCELLED")):
         fake.end(job, word)
     fake.work()
@@ -146,39 +108,39 @@ def test_what_the_scheduler_killed_is_named_and_retried_by_its_cause(grid: Grid)
 def test_a_retraining_that_failed_is_submitted_without_its_search(grid: Grid) -> None:
     fake = FakeCluster()
     cluster = grid(fake, ["", ""])
-    _submit(cluster)
+    submit(cluster)
     fake.end("2_1", "TIMEOUT")
     fake.work()
     assert cluster.states()[1].kind == "timeout"
     cluster.submit([cluster.driver.grid.points[1].hash])
-    assert "-retrain x1" in _submits(fake)[-1]
-    assert "after" not in _submits(fake)[-1]
+    assert "-retrain x1" in submits(fake)[-1]
+    assert "after" not in submits(fake)[-1]
     fake.work()
     assert counts(cluster.states()) == {"done": 2}
-    assert _starts(cluster) == [2, 2]
+    assert starts_on(cluster) == [2, 2]
 
 
 def test_cancel_ends_what_lives_and_run_submits_it_again(grid: Grid) -> None:
     fake = FakeCluster()
     cluster = grid(fake, ["", "", ""])
-    _submit(cluster)
+    submit(cluster)
     one = cluster.driver.grid.points[0].hash
     assert cluster.cancel({one}) == 2
     assert [state.status for state in cluster.states()] == ["cancelled", "pending", "pending"]
     assert cluster.cancel() == 4
     assert cluster.cancel() == 0
     assert fake.work() == 0
-    assert len(_submit(cluster)) == 3
+    assert len(submit(cluster)) == 3
     fake.work()
     assert counts(cluster.states()) == {"done": 3}
-    assert _starts(cluster) == [2, 2, 2]
+    assert starts_on(cluster) == [2, 2, 2]
 
 
 def test_large_grids_are_split_and_the_throttle_is_shared(grid: Grid) -> None:
     fake = FakeCluster()
     cluster = grid(fake, [""] * 10, max_array=4, parallel=7)
-    _submit(cluster)
-    assert [call.split(" ", 2)[2] for call in _submits(fake)] == [
+    submit(cluster)
+    assert [call.split(" ", 2)[2] for call in submits(fake)] == [
         "x4 %2", "x4 %2 aftercorr:1", "x4 %2", "x4 %2 aftercorr:3", "x2 %2", "x2 %2 aftercorr:5"
     ]  # fmt: skip
     fake.work()
@@ -187,20 +149,20 @@ def test_large_grids_are_split_and_the_throttle_is_shared(grid: Grid) -> None:
 
 def test_fewer_slots_than_parts_run_the_parts_in_turn(grid: Grid) -> None:
     fake = FakeCluster()
-    _submit(grid(fake, [""] * 6, max_array=2, parallel=2))
-    searches = [call for call in _submits(fake) if "-search" in call]
+    submit(grid(fake, [""] * 6, max_array=2, parallel=2))
+    searches = [call for call in submits(fake) if "-search" in call]
     assert [call.partition("%")[2] for call in searches] == ["1", "1 afterany:1", "1 afterany:3"]
 
 
 def test_several_runs_in_a_job_and_all_stages_in_a_job(grid: Grid) -> None:
     fake = FakeCluster()
     cluster = grid(fake, ["", "raise", "", "", ""], profile=Profile(runs_per_job=2, graph="single"))
-    _submit(cluster)
-    (call,) = _submits(fake)
+    submit(cluster)
+    (call,) = submits(fake)
     assert "-all x3" in call
     assert fake.work() == 3
     assert [state.status for state in cluster.states()] == ["done", "failed", "done", "done", "done"]
-    assert _starts(cluster) == [1] * 5
+    assert starts_on(cluster) == [1] * 5
 
 
 class _Killed(BaseException):
@@ -235,26 +197,26 @@ def test_a_driver_that_dies_anywhere_in_a_submission_loses_nothing_and_doubles_n
             patch.setattr(fake, name, dying(getattr(fake, name)))
         patch.setattr(Journal, "_append", dying(Journal._append))
         with pytest.raises(_Killed):
-            _submit(cluster)
+            submit(cluster)
     fake.work()
     second = grid(fake, [""] * 5, max_array=3)
-    _submit(second)
+    submit(second)
     fake.work()
     assert counts(second.states()) == {"done": 5}
-    assert _starts(second) == [2] * 5
+    assert starts_on(second) == [2] * 5
     assert not any(state.live for state in fake.states_by_id.values())
-    assert _submit(second) == []
+    assert submit(second) == []
 
 
 def test_a_refused_submission_withdraws_its_chain(grid: Grid) -> None:
     fake = FakeCluster(limit=6)
     cluster = grid(fake, [""] * 4)
     with pytest.raises(ClusterError, match="QOSMaxSubmitJobPerUserLimit"):
-        _submit(cluster)
+        submit(cluster)
     assert fake.work() == 0
     assert counts(cluster.states()) == {"new": 4}
     fake.limit = 100
-    _submit(cluster)
+    submit(cluster)
     fake.work()
     assert counts(cluster.states()) == {"done": 4}
 
@@ -278,7 +240,7 @@ def test_jobs_that_a_silent_scheduler_took_are_found_by_name_and_withdrawn(grid:
     fake = _Silent()
     cluster = grid(fake, ["", ""])
     with pytest.raises(ClusterError, match="Socket timed out"):
-        _submit(cluster)
+        submit(cluster)
     assert fake.work() == 0, "nothing of a chain that is not whole may start"
     live = [one for one, state in fake.states_by_id.items() if state.live]
     assert len(live) == 2
@@ -286,7 +248,7 @@ def test_jobs_that_a_silent_scheduler_took_are_found_by_name_and_withdrawn(grid:
     assert cluster.queue.repair() == 1
     assert not any(fake.states_by_id[one].live for one in live)
     assert cluster.queue.repair() == 0
-    _submit(cluster)
+    submit(cluster)
     fake.work()
     assert counts(cluster.states()) == {"done": 2}
 
@@ -294,12 +256,12 @@ def test_jobs_that_a_silent_scheduler_took_are_found_by_name_and_withdrawn(grid:
 def test_another_login_node_sees_the_same(grid: Grid) -> None:
     fake = FakeCluster()
     first = grid(fake, ["", "raise", ""])
-    _submit(first)
+    submit(first)
     fake.end("1_2", "TIMEOUT")
     fake.work()
     second = grid(fake, ["", "raise", ""])
     assert second.states() == first.states()
-    assert _submit(second) == []
+    assert submit(second) == []
 
 
 def test_jobs_hold_only_config_and_folder(grid: Grid) -> None:
@@ -307,7 +269,7 @@ def test_jobs_hold_only_config_and_folder(grid: Grid) -> None:
 
     fake = FakeCluster()
     cluster = grid(fake, ["", ""])
-    _submit(cluster)
+    submit(cluster)
     for job in fake.jobs.values():
         assert len(pickle.dumps(job)) < 10_000
         (task,) = job.tasks
@@ -340,94 +302,13 @@ def test_of_runs_that_share_a_search_one_searches_and_the_others_wait(tmp_path: 
     driver.folder.mkdir(parents=True)
     fake = FakeCluster()
     cluster = SlurmBackend(driver, Options(None), None, "fake", Queue(driver.folder, "test", fake, fake))
-    assert len(_submit(cluster)) == 6
-    submits = _submits(fake)
-    assert [call.split()[2] for call in submits] == ["x2", "x2", "x4", "x4"]
-    assert submits[2].endswith("afterany:1")
-    assert "aftercorr:3" in submits[3]
+    assert len(submit(cluster)) == 6
+    seen = submits(fake)
+    assert [call.split()[2] for call in seen] == ["x2", "x2", "x4", "x4"]
+    assert seen[2].endswith("afterany:1")
+    assert "aftercorr:3" in seen[3]
     fake.work()
     assert counts(cluster.states()) == {"done": 6}
     searches = list((tmp_path / "runs" / "searches").glob("*/search-metrics.jsonl"))
     assert [len(found.read_text().splitlines()) for found in searches] == [2, 2]
     assert len(list((tmp_path / "runs" / "retrainings").iterdir())) == 6
-
-
-def test_runs_of_whole_nodes_are_told_and_cancelled_one_by_one(grid: Grid) -> None:
-    fake = FakeCluster()
-    cluster = grid(fake, [""] * 6, profile=Profile(gpus_per_node=2, runs_per_node=2, runs_per_job=4, graph="single"))
-    keys = _submit(cluster)
-    assert [call.split()[2] for call in _submits(fake)] == ["x2"]
-    job = fake.jobs["1_0"]
-    assert isinstance(job, NodeJob)
-    assert (job.workers, job.per_gpu, len(job.tasks), job.requeues) == (2, 1, 4, True)
-    # A job is at work; its runs are where their claims are, the others wait for their turn in it.
-    fake.states_by_id["1_0"] = JobState("RUNNING", "", True)
-    folder = cluster.driver.path(cluster.driver.grid.points[0])
-    folder.mkdir(parents=True)
-    claim = Lock(folder / CLAIM)
-    assert claim.acquire("run", "1_0", 0)
-    states = cluster.states()
-    assert [state.status for state in states] == ["running", *["pending"] * 5]
-    assert [state.jobs for state in states] == [("1_0",)] * 4 + [("1_1",)] * 2
-    assert states[1].detail == "search: waits for its turn in job 1_0"
-    # Two runs are cancelled: their job goes on with the two others.
-    assert cluster.cancel({keys[1], keys[2]}) == 1
-    assert fake.states_by_id["1_0"].live
-    states = cluster.states()
-    assert [state.status for state in states] == ["running", "cancelled", "cancelled", *["pending"] * 3]
-    # With the last two of it the job itself goes.
-    claim.release()
-    assert cluster.cancel({keys[0], keys[3]}) == 1
-    assert fake.states_by_id["1_0"].state == "CANCELLED"
-    assert [state.status for state in cluster.states()] == ["cancelled"] * 4 + ["pending"] * 2
-    # What each said is shown from its own file, where it has one.
-    own = task_output(cluster.queue.folder, "1_0", keys[0])[1]
-    own.write_text("boo")
-    assert [job.stderr == own for job in cluster.jobs({keys[0], keys[1]})] == [True, False]
-    # They are submitted again, and the marks of the old job say nothing against the new one.
-    assert _submit(cluster) == keys[:4]
-    assert [state.status for state in cluster.states()] == ["pending"] * 6
-
-
-def test_runs_of_several_processes_are_cancelled_with_their_job(grid: Grid) -> None:
-    fake = FakeCluster()
-    cluster = grid(fake, ["", ""], profile=Profile(nodes=2, runs_per_job=2, graph="single"))
-    keys = _submit(cluster)
-    assert cluster.cancel({keys[0]}) == 1
-    assert [state.status for state in cluster.states()] == ["cancelled"] * 2
-
-
-def test_submissions_are_in_order_whatever_the_clocks_say(grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A login node whose clock is an hour behind submits after one that is right."""
-    fake = FakeCluster()
-    cluster = grid(fake, ["raise", ""])
-    _submit(cluster)
-    fake.work()
-    assert cluster.states()[0].status == "failed"
-    monkeypatch.setattr("slurm.backends.slurm.queue.file_time", lambda folder: time.time() - 3600)
-    cluster.submit([cluster.driver.grid.points[0].hash])
-    assert cluster.states()[0].status == "pending", "its failure is of the earlier submission"
-    fake.work()
-    state = cluster.states()[0]
-    assert (state.status, state.kind) == ("failed", "error"), "and this one of the later"
-    assert _starts(cluster)[0] == 2, "it was tried again"
-
-
-@pytest.mark.parametrize(
-    ("profile", "nodes"),
-    [
-        ({}, (1, 1)),
-        ({"gpus_per_node": 4, "runs_per_node": 4}, (0.25, 0.25)),
-        ({"gpus_per_node": 4, "runs_per_node": 4, "runs_per_gpu": 2, "graph": "single"}, (0.125, 0.125)),
-        ({"nodes": 2, "tasks_per_node": 8, "groups": {"search": {"nodes": 1, "tasks_per_node": 1}}}, (1, 2)),
-    ],
-)  # fmt: skip
-def test_a_plan_counts_the_nodes_that_a_run_holds(
-    grid: Grid, profile: dict[str, Any], nodes: tuple[float, float]
-) -> None:
-    cluster = grid(FakeCluster(), ["", ""], profile=Profile(**profile))
-    assert cluster.nodes_of_run == nodes
-    configs = [point.config for point in cluster.driver.grid.points]
-    past = Measured(searches=[(configs[0], 3600.0)], retrainings=[(configs[0], 7200.0)])
-    planned = plan([(cluster.driver, cluster.driver.states())]).expected(past, cluster.nodes_of_run)
-    assert planned.hours == pytest.approx(2 * nodes[0] + 4 * nodes[1])
