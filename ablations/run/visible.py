@@ -27,7 +27,7 @@ def await_cell(folder: RunFolder, control: Control, failed: Callable[[Any], bool
         Stopped: asked to stop meanwhile.
     """
     end = time.monotonic() + VISIBLE_S
-    while control.job and not (_whole(folder, "genotype.json") or failed(_whole(folder, "failure.json"))):
+    while control.job and not (_searched(folder) or failed(_content(folder, "failure.json"))):
         if time.monotonic() >= end:
             return
         if control.should_stop():
@@ -38,9 +38,16 @@ def await_cell(folder: RunFolder, control: Control, failed: Callable[[Any], bool
         time.sleep(_LOOK_S)
 
 
-def _whole(folder: RunFolder, name: str) -> Any:
-    """What a file holds, if it is there with its content, and so is what says which files the run has."""
+def _searched(folder: RunFolder) -> bool:
+    """Whether the cell is there, and all that says where the run's files lie and what the search has cost."""
+    if not all(_content(folder, name) for name in ("config.json", "keys.json", "genotype.json")):
+        return False
+    return all(_content(RunFolder(place), "search.json") for place in folder.search_folders())
+
+
+def _content(folder: RunFolder, name: str) -> Any:
+    """What a file holds, if it is there with its content."""
     try:
-        return read_json(folder.file(name)) if folder.path.joinpath("config.json").exists() else None
+        return read_json(folder.path / name)
     except UserError:
         return None
