@@ -233,7 +233,8 @@ def _of_this_submission(failure: Any, arguments: Mapping[str, Any]) -> bool:
         return False
     if "since" in failure:
         return bool(failure["since"] == arguments["since"])
-    return bool(failure["time"] >= arguments["since"])
+    when = failure.get("time")
+    return isinstance(when, int | float) and bool(when >= arguments["since"])
 
 
 def record_failure(folder: RunFolder, stage: str, error: BaseException, since: float) -> None:

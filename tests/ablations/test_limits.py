@@ -23,6 +23,7 @@ from ablations import cli
 from ablations.commands import ablate as cmd_ablate
 from ablations.drive.backend import BACKENDS
 from ablations.drive.driver import Driver, TaskFunctions
+from ablations.drive.mirroring import mirroring
 from ablations.grid.load import load_grid
 from ablations.run import state as run_states
 from ablations.run import visible
@@ -194,6 +195,17 @@ def test_a_driver_on_a_full_disk_ends_in_one_sentence(
             assert "No space left on device" in said, (at, said)
             assert str(tmp_path) in said or str(at) in said, (at, said)
         assert run(str(at)) == (0, ""), at
+
+
+def test_a_mirror_on_a_full_disk_says_so_once_and_stops_nothing(tmp_path: Path) -> None:
+    said: list[str] = []
+    with mirroring(_driver(tmp_path, [""]), said.append) as mirror, FullDisk(tmp_path, 1):
+        mirror([])
+        mirror._next = 0.0
+        mirror([])
+    (line,) = said
+    assert "No space left on device" in line
+    assert "The runs go on" in line
 
 
 @pytest.mark.parametrize(

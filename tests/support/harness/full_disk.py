@@ -73,5 +73,6 @@ def _seen(event: str, arguments: tuple[Any, ...]) -> None:
         if isinstance(path, str | os.PathLike) and (disk.reads or int(flags or 0) & _WRITES):
             disk.write(os.path.abspath(os.fspath(path)))  # noqa: PTH100 - nothing may be asked of the disk here
     elif event in _CHANGES:
-        path = arguments[1] if event != "os.mkdir" else arguments[0]
-        disk.write(os.path.abspath(os.fspath(path)))  # noqa: PTH100
+        path = os.fspath(arguments[1] if event != "os.mkdir" else arguments[0])
+        if event != "os.mkdir" or not os.path.isdir(path):  # noqa: PTH112 - the system says first that it is there
+            disk.write(os.path.abspath(path))  # noqa: PTH100
