@@ -169,10 +169,11 @@ class Lock:
         return False
 
     def release(self) -> None:
-        """Give the lock up if it is still ours."""
-        owner = self.owner()
-        if self.mine is not None and owner is not None and owner.nonce == self.mine.nonce:
-            self.path.unlink(missing_ok=True)
+        """Give the lock up if it is still ours. Where no file can be opened it stays, and goes with its process."""
+        with contextlib.suppress(OSError):
+            owner = self.owner()
+            if self.mine is not None and owner is not None and owner.nonce == self.mine.nonce:
+                self.path.unlink(missing_ok=True)
         self.mine = None
 
     @contextlib.contextmanager

@@ -201,6 +201,7 @@ def run_stages(
     failure = read_json(folder.file("failure.json"))
     if failure is not None and failure["stage"] not in missing_stages(config, folder):
         folder.file("failure.json").unlink(missing_ok=True)
+        check_failed = False  # what failed came after its output was written
     return "failed" if check_failed else "done"
 
 
@@ -220,10 +221,12 @@ def record_end(path: Path, arguments: Mapping[str, Any], cause: Cause, output: s
         output: what its process was at, or said last.
     """
     folder, config = RunFolder(path), build(arguments["config"])
-    with contextlib.suppress(UserError):
+    with contextlib.suppress(UserError, OSError):
         if _of_this_submission(read_json(folder.file("failure.json")), arguments):
             return
-    missing = [stage for stage in missing_stages(config, folder) if stage in arguments["stages"]]
+    missing: list[str] = []
+    with contextlib.suppress(UserError, OSError):
+        missing = [stage for stage in missing_stages(config, folder) if stage in arguments["stages"]]
     _write_failure(folder, (missing or arguments["stages"])[0], cause.kind, cause.sentence, output, arguments["since"])
 
 

@@ -19,6 +19,7 @@ from ablations.drive.show import Progress
 from ablations.drive.slurm import LAG_S, SlurmBackend
 from ablations.grid.load import load_grid
 from ablations.run.state import STATUSES, RunState, Status
+from ablations.run.visible import VISIBLE_S
 from cscdarts.errors import UserError
 from cscdarts.records.run_folder import read_json
 from slurm.errors import ClusterError
@@ -182,7 +183,7 @@ def _states(*statuses: Status) -> list[RunState]:
         (("preempted", "failed"), float("inf")),
         (("done", "done"), 0.0),
         (("done", "failed"), LAG_S),
-        (("lost",), LAG_S),
+        (("lost",), VISIBLE_S),
     ],
 )
 def test_how_long_a_cluster_is_watched(tmp_path: Path, statuses: tuple[Status, ...], seconds: float) -> None:

@@ -286,9 +286,16 @@ def test_a_clock_that_is_set_does_not_make_a_live_owner_dead(tmp_path: Path, mon
 
 def test_a_lock_is_whole_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
+
+    def noted(name: str, call: Callable[..., object]) -> Callable[..., object]:
+        def note(*words: object, **keys: object) -> object:
+            order.append(name)
+            return call(*words, **keys)
+
+        return note
+
     for name in ("fsync", "link", "replace"):
-        call = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *a, call=call, name=name, **k: (order.append(name), call(*a, **k))[1])
+        monkeypatch.setattr(os, name, noted(name, getattr(os, name)))
     _write(tmp_path / "lock", started=0.0)
     assert Lock(tmp_path / "lock").acquire()
     (tmp_path / "lock").unlink()

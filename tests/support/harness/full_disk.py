@@ -38,7 +38,7 @@ class FullDisk:
             sys.addaudithook(_seen)  # for good: it costs a comparison where no disk is full
             _hooked = True
         _disk = self
-        os.fsync = self._synced
+        os.fsync = self._synced  # type: ignore[assignment]
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
