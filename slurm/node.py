@@ -33,6 +33,8 @@ REPEAT_S = 1.0
 BUSY_PAUSES_S = (4.0, 60.0)
 #: A process has this many times `grace_s` to save and end before it is killed; it gives up on itself after once that.
 PATIENCE = 1.5
+#: A process that is ended from outside this often, while its job goes on, is not started again.
+MAX_STOPS = 5
 #: Bytes of a process's standard error that are looked at when it ended without a word.
 TAIL_BYTES = 4096
 #: A process that starts with this signal ignored is not ended by it before it can hear it.
@@ -97,6 +99,7 @@ class _Node:
         self.free = list(range(len(self.slots)))
         self.waiting: list[tuple[Task, float]] = [(task, 0.0) for task in job.tasks]
         self.tries: Counter[str] = Counter()
+        self.stops: Counter[str] = Counter()
         self.workers: list[_Worker] = []
         self.outcomes: dict[str, str] = {}
         #: Signals that the processes were sent: one that is ended by them has not crashed.
@@ -178,7 +181,11 @@ class _Node:
             outcome = os.read(worker.told, 64).decode(errors="replace")
         os.close(worker.told)
         task, code = worker.task, worker.process.returncode
-        if outcome == "busy" or (not outcome and self._merely_stopped(code)):
+        stopped = not outcome and self._merely_stopped(code)
+        if stopped and not self.control.should_stop():
+            # Somebody ended this one only; it is tried again, but not for ever.
+            self.stops[task.key] += 1
+        if outcome == "busy" or (stopped and self.stops[task.key] < MAX_STOPS):
             # Not counted as an outcome: it is tried again here or, after a request to stop, in the job's next life.
             first, most = BUSY_PAUSES_S
             pause = min(most, first * 2 ** min(10, self.tries[task.key]))
@@ -194,8 +201,9 @@ class _Node:
             self._crashed(task, _cause(code, output), output)
 
     def _merely_stopped(self, code: int) -> bool:
-        """Whether a process that says nothing was asked to end, before it had begun or once it had saved."""
-        return code == STOPPED_CODE or -code in self.sent
+        """Whether a process that says nothing was asked to end, before it had begun or once it had saved. The
+        scheduler's signals reach it, too, and may do so before they are known here."""
+        return code == STOPPED_CODE or -code in self.sent | {signal.SIGTERM, signal.SIGUSR2}
 
     def _crashed(self, task: Task, cause: Cause, output: str) -> None:
         print(f"{task.key}: {cause.sentence}", file=sys.stderr, flush=True)
@@ -234,6 +242,8 @@ def _cause(code: int, output: str) -> Cause:
         return Cause("disk", "no space left on the device")
     if code == -signal.SIGKILL:
         return Cause("memory", "its process was killed, most likely because memory ran out")
+    if code == STOPPED_CODE:
+        return Cause("error", f"its process was asked to end {MAX_STOPS} times while its job went on")
     how = f"signal {signal.Signals(-code).name}" if -code in set(signal.Signals) else f"code {code}"
     return Cause("error", f"its process ended with {how}" + (f": {lines[-1]}" if lines else ""))
 

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -185,6 +186,18 @@ def test_a_hang_is_that_run_s_alone(tmp_path: Path, scontrol: Path) -> None:
     assert job() == {"stuck": "failed", "a": "done"}
     assert "hung: no step" in (tmp_path / "stuck/hung.txt").read_text()
     assert not list(tmp_path.glob(f"*/{CLAIM}"))
+
+
+def test_a_process_that_is_ended_from_outside_is_tried_again_but_not_for_ever(
+    tmp_path: Path, scontrol: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slurm.node.BUSY_PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr("slurm.node.MAX_STOPS", 2)
+    ended = replace(_task(tmp_path / "ended", "killed"), arguments={"signal": signal.SIGTERM})
+    assert _job(tmp_path, ended, _task(tmp_path / "a"))() == {"ended": "failed", "a": "done"}
+    words = task_output(tmp_path / "jobs", "77", "ended")[1].read_text()
+    assert words.count("the last words") == 2
+    assert "asked to end 2 times while its job went on" in (tmp_path / "ended/hung.txt").read_text()
 
 
 @pytest.mark.parametrize(
