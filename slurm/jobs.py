@@ -27,6 +27,14 @@ class Cause:
     sentence: str
 
 
+#: For a job that tells no more than that.
+DISK_FULL = Cause(
+    "disk",
+    "disk full: no space left on the device. Free space there, and run the same command again; "
+    "what has finished is kept.",
+)
+
+
 def no_cause() -> Cause | None:
     """Nothing is known against the job."""
     return None

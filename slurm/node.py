@@ -22,7 +22,7 @@ from slurm.control import Control
 from slurm.devices import DEVICES, visible_gpus
 from slurm.host import Host
 from slurm.job import CLAIM, HUNG_CODE, STOPPED_CODE, Ending, Job, Task, cancel_mark, resolve, task_output, to_requeue
-from slurm.jobs import Cause, cause_of_limit, tail_of
+from slurm.jobs import DISK_FULL, Cause, cause_of_limit, tail_of
 from slurm.lock import Lock
 
 #: Seconds between two looks at the processes.
@@ -239,7 +239,7 @@ def _release(task: Task, pid: int) -> None:
 def _cause(code: int, output: str) -> Cause:
     lines = [line.strip()[:300] for line in output.splitlines() if line.strip()]
     if "No space left" in output or "Disk quota exceeded" in output:
-        return Cause("disk", "no space left on the device")
+        return DISK_FULL
     if code == -signal.SIGKILL:
         return Cause("memory", "its process was killed, most likely because memory ran out")
     if code == STOPPED_CODE:

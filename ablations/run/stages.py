@@ -23,7 +23,7 @@ from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import build
 from cscdarts.spaces import SPACES, load_plugin
 from slurm.control import Control, Stopping
-from slurm.jobs import Cause, cause_of_limit
+from slurm.jobs import DISK_FULL, Cause, cause_of_limit
 
 if TYPE_CHECKING:
     from slurm.job import Outcome
@@ -247,6 +247,8 @@ def record_failure(folder: RunFolder, stage: str, error: BaseException, since: f
     message = f"{type(error).__name__}: {last[-1] if last else ''}"
     if limit is not None:
         message = limit.sentence
+    elif kind_of(error) == "disk":
+        message = f"{DISK_FULL.sentence} ({message})"
     elif isinstance(error, UserError) and last:
         message = last[0]
     _write_failure(folder, stage, kind_of(error), message.strip(), text, since)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from slurm.backends.slurm.scheduler import JobState
 from slurm.backends.slurm.shell import NO_PYTHON, SETUP_FAILED
-from slurm.jobs import Cause, Phase, SubmittedJob, tail_of
+from slurm.jobs import DISK_FULL, Cause, Phase, SubmittedJob, tail_of
 
 PHASES: Mapping[str, Phase] = {
     "RUNNING": "running",
@@ -68,7 +68,7 @@ def cause_of(state: JobState | None, stderr: Path) -> Cause | None:
     if said or (state.reason == "0:9" and "memory" in tail.lower()):
         return CAUSES["OUT_OF_MEMORY"]
     if "No space left" in tail:
-        return Cause("disk", "no space left on the device")
+        return DISK_FULL
     told = telling_line(tail)
     if told.startswith((SETUP_FAILED, NO_PYTHON)):
         return Cause(cause.kind, told)
