@@ -14,6 +14,7 @@ from ablations.drive.exit_codes import DONE, INTERRUPTED, READER_GONE, REFUSED, 
 from cscdarts import __version__
 from cscdarts.errors import UserError
 from slurm.errors import ClusterError
+from slurm.jobs import cause_of_limit
 
 #: Command -> (where it lives, one line of help). Nothing here is imported to print the help.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -111,7 +112,8 @@ def _run(words: list[str], debug: bool) -> int:
     except OSError as error:
         if debug:
             raise
-        click.echo(f"cscdarts: {one_line(system_sentence(error))}", err=True)
+        limit = cause_of_limit(error)
+        click.echo(f"cscdarts: {one_line(system_sentence(error) if limit is None else limit.sentence)}", err=True)
         return REFUSED
     except Exception as error:
         if debug:

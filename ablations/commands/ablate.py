@@ -104,7 +104,8 @@ def plan(
     drivers = [Driver(choice.grid(source, recall=False), choice.runs) for source in dict.fromkeys(sources)]
     for driver in drivers:
         require_grid_devices(driver.grid, backend)
-    states, told = tell_plan(drivers, choice.runs, as_json)
+    nodes = make(drivers[0], Options(parallel)).nodes_of_run
+    states, told = tell_plan(drivers, choice.runs, as_json, nodes)
     if as_json:
         return
     console = Console()
@@ -256,7 +257,10 @@ def _follow(path: Path) -> None:
 @_grid_options
 @click.argument("keys", metavar="[HASH]...", nargs=-1)
 def cancel(source: str, choice: Choice, keys: Sequence[str]) -> None:
-    """Cancel a grid's jobs on the cluster, or only those of the runs named; `run` submits them again."""
+    """Cancel a grid's jobs on the cluster, or only the runs named; `run` submits them again.
+
+    A job that has other runs too goes on with those.
+    """
     driver = Driver(choice.grid(source), choice.runs)
     clusters = _clusters_here(driver)
     if not clusters:
@@ -267,7 +271,8 @@ def cancel(source: str, choice: Choice, keys: Sequence[str]) -> None:
     chosen = {key for key in named | live if any(key.startswith(one) for one in keys)} if keys else named
     if keys and not chosen:
         raise UserError("HASH", " ".join(keys), "the beginnings of runs' hashes", f"cscdarts ablate status {source}")
-    click.echo(f"{sum(cluster.cancel(chosen) for cluster in clusters)} jobs cancelled")
+    jobs = sum(cluster.cancel(chosen) for cluster in clusters)
+    click.echo(f"{len(chosen)} runs cancelled in {jobs} jobs" if keys else f"{jobs} jobs cancelled")
     left = len(live - chosen)
     if left and not keys:
         click.echo(f"jobs of {left} runs stay: this grid has not named them (as recorded); name their hashes", err=True)

@@ -91,7 +91,8 @@ def reproduce(
     for driver in drivers:
         require_grid_devices(driver.grid, backend)
     if only_plan:
-        states, told = tell_plan(drivers, choice.runs, as_json)
+        nodes = make(drivers[0], Options(parallel)).nodes_of_run
+        states, told = tell_plan(drivers, choice.runs, as_json, nodes)
         if not as_json:
             for driver, own in zip(drivers, states, strict=True):
                 click.echo(f"{driver.grid.name} ({driver.grid.scale}): {tally(own)}")

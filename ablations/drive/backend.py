@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ablations.drive.driver import Driver
+from ablations.grid.estimate import ONE_NODE, Nodes
 from ablations.run.state import IN_HAND, RunState
 from cscdarts.errors import UserError
 from cscdarts.records.environment import Code
@@ -71,11 +72,13 @@ class Backend(Observable, Protocol):
         driver: the grid's driver.
         options: how to go about it.
         outlives_driver: whether submitted runs go on when the driver ends.
+        nodes_of_run: how many nodes a search and a retraining hold while they last; less than one where runs share one.
     """
 
     driver: Driver
     options: Options
     outlives_driver: bool
+    nodes_of_run: Nodes
 
     def open(self) -> list[str]:
         """Make sure that runs can be submitted, and put in order what an earlier driver left; returns what to tell.
@@ -132,6 +135,7 @@ class Cluster(Backend, Protocol):
 
     name: str
     outlives_driver: bool = True
+    nodes_of_run: Nodes = ONE_NODE
     every_s: float = 3.0
 
     def open(self) -> list[str]:

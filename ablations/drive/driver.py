@@ -1,5 +1,6 @@
 """The driver of a grid: what is to run and what became of it. Its memory is the runs folder and nothing else."""
 
+import os
 import secrets
 import time
 from collections import Counter
@@ -30,7 +31,7 @@ class TaskFunctions:
     """Import paths of what jobs call; tests put a small engine here."""
 
     run: str = "ablations.run.stages:run_task"
-    hung: str = "ablations.run.stages:record_hang"
+    record: str = "ablations.run.stages:record_end"
 
 
 class Driver:
@@ -57,7 +58,7 @@ class Driver:
 
     def states(self, jobs: Iterable[SubmittedJob] = ()) -> list[RunState]:
         """Every run's state, in the grid's order; `jobs` are those that schedulers have of its runs."""
-        now = file_time(self.folder) if self.folder.exists() else time.time()
+        now = file_time(self.folder) or _latest(self.folder)
         by_run: dict[str, list[SubmittedJob]] = {}
         for job in jobs:
             by_run.setdefault(job.key, []).append(job)
@@ -108,7 +109,7 @@ class Driver:
                 point.hash,
                 str(self.path(point).resolve()),
                 self.functions.run,
-                self.functions.hung,
+                self.functions.record,
                 _arguments(point, stages, since, threads, self.grid.plugins),
             )
             for point in points
@@ -134,6 +135,15 @@ def chosen_for_retry(states: Iterable[RunState], failed: bool, lost: bool, timeo
         if (state.status == "failed" and (failed or (timeout and state.kind == "timeout")))
         or (state.status in ("lost", "cancelled") and lost)
     ]
+
+
+def _latest(folder: Path) -> float:
+    """The latest time that a folder's entries tell: where nothing can be written, as by a colleague who only looks, the
+    present is no earlier than that by the file system's clock, whatever this host's own says."""
+    try:
+        return max(float(entry.stat(follow_symlinks=False).st_mtime) for entry in os.scandir(folder))
+    except (OSError, ValueError):
+        return 0.0
 
 
 def _arguments(

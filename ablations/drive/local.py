@@ -7,12 +7,14 @@ from functools import partial
 
 from ablations.drive.backend import Factory, Options, in_hand_s
 from ablations.drive.driver import Driver, untouched
+from ablations.grid.estimate import ONE_NODE
 from ablations.run.stages import STAGES, missing_stages
 from ablations.run.state import RunState
 from cscdarts.errors import OutsideFailure, UserError
 from cscdarts.records.environment import Code
 from cscdarts.records.run_folder import RunFolder, write_json
-from slurm.backends.local import LocalPool, usable_cores, visible_gpus
+from slurm.backends.local import LocalPool, usable_cores
+from slurm.devices import visible_gpus
 
 #: A run that comes back untouched this often is left alone by this driver.
 MAX_TRIES = 3
@@ -27,6 +29,7 @@ class LocalBackend:
     """
 
     outlives_driver = False
+    nodes_of_run = ONE_NODE
     every_s = 1.0
 
     def __init__(self, driver: Driver, options: Options) -> None:

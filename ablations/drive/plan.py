@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.drive.driver import Driver
-from ablations.grid.estimate import Estimate, Measured, estimate
+from ablations.grid.estimate import ONE_NODE, Estimate, Measured, Nodes, estimate
 from ablations.run.stages import has_output
 from ablations.run.state import RunState
 from cscdarts.errors import UserError
@@ -48,16 +48,16 @@ class Plan:
             [config for key, config in self.retrainings.items() if key not in self.retrained],
         )
 
-    def expected(self, past: Measured) -> Estimate:
+    def expected(self, past: Measured, nodes: Nodes = ONE_NODE) -> Estimate:
         """What is still to be done, in node-seconds."""
-        return estimate(*self.left(), past)
+        return estimate(*self.left(), past, nodes)
 
-    def values(self, past: Measured) -> dict[str, Any]:
+    def values(self, past: Measured, nodes: Nodes = ONE_NODE) -> dict[str, Any]:
         """As plain data. `runs` and `done` count runs; `searches` and `retrainings` what is still to be done, the names
         with `_total` also what is done; `node_hours` is None where nothing like it was measured, and `unmeasured`
         counts the searches and retrainings that it leaves out."""
         searched, retrained = self.left()
-        expected = self.expected(past)
+        expected = self.expected(past, nodes)
         return {
             "runs": self.runs,
             "done": self.done,

@@ -57,7 +57,7 @@ def status_table(grid: Grid, states: Sequence[RunState], every: bool = True, lim
         if every or state.status not in ("done", "new", "pending")
     ]
     for point, state in shown[:limit]:
-        where = state.host or (state.jobs[-1] if state.jobs else "")
+        where = " ".join((state.host, state.jobs[-1] if state.jobs else "")).strip()
         kind = f"{state.status} ({state.kind})" if state.status == "failed" else state.status
         table.add_row(
             state.hash[:8],

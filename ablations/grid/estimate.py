@@ -16,6 +16,10 @@ from cscdarts.settings.keys import searches
 #: At most this many finished run folders are read for a plan.
 MAX_READ = 2000
 
+#: How many nodes a search and a retraining hold while they last: 2 for one that is spread over two, 1/4 where four runs
+#: share a node.
+Nodes = tuple[float, float]
+ONE_NODE: Nodes = (1.0, 1.0)
 #: What sets the work of an epoch: of a stage's config, exactly or without ratio, identity and seed.
 _Kind = Callable[[RunConfig, bool], tuple[object, ...]]
 
@@ -70,20 +74,27 @@ def measured(runs: Path) -> Measured:
     return found
 
 
-def estimate(searched: Iterable[RunConfig], retrained: Iterable[RunConfig], past: Measured) -> Estimate:
+def estimate(
+    searched: Iterable[RunConfig], retrained: Iterable[RunConfig], past: Measured, nodes: Nodes = ONE_NODE
+) -> Estimate:
     """Sum the expected seconds of some searches and retrainings, each named by a run that has it.
 
     Each costs seconds per epoch x epochs; the rate is the mean over finished ones that agree in everything that sets
     the work of an epoch, or, where none does, in all but ratio, identity and seed. Drawing a random cell or being given
     one costs nothing and is not counted.
+
+    Args:
+        nodes: how many nodes each of them holds: those of a node that is shared count in part.
     """
     paid = [config for config in searched if config.search.trains_supernet]
-    costs = [
-        *_costs(paid, past.searches, _search_kind, lambda config: config.search.epochs),
-        *_costs(retrained, past.retrainings, _retrain_kind, lambda config: config.evaluation.epochs),
+    found = (
+        [*_costs(paid, past.searches, _search_kind, lambda config: config.search.epochs)],
+        [*_costs(retrained, past.retrainings, _retrain_kind, lambda config: config.evaluation.epochs)],
+    )
+    known = [
+        seconds * held for costs, held in zip(found, nodes, strict=True) for seconds in costs if seconds is not None
     ]
-    known = [seconds for seconds in costs if seconds is not None]
-    return Estimate(sum(known), len(known), len(costs))
+    return Estimate(sum(known), len(known), sum(map(len, found)))
 
 
 def sentence(estimated: Estimate) -> str:

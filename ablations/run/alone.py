@@ -60,7 +60,10 @@ def run_alone(config: RunConfig, out: Path | None, stages: Sequence[str], kind: 
         return 130, folder
     if outcome != "failed":
         return 0, folder
-    failure = read_json(folder.file("failure.json")) or {}
+    failure = read_json(folder.file("failure.json"))
+    if failure is None:  # said above by who could not write it
+        click.echo(f"cscdarts: the failure could not be recorded in {folder.path}", err=True)
+        return 1, folder
     ours = failure.get("kind") == "user"
     where = f" (see {folder.path})"
     if fresh and ours and not _trained(folder) and int(os.environ.get("RANK", "0")) == 0:

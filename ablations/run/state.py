@@ -155,10 +155,16 @@ def _running(run: _Evidence) -> RunState | None:
 def _failed(run: _Evidence) -> RunState | None:
     """The run recorded a failure, and nothing was submitted since."""
     failure = run.failure
-    if failure is None or (run.current and float(failure.get("time", 0.0)) < run.submitted):
+    if failure is None or (run.current and not _since_submission(failure, run)):
         return None
     stage = str(failure["stage"])
     return run.state("failed", f"{stage}: {failure['message']}", str(failure["kind"]), stage)
+
+
+def _since_submission(failure: Mapping[str, Any], run: _Evidence) -> bool:
+    """Whether a failure was recorded by the submission that is current, or a later one. It names its submission by the
+    time that the driver gave that; records of 0.1.0 have the time of the node's clock only."""
+    return float(failure.get("since", failure.get("time", 0.0))) >= run.submitted
 
 
 def _queued(run: _Evidence) -> RunState | None:
@@ -166,12 +172,14 @@ def _queued(run: _Evidence) -> RunState | None:
     live = [job for job in run.current if job.live]
     if not live:
         return None
-    if any(job.phase == "running" for job in live):
+    if any(job.phase == "running" and job.runs == 1 for job in live):
         return run.state("running", f"{run.stage}: job is at work", stage=run.stage)
     reason = next((job.reason for job in live if job.reason), "")
     if REQUEUED in run.files or any(job.phase == "requeued" for job in live):
         return run.state("preempted", f"{run.stage}: waits to go on ({reason or 'requeued'})", stage=run.stage)
-    return run.state("pending", reason or f"{run.stage}: in the queue", stage=run.stage)
+    # Of a job that has several runs, those at work are known by their claims.
+    turn = next((f"waits for its turn in job {job.job}" for job in live if job.phase == "running"), "in the queue")
+    return run.state("pending", reason or f"{run.stage}: {turn}", stage=run.stage)
 
 
 def _ended(run: _Evidence) -> RunState | None:
@@ -208,8 +216,25 @@ def _new(run: _Evidence) -> RunState | None:
     return run.state("new", detail, stage=run.stage)
 
 
+def _full(run: _Evidence) -> RunState | None:
+    """A run that has begun and is in nobody's hands, on a file system that is full: what stopped it could not be
+    recorded there. Once there is room it is told, and taken up, by the rules below."""
+    if not run.files or not _is_full(run.path):
+        return None
+    way = "Free space there, and run the same command again; what has finished is kept."
+    return run.state("failed", f"{run.stage}: disk full: {run.path} cannot be written. {way}", "disk", run.stage)
+
+
+def _is_full(path: Path) -> bool:
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return False
+    return found.f_blocks > 0 and found.f_bavail * found.f_frsize < 4096
+
+
 _RULES: tuple[Callable[[_Evidence], RunState | None], ...] = (
-    _foreign, _done, _running, _failed, _queued, _ended, _lost, _new,
+    _foreign, _done, _running, _failed, _queued, _full, _ended, _lost, _new,
 )  # fmt: skip
 
 

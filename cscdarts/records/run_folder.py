@@ -30,6 +30,7 @@ Every file appears by temporary name and rename, or is append-only with a torn l
 """
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -71,13 +72,24 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     data = content.encode() if isinstance(content, str) else content
     try:
-        with temporary.open("wb") as file:
+        with _naming(path), temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """The system's errors in a block name the file: those of writing to an open one do not by themselves."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -92,6 +104,8 @@ def read_json(path: Path) -> Any | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, RecursionError, OSError) as error:  # torn, nested without end, a folder, not ours to read
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            raise  # that no file can be opened says nothing against this one
         reason = f"it cannot be read ({error.strerror})" if isinstance(error, OSError) else "it cannot be read"
         raise BrokenFile(str(path), reason, "JSON as cscdarts wrote it", "Move the file away.") from error
 
@@ -99,7 +113,7 @@ def read_json(path: Path) -> Any | None:
 def append_line(path: Path, value: Mapping[str, Any]) -> None:
     """Append one JSON line; after a torn last line a new line is begun first."""
     line = json.dumps(value, sort_keys=True, ensure_ascii=False)
-    with path.open("ab+") as file:
+    with _naming(path), path.open("ab+") as file:
         if file.seek(0, os.SEEK_END) > 0:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
@@ -256,7 +270,7 @@ class RunFolder:
     def log(self, line: str) -> None:
         """Append a line with the time (UTC) to `log.txt`."""
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        with self.file("log.txt").open("a", encoding="utf-8") as file:
+        with _naming(self.file("log.txt")), self.file("log.txt").open("a", encoding="utf-8") as file:
             file.write(f"{stamp} {line}\n")
 
     def beat(self) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from ablations.drive.driver import counts
 from cscdarts.records.run_folder import RunFolder, read_json, read_lines
-from tests.support.harness.slurm_site import ON, Site, job_of, queued_names, starts_of, states_of, until
+from tests.support.harness.slurm_site import ON, Site, job_of, queued_names, scontrol, starts_of, states_of, until
 from tests.support.records import epoch_lines
 
 # One group: some tests stop daemons that others need.
@@ -324,3 +324,45 @@ def test_several_processes_know_their_place(site: Site, monkeypatch: pytest.Monk
         (ranks[0]["MASTER_ADDR"], ranks[0]["MASTER_PORT"])
     }
     assert isinstance(Job((task,)), Job)
+
+
+NODE = """
+gpus_per_node: 2
+runs_per_node: 2
+runs_per_job: 4
+mem_gb: 4
+time_min: 10
+signal_s: 20
+graph: single
+"""
+
+
+def test_a_whole_node_with_a_run_on_each_gpu(site: Site) -> None:
+    """Four runs in one job on a node of two GPUs: one is killed, one is cancelled at work, both make room for the next;
+    then the job gets the signal before a limit, goes back to the queue once, and ends what is unfinished."""
+    if "gpu" not in subprocess.run(["sinfo", "-h", "-o", "%G"], capture_output=True, text=True, check=True).stdout:
+        pytest.skip("no GPUs here; the dev-cluster pretends to have some")
+    (site.path / "node.yaml").write_text(NODE)
+    driver, source = site.grid(["kill", *["pace=0.7"] * 3], search__epochs=12)
+    site.call("ablate", "run", source, "--on", "slurm:node.yaml", "--allow-dirty", "--scale", "smoke", "--no-wait")
+    until(lambda: starts_of(driver)[:3] == [1, 1, 1], what="the third run in the place of the first, which was killed")
+    states = states_of(driver)
+    assert [state.status for state in states] == ["failed", "running", "running", "pending"], states
+    (job,) = {one for state in states for one in state.jobs}
+    assert states[3].detail == f"search: waits for its turn in job {job}"
+    assert "killed, most likely because memory ran out" in states[0].detail
+    assert "OverSubscribe=NO" in scontrol("show", "job", job), "the node is the job's alone"
+    assert "1 runs cancelled in 1 jobs" in site.call("ablate", "cancel", source, driver.grid.points[1].hash)
+    until(lambda: starts_of(driver) == [1, 1, 1, 1], what="the fourth run in the place of the one that was cancelled")
+    until(lambda: epoch_lines(driver.path(driver.grid.points[3])) >= 1, what="an epoch of it")
+    subprocess.run(["scancel", "--signal=USR2", job], check=True)
+    until(lambda: [s.status for s in states_of(driver)] == ["failed", "cancelled", *["preempted"] * 2], what="requeued")
+    until(lambda: counts(states_of(driver)) == {"failed": 1, "cancelled": 1, "done": 2}, what="the others done")
+    assert starts_of(driver) == [1, 1, 2, 2]
+    assert "Restarts=1" in scontrol("show", "job", job)
+    begun = [read_lines(driver.path(point) / "starts.jsonl") for point in driver.grid.points]
+    assert {next(lines)["gpu"] for lines in begun[:2]} == {"0", "1"}
+    for point in driver.grid.points[2:]:
+        epochs = [line["epoch"] for line in RunFolder(driver.path(point)).curves() if line["stage"] == "search"]
+        assert epochs == list(range(12))
+    assert f"{job}_{driver.grid.points[0].hash}_log.err" in site.call("ablate", "logs", source, states[0].hash)

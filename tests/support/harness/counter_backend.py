@@ -31,6 +31,7 @@ class CounterBackend:
 
     name = "a counter"
     outlives_driver = True
+    nodes_of_run = (1.0, 1.0)
     every_s = 0.01
 
     def __init__(self, driver: Driver, options: Options, manner: str = "open") -> None:
