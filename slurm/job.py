@@ -122,9 +122,14 @@ class Job:
 
     def _run(self, task: Task, control: Control, host: Host, rank: Rank) -> str:
         folder = Path(task.folder)
-        folder.mkdir(parents=True, exist_ok=True)
         claim = Lock(folder / CLAIM, stale_s=LOST_AFTER_S)
-        if rank.leads and not claim.acquire("run", host.job, host.life):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            taken = not rank.leads or claim.acquire("run", host.job, host.life)
+        except OSError as error:  # of this task alone, say a file where its folder should be: the others go on
+            print(f"{task.key}: {folder} cannot be used: {error}", file=sys.stderr, flush=True)
+            return "failed"
+        if not taken:
             if rank.world == 1:
                 return "held"
             raise RuntimeError(f"{task.key} is held by {claim.owner()}")

@@ -21,6 +21,9 @@ import psutil
 
 #: A take-over takes milliseconds; a guard older than this was left by a process that died inside one.
 GUARD_STALE_S = 60.0
+#: No time or number of a process is beyond this.
+MOST = 2.0**63
+_TEXTS = ("host", "job", "nonce", "what")
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Owner:
         try:
             process = psutil.Process(self.pid)
             return process.status() == psutil.STATUS_ZOMBIE or abs(process.create_time() - self.started) > 5.0
-        except psutil.NoSuchProcess:
+        except (psutil.NoSuchProcess, OverflowError):  # no process can have a number beyond the system's
             return True
         except psutil.AccessDenied:
             return False
@@ -62,6 +65,33 @@ class Owner:
     def __str__(self) -> str:
         job = f", job {self.job}" if self.job else ""
         return f"{self.what or 'process'} {self.pid} on {self.host}{job}"
+
+
+def read_owner(path: Path) -> Owner | None:
+    """The owner that a lock's file names; None where there is no file, or it names nobody who could be asked.
+
+    Errors:
+        OSError: it cannot be read, which says nothing of its owner.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    values: dict[str, Any] = {name: found.get(name) for name in Owner.__dataclass_fields__}
+    texts = all(isinstance(values[name], str) and _can_be_shown(values[name]) for name in _TEXTS)
+    numbers = [values[name] for name in ("pid", "started", "since")]
+    life = values["life"]
+    if not texts or not all(isinstance(one, int | float) and abs(one) < MOST for one in numbers):
+        return None
+    if type(values["pid"]) is not int or values["pid"] <= 0 or not (life is None or type(life) is int):
+        return None
+    return Owner(**values)
+
+
+def _can_be_shown(text: str) -> bool:
+    return text.encode(errors="replace") == text.encode(errors="ignore")
 
 
 def this_process(what: str = "", job: str = "", life: int | None = None) -> Owner:
@@ -84,10 +114,7 @@ class Lock:
 
     def owner(self) -> Owner | None:
         """Who holds the lock now, dead or alive; None where nobody does."""
-        try:
-            return Owner(**json.loads(self.path.read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError, TypeError):
-            return None
+        return read_owner(self.path)
 
     def age(self) -> float | None:
         """Seconds since the owner's last sign of life, in file-system time; None where nobody holds it."""

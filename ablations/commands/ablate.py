@@ -1,5 +1,6 @@
 """`cscdarts ablate`: plan, run, status, watch, logs, cancel, retry and prune of a grid."""
 
+import json
 import shutil
 import time
 from collections.abc import Sequence
@@ -14,11 +15,12 @@ from ablations.drive.backend import Cluster, Observer, Options, backend_forms, c
 from ablations.drive.driver import Driver, chosen_for_retry, untouched
 from ablations.drive.loop import exit_code, follow, run_grid, tell_end
 from ablations.drive.mirroring import mirroring
-from ablations.drive.show import following, label, status_table, tally
+from ablations.drive.show import following, label, states_record, status_table, tally
 from ablations.grid.load import grid_names
 from ablations.run.stages import missing_stages
 from ablations.run.state import RunState
 from cscdarts.errors import HeldByAnother, UserError
+from cscdarts.records.damage import repair
 from cscdarts.records.run_folder import RunFolder
 from cscdarts.settings.protocols import DEFAULT_SCALE
 from slurm.job import CLAIM
@@ -140,13 +142,29 @@ def retry(
     source: str, choice: Choice, backend: str, overrides: Sequence[str], parallel: int | None, wait: bool,
     allow_dirty: bool, snapshot: bool, failed: bool, lost: bool, timeout: bool,
 ) -> int:  # fmt: skip
-    """Run again what failed, and nothing else; each goes on from its last checkpoint."""
+    """Run again what failed, and nothing else; each goes on from its last checkpoint.
+
+    Damaged files of a run are set aside into a folder `damaged` beside them, never deleted, and what they said is made
+    again.
+    """
     make = read_backend(backend, overrides)
     driver = Driver(choice.grid(source), choice.runs)
     which = (failed or not (lost or timeout), lost, timeout)
 
     def choose(states: Sequence[RunState]) -> list[str]:
-        return chosen_for_retry(states, *which)
+        chosen = set(chosen_for_retry(states, *which))
+        broken = {state.hash for state in states if state.damage} & chosen
+        return [s.hash for s in states if s.hash in chosen and (s.hash not in broken or mend(s.hash))]
+
+    def mend(key: str) -> bool:
+        (point,) = (point for point in driver.grid.points if point.hash == key)
+        try:
+            for damage, place in repair(RunFolder(driver.path(point)), point.config):
+                click.echo(f"{key[:8]} damaged: {damage}; set aside as {place}")
+        except OSError as error:
+            click.echo(f"{key[:8]} damaged, and cannot be set aside: {error}", err=True)
+            return False
+        return True
 
     return run_grid(make(driver, Options(parallel, wait, allow_dirty, snapshot)), Console(), choose)
 
@@ -154,11 +172,13 @@ def retry(
 @ablate.command()
 @_grid_options
 @click.option("--brief", is_flag=True, help="Only the counts.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: counts, and each run's state.")
 @click.option("--watch", "live", is_flag=True, help="Stay, and keep showing the table until no run is in hand.")
 def status(
     source: str,
     choice: Choice,
     brief: bool,
+    as_json: bool,
     live: bool,
 ) -> None:
     """Show what has become of each run."""
@@ -169,6 +189,9 @@ def status(
         with following(driver.grid, console) as progress:
             follow(observer, progress, lambda states: None)
     states = observer.states()
+    if as_json:
+        click.echo(json.dumps(states_record(driver.grid, states, observer.caveat), indent=1))
+        return
     if not brief:
         # Wide where nobody's terminal wraps it: `status | grep` must find whole lines.
         wide = console if console.is_terminal else Console(width=240)
@@ -214,7 +237,7 @@ def logs(
         raise UserError("HASH", key, "the beginning of one run's hash", f"cscdarts ablate status {source} lists them.")
     folder = driver.path(matches[0])
     for name in ("log.txt", "failure.json"):
-        if (folder / name).exists():
+        if (folder / name).is_file():
             click.echo(f"== {folder / name}")
             click.echo("\n".join((folder / name).read_text(errors="replace").splitlines()[-lines:]))
     for cluster in _clusters_here(driver):

@@ -14,7 +14,7 @@ from benchmarks.sources import require_benchmark
 from cscdarts.data.fingerprint import identified
 from cscdarts.data.limits import require_data
 from cscdarts.errors import UserError
-from cscdarts.records.run_folder import RunFolder, read_json
+from cscdarts.records.run_folder import RunFolder, read_record
 from cscdarts.settings.protocols import DEFAULT_SCALE, SCALES
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _say_identity(genotype: str, config: "RunConfig") -> None:
 
 
 def _print(folder: RunFolder, config: "RunConfig", as_json: bool) -> None:
-    result = read_json(folder.file("result.json")) or {}
+    result = read_record(folder.file("result.json")) or {}
     if as_json:
         found = {
             "genotype": result["genotype"],

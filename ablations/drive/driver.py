@@ -9,10 +9,12 @@ from typing import Any
 
 from ablations.grid.identify import identified_grid
 from ablations.grid.load import Grid, Point
+from ablations.run.stages import known_failure
 from ablations.run.state import RunState, Status, run_state
 from cscdarts.errors import CannotWrite, UserError
+from cscdarts.records.damage import set_aside
 from cscdarts.records.environment import Code
-from cscdarts.records.run_folder import read_json, write_json
+from cscdarts.records.run_folder import read_record, write_json
 from slurm.job import Task
 from slurm.jobs import SubmittedJob
 from slurm.lock import Lock, file_time
@@ -83,8 +85,12 @@ class Driver:
             )  # fmt: skip
 
     def write_manifest(self, code: Code) -> None:
-        """Write `grid.json` where it differs from what is there."""
-        present = read_json(self.folder / "grid.json") or {}
+        """Write `grid.json` where it differs from what is there; one that cannot be read is set aside."""
+        try:
+            present = read_record(self.folder / "grid.json") or {}
+        except UserError:
+            set_aside(self.folder / "grid.json")
+            present = {}
         wanted = self.grid.manifest(code.commit or None)
         if {key: present.get(key) for key in wanted} != wanted:
             write_json(self.folder / "grid.json", {**wanted, "dirty": code.dirty, "created_at": time.time()})
@@ -98,7 +104,7 @@ class Driver:
                 str(self.path(point).resolve()),
                 self.functions.run,
                 self.functions.hung,
-                _arguments(point, stages, since, threads, self.grid.plugins),
+                _arguments(point, stages, since, threads, self.grid.plugins, known_failure(self.path(point))),
             )
             for point in points
         ]
@@ -115,18 +121,18 @@ def untouched(states: Sequence[RunState]) -> list[str]:
 
 
 def chosen_for_retry(states: Iterable[RunState], failed: bool, lost: bool, timeout: bool) -> list[str]:
-    """Hashes that `retry` takes up: `failed` all failures, `timeout` only those by time, `lost` the lost and the
-    cancelled."""
+    """Hashes that `retry` takes up: `failed` all failures and what is damaged, `timeout` only those by time, `lost` the
+    lost and the cancelled."""
     return [
         state.hash
         for state in states
-        if (state.status == "failed" and (failed or (timeout and state.kind == "timeout")))
+        if (state.status in ("failed", "damaged") and (failed or (timeout and state.kind == "timeout")))
         or (state.status in ("lost", "cancelled") and lost)
     ]
 
 
 def _arguments(
-    point: Point, stages: Sequence[str], since: float, threads: int | None, plugins: Sequence[str]
+    point: Point, stages: Sequence[str], since: float, threads: int | None, plugins: Sequence[str], known: float | None
 ) -> Mapping[str, Any]:
     return {
         "config": point.config.model_dump(mode="json"),
@@ -134,4 +140,5 @@ def _arguments(
         "since": since,
         "threads": threads,
         "plugins": list(plugins),
+        "known": known,
     }

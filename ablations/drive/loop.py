@@ -22,6 +22,7 @@ LONGEST_PAUSE_S = 30.0
 AWAY_S = 10.0
 #: How many failed runs are named at the end.
 NAMED = 20
+_BAD = ("failed", "lost", "damaged")
 
 
 def run_grid(backend: Backend, console: Console, choose: Choose = untouched) -> int:
@@ -45,9 +46,9 @@ def run_grid(backend: Backend, console: Console, choose: Choose = untouched) -> 
 
 
 def exit_code(states: Sequence[RunState]) -> int:
-    """1 where a run has failed or is lost, otherwise 0."""
+    """1 where a run has failed, is lost or damaged, otherwise 0."""
     number = counts(states)
-    return 1 if number["failed"] or number["lost"] else 0
+    return 1 if number["failed"] or number["lost"] or number["damaged"] else 0
 
 
 def _drive(backend: Backend, progress: Progress, mirror: PeriodicMirror, choose: Choose) -> Sequence[RunState]:
@@ -117,12 +118,12 @@ def follow(grid: Observable, progress: Progress, mirror: Callable[[Sequence[RunS
 
 
 def tell_end(driver: Driver, states: Sequence[RunState], progress: Progress) -> None:
-    """Say how a grid ended, the failed and the lost runs by name."""
+    """Say how a grid ended, the failed, the lost and the damaged runs by name."""
     name = driver.grid.name
     progress.say(f"{name}: {tally(states)}; {duration(time.monotonic() - progress.started)}")
-    bad = [(p, s) for p, s in zip(driver.grid.points, states, strict=True) if s.status in ("failed", "lost")]
+    bad = [(p, s) for p, s in zip(driver.grid.points, states, strict=True) if s.status in _BAD]
     for point, state in bad[:NAMED]:
         kind = f" ({state.kind})" if state.status == "failed" else ""
         progress.say(f"  {state.hash[:8]} {'/'.join(point.methods)} {state.status}{kind}: {state.detail}")
-    if counts(states)["failed"]:
-        progress.say(f"`cscdarts ablate retry {name}` runs the failed ones again.")
+    if counts(states)["failed"] or counts(states)["damaged"]:
+        progress.say(f"`cscdarts ablate retry {name}` runs the failed ones again, and sets damaged files aside.")

@@ -4,13 +4,14 @@ Where the data are not at hand (a plan on a laptop, a status on a login node) th
 run with stand in, and without those none: such a plan says what it would be for data not yet known.
 """
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
 from ablations.grid.load import Grid, Point
 from cscdarts.data.fingerprint import fingerprint, identified
 from cscdarts.errors import UserError
-from cscdarts.records.run_folder import read_json
+from cscdarts.records.run_folder import read_record
 
 
 def identified_grid(grid: Grid, folder: Path) -> Grid:
@@ -19,8 +20,9 @@ def identified_grid(grid: Grid, folder: Path) -> Grid:
     Args:
         folder: of the grid's runs.
     """
-    recorded = read_json(folder / "grid.json")
-    noted = recorded.get("fingerprints") if isinstance(recorded, dict) else None
+    noted: dict[str, str] = {}
+    with contextlib.suppress(UserError):  # whoever needs what else it says, says that it is damaged
+        noted = (read_record(folder / "grid.json") or {}).get("fingerprints", {})
     found: dict[tuple[str, Path], str] = {}
     absent: dict[str, None] = {}
 
@@ -30,7 +32,7 @@ def identified_grid(grid: Grid, folder: Path) -> Grid:
                 found[name, root] = fingerprint(name, root)
             except (UserError, OSError):
                 absent[name] = None
-                found[name, root] = str(noted.get(name, "")) if isinstance(noted, dict) else ""
+                found[name, root] = str(noted.get(name, ""))
         return found[name, root]
 
     configs = [(identified(point.config, of), point) for point in grid.points]

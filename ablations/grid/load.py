@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from cscdarts.errors import MissingFile, OutsideFailure, UserError
-from cscdarts.records.run_folder import STAGE_FOLDERS, read_json
+from cscdarts.records.run_folder import STAGE_FOLDERS, read_record
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import parse_assignments, with_values
 from cscdarts.settings.protocols import DEFAULT_SCALE, SCALES
@@ -194,8 +194,8 @@ def grid_folder(source: str, runs: Path) -> Path:
 
 def recorded_choice(source: str, runs: Path) -> tuple[str, list[str], int | None] | None:
     """Scale, `--set` texts and retrainings that a grid was last run with, so that `status` need not repeat them."""
-    manifest = read_json(grid_folder(source, runs) / "grid.json")
-    if not isinstance(manifest, dict) or "scale" not in manifest:
+    manifest = read_record(grid_folder(source, runs) / "grid.json")
+    if manifest is None or "scale" not in manifest:
         return None
     times = manifest.get("retrainings")  # none in a manifest of 0.1.0
     return (

@@ -21,10 +21,18 @@ from ablations.grid.load import Grid, Point
 from ablations.mirror.bulk import BulkWriter
 from ablations.mirror.database import artifact_place, remove_stray_folder, require_store
 from ablations.mirror.places import follow_database, without_lost
-from ablations.mirror.updates import CURSOR, STATUS, MetricPoint, RunUpdate, latest_ms, read_update
+from ablations.mirror.updates import (
+    CURSOR,
+    STATUS,
+    MetricPoint,
+    RunUpdate,
+    damaged_update,
+    latest_ms,
+    read_update,
+)
 from ablations.run.state import RunState
 from cscdarts.errors import OutsideFailure, UserError
-from cscdarts.records.run_folder import read_json
+from cscdarts.records.run_folder import read_record
 from reports.read.tracking import (
     VARIABLE,
     deleted_experiment,
@@ -139,7 +147,7 @@ class GridMirror:
         begun = (
             (point, state)
             for point, state in zip(self.grid.points, states, strict=True)
-            if (self.folder / point.hash / "config.json").exists() and not state.foreign
+            if (state.damage or (self.folder / point.hash / "config.json").exists()) and not state.foreign
         )
         found = (self._read(point, state) for point, state in begun)
         for part in batched((one for one in found if one is not None), PART):
@@ -151,10 +159,9 @@ class GridMirror:
     def _read(self, point: Point, state: RunState) -> RunUpdate | None:
         """A run's update; None where nothing is new, and where its files cannot be made sense of: that is this run's
         own trouble (`damaged`), and the others go on."""
+        read = damaged_update if state.damage else read_update
         try:
-            found = read_update(
-                self.grid, point, self.folder / point.hash, state, *self._runs.get(point.hash, ("", {}))
-            )
+            found = read(self.grid, point, self.folder / point.hash, state, *self._runs.get(point.hash, ("", {})))
         except (UserError, OSError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
             self.damaged[point.hash] = one_line(error)
             return None
@@ -235,8 +242,9 @@ class GridMirror:
         now = (stat.st_size, stat.st_mtime_ns, ended)
         if now == self._grid_written:
             return
-        content = read_json(manifest)
-        content = content if isinstance(content, dict) else {}
+        content: Mapping[str, Any] = {}
+        with contextlib.suppress(UserError):  # the next `run` writes it anew
+            content = read_record(manifest) or {}
         name = f"{self.grid.name} ({self.grid.scale})"
         tags = {
             "cscdarts.kind": "grid",
@@ -247,7 +255,7 @@ class GridMirror:
         }
         if not self._parent:
             created = content.get("created_at")
-            started = int(1000 * (created if isinstance(created, int | float) else time.time()))
+            started = int(1000 * (time.time() if created is None else created))
             run = self._client.create_run(self._experiment, start_time=started, tags=tags, run_name=name)
             self._parent = run.info.run_id
         for key, value in tags.items():

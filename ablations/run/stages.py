@@ -4,6 +4,7 @@ only.
 What stops a run is recorded beside it in `failure.json`, with its kind, so that a status needs no log reading.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.run.sharing import Busy, parts, pause, taken
 from cscdarts.errors import NumericalError, Stopped, UserError
+from cscdarts.records.damage import find_damage
 from cscdarts.records.ownership import foreign
-from cscdarts.records.run_folder import STAGE_OUTPUTS, RunFolder, read_json, write_json
+from cscdarts.records.run_folder import STAGE_OUTPUTS, RunFolder, read_record, write_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import build
 from cscdarts.spaces import SPACES, load_plugin
@@ -111,7 +113,9 @@ def run_stages(
     Args:
         path: the run folder.
         arguments: `config` (the full config as plain data), `stages` (names), `since` (seconds since the epoch: a
-            failure newer than this was recorded by this submission and is not tried again), `threads` (or None),
+            failure newer than this was recorded by this submission and is not tried again), `known` (time of the
+            failure that was there at the submission, which is tried again whatever the clock said that wrote it; may
+            be left out), `threads` (or None),
             `plugins` (files or modules that register what the config names; see `cscdarts.spaces.registry`), `store`
             (path from the run folder to the folder of `searches/` and `retrainings/`; two levels up unless given).
         control: asked at every step whether to stop.
@@ -129,13 +133,15 @@ def run_stages(
         load_plugin(source)
     config, folder = build(arguments["config"]), RunFolder(path)
     leads = int(os.environ.get("RANK", "0")) == 0
-    problem = foreign(folder, config)
+    damage = find_damage(folder)
+    problem = foreign(folder, config) if damage is None else f"is damaged: {damage}"
     if problem is not None:
         # Another's folder is left as it is: what is wrong stands in the worker's own output and in the run's state.
         print(f"{path.name}: {path} {problem}", file=sys.stderr, flush=True)
         return "failed"
-    failure = read_json(folder.file("failure.json"))
-    if failure is not None and failure["time"] >= arguments["since"] and failure["stage"] in arguments["stages"]:
+    failure = read_record(folder.file("failure.json"))
+    fresh = failure is not None and failure["time"] >= arguments["since"] and failure["time"] != arguments.get("known")
+    if failure is not None and fresh and failure["stage"] in arguments["stages"]:
         return "failed"
     wanted = [stage for stage in arguments["stages"] if stage in missing_stages(config, folder)]
     if not wanted:
@@ -188,10 +194,18 @@ def run_stages(
             raise
         record_failure(folder, stage, error)
         return "failed"
-    failure = read_json(folder.file("failure.json"))
+    failure = read_record(folder.file("failure.json"))
     if failure is not None and failure["stage"] not in missing_stages(config, folder):
         folder.file("failure.json").unlink(missing_ok=True)
     return "failed" if check_failed else "done"
+
+
+def known_failure(path: Path) -> float | None:
+    """The time that a run's failure notes, for `known` of `run_stages`; None where it has none, or a damaged one."""
+    with contextlib.suppress(UserError):
+        failure = read_record(path / "failure.json")
+        return None if failure is None else float(failure["time"])
+    return None
 
 
 def _await(folder: RunFolder, output: str, control: Control) -> None:
@@ -205,8 +219,10 @@ def _await(folder: RunFolder, output: str, control: Control) -> None:
 def record_hang(path: Path, sentence: str) -> None:
     """Record that a run stopped making steps; called from a thread while the main thread is stuck."""
     folder = RunFolder(path)
-    config = folder.config()
-    stage = (missing_stages(config, folder) or ("retrain",))[0]
+    try:
+        stage = (missing_stages(folder.config(), folder) or ("retrain",))[0]
+    except UserError:  # it has not begun
+        stage = STAGES[0]
     stack = "".join(
         f"thread {number}\n{''.join(traceback.format_stack(frame))}" for number, frame in sys._current_frames().items()
     )

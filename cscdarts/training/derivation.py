@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cscdarts.errors import MissingFile, UserError
-from cscdarts.records.run_folder import RunFolder, read_json, write_json
+from cscdarts.records.run_folder import RunFolder, read_record, write_json
 from cscdarts.settings.config import RunConfig, SupernetConfig
 from cscdarts.settings.keys import search_key, searches
 from cscdarts.spaces import SPACES, Genotype, parse_genotype, softmax
@@ -82,7 +82,7 @@ def derive(config: RunConfig, folder: RunFolder) -> Genotype:
     Errors:
         UserError: a search has not finished here, or see `derived_cell`.
     """
-    present = read_json(folder.file("genotype.json"))
+    present = read_record(folder.file("genotype.json"))
     if present is not None:
         return parse_genotype(str(present["text"]), config.supernet.space)
     runs = searches(config)
@@ -93,7 +93,7 @@ def derive(config: RunConfig, folder: RunFolder) -> Genotype:
     cells, named = [], False
     for one in runs:
         folder.bind("search", search_key(one))
-        search = read_json(folder.file("search.json"))
+        search = read_record(folder.file("search.json"))
         if search is None:
             raise MissingFile(str(folder.path), "Run the search first.", "search.json")
         cells.append(derived_cell(one, folder.alphas(), folder.curves(), search))

@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.published.rows import PUBLISHED_NAMES, PublishedRow, primary_rows
 from cscdarts.errors import UserError
-from cscdarts.records.run_folder import read_json
+from cscdarts.records.run_folder import read_record
 from cscdarts.settings.metrics import METRICS
 from cscdarts.spaces import SPACES
 from reports import statistics
@@ -104,10 +104,10 @@ class CheckBook:
             for run in one_of_each(setting.done):
                 folder = self._store.folder(str(run["run_id"]), str(run["artifact_uri"]))
                 try:
-                    content = read_json(folder.file("check.json")) if folder else None
+                    content = read_record(folder.file("check.json")) if folder else None
                 except UserError:
                     content = None
-                if isinstance(content, dict):
+                if content is not None:
                     found.append(Check(content))
             self._read[setting.anchor] = found
         return self._read[setting.anchor]
