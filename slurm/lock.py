@@ -6,6 +6,7 @@ times of the file system, never a time of the file system and a node's clock.
 """
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -73,6 +74,8 @@ def read_owner(path: Path) -> Owner | None:
     Errors:
         OSError: it cannot be read, which says nothing of its owner.
     """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no file", str(path))
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError, RecursionError):

@@ -12,7 +12,7 @@ from rich.console import Console
 from ablations.commands.choice import Choice, Command, choice_options, require_inputs
 from ablations.commands.planning import tell_plan
 from ablations.drive.backend import Cluster, Observer, Options, backend_forms, clusters_of, read_backend
-from ablations.drive.driver import Driver, chosen_for_retry, untouched
+from ablations.drive.driver import Driver, chosen_for_retry, mended, untouched
 from ablations.drive.loop import exit_code, follow, run_grid, tell_end
 from ablations.drive.mirroring import mirroring
 from ablations.drive.show import following, label, states_record, status_table, tally
@@ -20,7 +20,6 @@ from ablations.grid.load import grid_names
 from ablations.run.stages import missing_stages
 from ablations.run.state import RunState
 from cscdarts.errors import HeldByAnother, UserError
-from cscdarts.records.damage import repair
 from cscdarts.records.run_folder import RunFolder
 from cscdarts.settings.protocols import DEFAULT_SCALE
 from slurm.job import CLAIM
@@ -152,19 +151,7 @@ def retry(
     which = (failed or not (lost or timeout), lost, timeout)
 
     def choose(states: Sequence[RunState]) -> list[str]:
-        chosen = set(chosen_for_retry(states, *which))
-        broken = {state.hash for state in states if state.damage} & chosen
-        return [s.hash for s in states if s.hash in chosen and (s.hash not in broken or mend(s.hash))]
-
-    def mend(key: str) -> bool:
-        (point,) = (point for point in driver.grid.points if point.hash == key)
-        try:
-            for damage, place in repair(RunFolder(driver.path(point)), point.config):
-                click.echo(f"{key[:8]} damaged: {damage}; set aside as {place}")
-        except OSError as error:
-            click.echo(f"{key[:8]} damaged, and cannot be set aside: {error}", err=True)
-            return False
-        return True
+        return mended(driver, states, chosen_for_retry(states, *which), click.echo)
 
     return run_grid(make(driver, Options(parallel, wait, allow_dirty, snapshot)), Console(), choose)
 

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ from ablations.grid.load import Grid, Point
 from ablations.run.stages import known_failure
 from ablations.run.state import RunState, Status, run_state
 from cscdarts.errors import CannotWrite, UserError
-from cscdarts.records.damage import set_aside
+from cscdarts.records.damage import repair, set_aside
 from cscdarts.records.environment import Code
-from cscdarts.records.run_folder import read_record, write_json
+from cscdarts.records.run_folder import RunFolder, read_record, write_json
 from slurm.job import Task
 from slurm.jobs import SubmittedJob
 from slurm.lock import Lock, file_time
@@ -129,6 +129,25 @@ def chosen_for_retry(states: Iterable[RunState], failed: bool, lost: bool, timeo
         if (state.status in ("failed", "damaged") and (failed or (timeout and state.kind == "timeout")))
         or (state.status in ("lost", "cancelled") and lost)
     ]
+
+
+def mended(driver: Driver, states: Sequence[RunState], chosen: Iterable[str], say: Callable[[str], None]) -> list[str]:
+    """Set the damaged files of some runs aside, and say so; returns the runs that can be taken up.
+
+    Args:
+        chosen: hashes, damaged or not.
+    """
+    wanted, usable = set(chosen), []
+    for point, state in zip(driver.grid.points, states, strict=True):
+        if state.hash not in wanted:
+            continue
+        try:
+            for damage, place in repair(RunFolder(driver.path(point)), point.config) if state.damage else ():
+                say(f"{state.hash[:8]} {damage} is set aside as {place}")
+            usable.append(state.hash)
+        except OSError as error:
+            say(f"{state.hash[:8]} {state.detail}; it cannot be set aside: {error}")
+    return usable
 
 
 def _arguments(

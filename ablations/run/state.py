@@ -132,7 +132,7 @@ class _Evidence:
     @cached_property
     def claim(self) -> tuple[Owner, bool] | None:
         """Who claimed the run, and whether that process counts as alive."""
-        if CLAIM not in self.files:
+        if CLAIM not in self.files or (self.damage is not None and self.damage.path.name == CLAIM):
             return None
         try:
             owner = read_owner(Path(self.files[CLAIM].path))
@@ -240,6 +240,8 @@ _RULES: tuple[Callable[[_Evidence], RunState | None], ...] = (
 
 def _progress(path: Path, stage: str) -> tuple[int | None, float | None]:
     """Epochs done in a stage and seconds per epoch, from the last lines of the metrics file."""
+    if not path.is_file():
+        return None, None
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)

@@ -60,7 +60,10 @@ def require_sound(folder: RunFolder) -> None:
     damage = find_damage(folder)
     if damage is not None:
         raise BrokenFile(
-            damage.path, damage.reason, "as cscdarts wrote it", "Nothing was written. Move it away, and run again."
+            damage.path,
+            damage.reason,
+            "as cscdarts wrote it",
+            "Nothing was written; move it away, or choose another folder.",
         )
 
 
@@ -69,13 +72,13 @@ def _damages(folder: RunFolder) -> Iterator[Damage]:
     begun = os.path.lexists(folder.path / "config.json")
     yield from _in_folder(folder.path, _OURS if begun else BEFORE_CONFIG)
     path = folder.path / "keys.json"
+    if os.path.lexists(path) and not path.is_file():
+        yield Damage(path, _kind(path))
+        return
     try:
         keys = folder.keys()
     except UserError as error:
         yield Damage(path, _reason(error))
-        return
-    if keys is None and path.is_symlink():
-        yield Damage(path, "it is a link that leads nowhere")
         return
     try:
         _config(folder.path / "config.json")

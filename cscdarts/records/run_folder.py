@@ -30,6 +30,7 @@ Every file appears by temporary name and rename, or is append-only with a torn l
 """
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -92,6 +93,8 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any | None:
     """The content of a JSON file, or None where there is none."""
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise OSError(errno.EINVAL, "it is no file")
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None

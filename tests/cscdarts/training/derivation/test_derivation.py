@@ -100,7 +100,7 @@ def test_a_search_that_names_its_cell_is_believed(tmp_path: Path) -> None:
     """Random search has no alpha to derive from."""
     cell = CellGenotype(("skip_connect",) * 6)
     folder = RunFolder(tmp_path)
-    write_json(folder.file("search.json"), {"genotype": str(cell)})
+    write_json(folder.file("search.json"), {"values": {}, "genotype": str(cell)})
     assert derive(config(), folder) == cell
     assert written(folder.file("genotype.json"))["epoch"] == 3
 
