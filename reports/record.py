@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cscdarts.errors import CannotWrite, UserError
+from cscdarts.errors import BrokenFile, CannotWrite, UserError
 from cscdarts.records.run_folder import RunFolder, read_record, write_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.methods import PRESETS
@@ -58,7 +58,12 @@ def grid_record(store: Store, name: str) -> dict[str, Any]:
         folder = store.folder(rows[key]["run_id"], rows[key]["artifact_uri"]) if key in rows else None
         check = read_record(folder.file("check.json")) if folder is not None else None
         if folder is not None and check is not None:
-            runs.append(entry(folder, check, str(rows[key]["methods"]).split(",")))
+            try:
+                runs.append(entry(folder, check, str(rows[key]["methods"]).split(",")))
+            except (KeyError, TypeError, AttributeError) as error:
+                why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+                fix = f"Move the run's own check.json away and run {grid} again."
+                raise BrokenFile(folder.file("check.json"), why, "a whole look-up", fix) from error
             configs.append(folder.config())
             checks.append(check)
             environments.append(_kept(read_record(folder.file("environment.json")) or {}, _SURROUNDINGS))

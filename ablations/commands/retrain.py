@@ -137,15 +137,16 @@ def _print(folder: RunFolder, config: "RunConfig", as_json: bool) -> None:
     result = read_record(folder.file("result.json")) or {}
     if as_json:
         found = {
-            "genotype": result["genotype"],
+            "genotype": result.get("genotype"),
             "hash": config.hash,
             "folder": str(folder.path),
             "values": result["values"],
-            "data": result["data"],
+            "data": result.get("data"),
         }
         click.echo(json.dumps(found, indent=1, ensure_ascii=False))
         return
     values = result["values"]
     click.echo(f"test error   {values['test_error_pct']:.2f} %")
-    click.echo(f"parameters   {values['params_m']:.6f} M")
+    if values.get("params_m") is not None:
+        click.echo(f"parameters   {values['params_m']:.6f} M")
     click.echo(f"run folder   {folder.path}")

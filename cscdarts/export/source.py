@@ -173,6 +173,10 @@ def _finished(folder: RunFolder, config: RunConfig) -> tuple[Genotype, Mapping[s
         else:
             fix = "It has searched only; start the run again to retrain its cell."
         raise MissingFile(folder.path, f"{fix} {untrained}", "result.json")
+    lacks = [name for name in ("genotype", "channels", "data") if name not in result]
+    lacks += [f"data.{name}" for name in ("label", "dataset", "sha256") if name not in result.get("data", {})]
+    if lacks:
+        raise BrokenFile(folder.file("result.json"), f"it has no {lacks[0]}", "a whole result", "Retrain the cell.")
     genotype = parse_genotype(str(derived["text"]), derived.get("space"))
     trained = str(result["genotype"])
     if trained != str(genotype):

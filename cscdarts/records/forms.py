@@ -54,6 +54,13 @@ def _scores(value: Any) -> str | None:
     return next((f"has {key} which {why}" for key, one in value.items() if (why := _score(one))), None)
 
 
+def _result(value: Any) -> str | None:
+    why = _scores(value)
+    if why is None and _number(value.get("test_error_pct")) is not None:
+        return f"has {shown(value.get('test_error_pct'))} as test_error_pct"
+    return why
+
+
 def _optional(check: Check) -> Check:
     return lambda value: None if value is None else check(value)
 
@@ -117,7 +124,7 @@ FORMS: Mapping[str, Form] = {
     ),
     "check.json": Form({"benchmark": _object, "datasets": _object}),
     "result.json": Form(
-        {"values": _scores}, {"key": _text, "hash": _text, "genotype": _text, "seed": _number, **_DATA, **_TIMES}
+        {"values": _result}, {"key": _text, "hash": _text, "genotype": _text, "seed": _number, **_DATA, **_TIMES}
     ),
     "failure.json": Form(
         {"stage": _text, "kind": _text, "message": _text, "time": _number}, {"traceback": _text}

@@ -79,7 +79,11 @@ class Check:
         columns = [found.get(key) for key in ("index", "supernet_valid_acc", "benchmark_valid_acc")]
         if not all(isinstance(column, list) for column in columns):
             return []
-        return [(str(index), float(a), float(b)) for index, a, b in zip(*columns, strict=False)]
+        return [
+            (str(index), float(a), float(b))
+            for index, a, b in zip(*columns, strict=False)
+            if isinstance(a, int | float) and isinstance(b, int | float)
+        ]
 
     def overall(self, key: str) -> float:
         """One number of the whole check, NaN where missing."""

@@ -22,7 +22,7 @@ NOW = 1_000_000.0
 #: The least that each output holds.
 CONTENTS: dict[str, dict[str, Any]] = {
     "search": {"values": {}}, "genotype": {"text": "|a~0|"}, "check": {"benchmark": {}, "datasets": {}},
-    "result": {"values": {}},
+    "result": {"values": {"test_error_pct": 5.0}},
 }  # fmt: skip
 
 
