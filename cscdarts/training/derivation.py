@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cscdarts.errors import MissingFile, UserError
+from cscdarts.errors import BrokenFile, MissingFile, UserError
 from cscdarts.records.run_folder import RunFolder, read_record, write_json
 from cscdarts.settings.config import RunConfig, SupernetConfig
 from cscdarts.settings.keys import search_key, searches
@@ -96,7 +96,14 @@ def derive(config: RunConfig, folder: RunFolder) -> Genotype:
         search = read_record(folder.file("search.json"))
         if search is None:
             raise MissingFile(str(folder.path), "Run the search first.", "search.json")
-        cells.append(derived_cell(one, folder.alphas(), folder.curves(), search))
+        alphas = folder.alphas()
+        if config.search.derive == "last" and alphas and alphas[-1]["epoch"] != one.search.epochs - 1:
+            raise BrokenFile(
+                folder.file("alphas.jsonl"), f"its last line is of epoch {alphas[-1]['epoch'] + 1}",
+                f"whole, with {one.search.epochs} epochs",
+                "Move the folder of this search away; it is searched again.",
+            )  # fmt: skip
+        cells.append(derived_cell(one, alphas, folder.curves(), search))
         named = "genotype" in search
     errors = [math.inf if cell.error_pct is None else cell.error_pct for cell in cells]
     best = min(range(len(cells)), key=lambda number: (errors[number], number))

@@ -70,6 +70,17 @@ def every_kill(
         yield change
 
 
+def _half(path: Path) -> None:
+    before = path.with_name(f".before~{path.name}")
+    whole = before.read_bytes() if before.is_file() else b'{"stage": "search"}'
+    path.write_bytes(whole[: len(whole) // 2])
+
+
+def _not_ours(path: Path) -> None:
+    path.write_bytes(b"{}")
+    path.chmod(0)
+
+
 #: What a file may hold that nobody expects; a function makes of the file what no content can be.
 CONTENTS: Mapping[str, bytes | Callable[[Path], object]] = {
     "empty": b"",
@@ -91,6 +102,8 @@ CONTENTS: Mapping[str, bytes | Callable[[Path], object]] = {
     "a link to nowhere": lambda path: path.symlink_to("/nowhere/at/all"),
     "a link to itself": lambda path: path.symlink_to(path.name),
     "a pipe": os.mkfifo,
+    "half of it": _half,
+    **({"not ours to read": _not_ours} if os.geteuid() else {}),  # root reads everything
 }
 
 
