@@ -22,7 +22,6 @@ from cscdarts.records.run_folder import RunFolder, read_json
 from slurm.job import Job
 from tests.support.harness.inline import alone, drive, grid_driver, numbers
 from tests.support.injector import CONTENTS, killed_before, spoil, variants
-from tests.support.records import snapshot
 
 __all__ = ["alone"]
 
@@ -89,8 +88,8 @@ def _rest(case: Case) -> dict[str, tuple[bytes, int]]:
     """Everything but the spoilt file: of all runs what is finished."""
     kept = ("result.json", "search.json", "genotype.json", "check.json", "config.json", "keys.json")
     return {
-        name: content for name, content in snapshot(case.driver.runs).items()
-        if Path(name).name in kept and not Path(name).is_relative_to(case.path)
+        str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in case.driver.runs.rglob("*")
+        if path.name in kept and path.is_file() and not path.is_relative_to(case.path)
     }  # fmt: skip
 
 

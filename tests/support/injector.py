@@ -3,6 +3,7 @@ with contents that nobody expects."""
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ def killed_before(change: int, work: Callable[[], object], further: Further = la
     Returns:
         False where it made fewer changes, and so came to its end.
     """
+    read, write = os.pipe()
     child = os.fork()
     if child == 0:  # what happens here ends in _exit: nothing of the test's own clean-up runs twice
         left = change
@@ -47,12 +49,14 @@ def killed_before(change: int, work: Callable[[], object], further: Further = la
             sys.addaudithook(audit)
             work()
             code = 0
-        except BaseException as error:
-            print(f"killed_before: {error!r}", file=sys.stderr, flush=True)
+        except BaseException:
+            os.write(write, traceback.format_exc().encode()[-4000:])
         finally:
             os._exit(code)
+    os.close(write)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert code in (0, KILLED), f"ended by an error of its own before change {change}"
+    with os.fdopen(read, "rb") as said:
+        assert code in (0, KILLED), f"ended with {code} before change {change}: {said.read().decode()}"
     return code == KILLED
 
 
