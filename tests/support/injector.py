@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from cscdarts.records.run_folder import write_atomic
+
 #: Audit events of what changes something on disk.
 CHANGES = frozenset(
     {"os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", "os.utime", "os.symlink", "os.truncate"}
@@ -102,7 +104,7 @@ CONTENTS: Mapping[str, bytes | Callable[[Path], object]] = {
     "half a character": b'{"text": "\\ud800", "values": {}, "stage": "\\ud800", "message": "x"}',
     "another encoding": '{"text": "ä"}'.encode("utf-16"),
     "a folder": lambda path: path.mkdir(),
-    "a folder with a file": lambda path: (path.mkdir(), (path / "x").write_text("x")),
+    "a folder with a file": lambda path: write_atomic(path / "x", "x"),
     "a link to nowhere": lambda path: path.symlink_to("/nowhere/at/all"),
     "a link to itself": lambda path: path.symlink_to(path.name),
     "a pipe": os.mkfifo,
