@@ -101,7 +101,7 @@ CONTENTS: Mapping[str, bytes | Callable[[Path], object]] = {
     "very many digits": b"9" * 6000,
     "deep": b"[" * 100_000,
     "deep objects": b'{"a":' * 5_000 + b"1" + b"}" * 5_000,
-    "half a character": b'{"text": "\\ud800", "values": {}, "stage": "\\ud800", "message": "x"}',
+    "half a character": b'{"text": "\\ud800", "key": "\\ud800", "values": {}, "stage": "\\ud800", "message": "x"}',
     "another encoding": '{"text": "ä"}'.encode("utf-16"),
     "a folder": lambda path: path.mkdir(),
     "a folder with a file": lambda path: write_atomic(path / "x", "x"),

@@ -232,7 +232,7 @@ def test_one_search_gives_several_cells(tmp_path: Path) -> None:
     kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     cells = set()
     for rule in ("last", "best", "skip-stop", "eigenvalue-stop", "skip-cap"):
-        cells.add(derive(config(search__derive=rule, search__hessian_every=1), folder))
+        cells.add(derive(config(search__derive=rule, search__hessian_every=1, search__epochs=4), folder))
         folder.file("genotype.json").unlink()
     assert {cell.skips for cell in cells} == {0, 2, 4}
     assert len(cells) == 4
