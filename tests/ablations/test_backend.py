@@ -190,8 +190,8 @@ def test_how_long_a_cluster_is_watched(tmp_path: Path, statuses: tuple[Status, .
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_the_exit_code_is_one_where_a_run_failed_or_is_lost(status: Status) -> None:
-    assert loop.exit_code(_states("done", status)) == (1 if status in ("failed", "lost") else 0)
+def test_the_exit_code_is_one_where_a_run_failed_is_lost_or_damaged(status: Status) -> None:
+    assert loop.exit_code(_states("done", status)) == (1 if status in ("failed", "lost", "damaged") else 0)
 
 
 def test_an_observer_asks_no_cluster_that_never_had_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
