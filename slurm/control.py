@@ -182,7 +182,8 @@ class Control:
                 beaten = now
                 for beat in tuple(self._beats):
                     with contextlib.suppress(OSError):
-                        if not beat():
+                        # One whose block has ended meanwhile has let go of its claim itself.
+                        if not beat() and beat in self._beats:
                             self.request_stop("another process has taken the work over")
             self._check_stall(now)
 

@@ -148,11 +148,14 @@ class Job:
             folder.mkdir(parents=True, exist_ok=True)
             got = not rank.leads or claim.acquire("run", host.job, host.life)
         except OSError as error:
-            cause = cause_of_limit(error, folder)
-            if cause is None or rank.world > 1:
-                raise
             # That this one cannot begin keeps no other from it.
-            resolve(task.record)(folder, task.arguments, cause, "")
+            cause = cause_of_limit(error, folder)
+            if rank.world > 1:
+                raise
+            if cause is not None:
+                resolve(task.record)(folder, task.arguments, cause, "")
+            else:  # say a file where its folder should be
+                print(f"{task.key}: {folder} cannot be used: {error}", file=sys.stderr, flush=True)
             return "failed"
         if not got:
             if rank.world == 1:

@@ -9,6 +9,7 @@ or unreadable watches it by a clock of his own before he takes it over: an owner
 """
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -30,7 +31,10 @@ SKEW_S = 5.0
 LATE_S = 5.0
 #: Seconds between two looks at a lock that is watched.
 _LOOK_S = 0.2
+#: No time or number of a process is beyond this.
+MOST = 2.0**63
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
+_TEXTS = ("host", "job", "nonce", "what", "boot")
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Owner:
                 boot, started = _birth(self.pid)
                 return boot != self.boot or abs(started - self.started) > 0.1
             return abs(process.create_time() - self.started) > 5.0
-        except psutil.NoSuchProcess:
+        except (psutil.NoSuchProcess, OverflowError):  # no process can have a number beyond the system's
             return True
         except psutil.AccessDenied:
             return False
@@ -81,6 +85,37 @@ class Owner:
     def __str__(self) -> str:
         job = f", job {self.job}" if self.job else ""
         return f"{self.what or 'process'} {self.pid} on {self.host}{job}"
+
+
+def read_owner(path: Path) -> Owner | None:
+    """The owner that a lock's file names; None where there is no file, or it names nobody who could be asked.
+
+    Errors:
+        OSError: it cannot be read, which says nothing of its owner.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    # Claims of 0.1.0 do not name the start of their host's system.
+    values: dict[str, Any] = {name: found.get(name) for name in Owner.__dataclass_fields__}
+    values["boot"] = found.get("boot", "")
+    texts = all(isinstance(values[name], str) and _can_be_shown(values[name]) for name in _TEXTS)
+    numbers = [values[name] for name in ("pid", "started", "since")]
+    life = values["life"]
+    if not texts or not all(isinstance(one, int | float) and abs(one) < MOST for one in numbers):
+        return None
+    if type(values["pid"]) is not int or values["pid"] <= 0 or not (life is None or type(life) is int):
+        return None
+    return Owner(**values)
+
+
+def _can_be_shown(text: str) -> bool:
+    return text.encode(errors="replace") == text.encode(errors="ignore")
 
 
 def this_process(what: str = "", job: str = "", life: int | None = None) -> Owner:
@@ -117,10 +152,7 @@ class Lock:
 
     def owner(self) -> Owner | None:
         """Who holds the lock now, dead or alive; None where nobody does."""
-        try:
-            return Owner(**json.loads(self.path.read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError, TypeError):
-            return None
+        return read_owner(self.path)
 
     def age(self) -> float | None:
         """Seconds since the owner's last sign of life, in file-system time; None where nobody holds it, nothing where

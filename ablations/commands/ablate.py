@@ -1,6 +1,7 @@
 """`cscdarts ablate`: plan, run, status, watch, logs, cancel, retry and prune of a grid."""
 
 import contextlib
+import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,12 +13,12 @@ from ablations.commands.choice import Choice, Command, choice_options, require_g
 from ablations.commands.options.values import MOST_PARALLEL, Whole
 from ablations.commands.planning import tell_plan
 from ablations.drive.backend import Cluster, Observer, Options, backend_forms, clusters_of, read_backend
-from ablations.drive.driver import Driver, chosen_for_retry, untouched
+from ablations.drive.driver import Driver, chosen_for_retry, mended, untouched
 from ablations.drive.exit_codes import DONE, UNFINISHED
 from ablations.drive.loop import exit_code, follow, run_grid, tell_end
 from ablations.drive.mirroring import mirroring
 from ablations.drive.prune import counted, other_sources, runs_of, summary, survey, take, told, unused_stages
-from ablations.drive.show import following, label, status_table, tally
+from ablations.drive.show import following, label, states_record, status_table, tally
 from ablations.grid.file import grid_names
 from ablations.grid.load import Grid
 from ablations.mirror.rows import forget, remember
@@ -149,14 +150,18 @@ def retry(
     source: str, choice: Choice, backend: str, overrides: Sequence[str], parallel: int | None, wait: bool,
     allow_dirty: bool, snapshot: bool, failed: bool, lost: bool, timeout: bool,
 ) -> int:  # fmt: skip
-    """Run again what failed, and nothing else; each goes on from its last checkpoint."""
+    """Run again what failed, and nothing else; each goes on from its last checkpoint.
+
+    Damaged files of a run are set aside into a folder `damaged` beside them, never deleted, and what they said is made
+    again.
+    """
     make = read_backend(backend, overrides)
     driver = Driver(choice.grid(source), choice.runs)
     require_grid_devices(driver.grid, backend)
     which = (failed or not (lost or timeout), lost, timeout)
 
     def choose(states: Sequence[RunState]) -> list[str]:
-        return chosen_for_retry(states, *which)
+        return mended(driver, states, chosen_for_retry(states, *which), click.echo)
 
     return run_grid(make(driver, Options(parallel, wait, allow_dirty, snapshot)), Console(), choose)
 
@@ -164,11 +169,13 @@ def retry(
 @ablate.command()
 @_grid_options
 @click.option("--brief", is_flag=True, help="Only the counts.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: counts, and each run's state.")
 @click.option("--watch", "live", is_flag=True, help="Stay, and keep showing the table until no run is in hand.")
 def status(
     source: str,
     choice: Choice,
     brief: bool,
+    as_json: bool,
     live: bool,
 ) -> None:
     """Show what has become of each run."""
@@ -179,6 +186,9 @@ def status(
         with following(driver.grid, console) as progress:
             follow(observer, progress, lambda states: None)
     states = observer.states()
+    if as_json:
+        click.echo(json.dumps(states_record(driver.grid, states, observer.caveat), indent=1))
+        return
     if not brief:
         # Wide where nobody's terminal wraps it: `status | grep` must find whole lines.
         wide = console if console.is_terminal else Console(width=240)
@@ -224,7 +234,7 @@ def logs(
         raise UserError("HASH", key, "the beginning of one run's hash", f"cscdarts ablate status {source} lists them.")
     folder = driver.path(matches[0])
     for name in ("log.txt", "failure.json"):
-        if (folder / name).exists():
+        if (folder / name).is_file():
             click.echo(f"== {folder / name}")
             click.echo("\n".join((folder / name).read_text(errors="replace").splitlines()[-lines:]))
     for cluster in _clusters_here(driver):

@@ -16,7 +16,7 @@ from benchmarks.sources import require_benchmark
 from cscdarts.data.fingerprint import identified
 from cscdarts.data.limits import require_data
 from cscdarts.errors import UserError
-from cscdarts.records.run_folder import RunFolder, read_json
+from cscdarts.records.run_folder import RunFolder, read_record
 from cscdarts.settings.protocols import DEFAULT_SCALE, SCALES
 
 if TYPE_CHECKING:
@@ -137,18 +137,19 @@ def _say_identity(genotype: str, config: "RunConfig") -> None:
 
 
 def _print(folder: RunFolder, config: "RunConfig", as_json: bool) -> None:
-    result = read_json(folder.file("result.json")) or {}
+    result = read_record(folder.file("result.json")) or {}
     if as_json:
         found = {
-            "genotype": result["genotype"],
+            "genotype": result.get("genotype"),
             "hash": config.hash,
             "folder": str(folder.path),
             "values": result["values"],
-            "data": result["data"],
+            "data": result.get("data"),
         }
         click.echo(json.dumps(found, indent=1))
         return
     values = result["values"]
     click.echo(f"test error   {values['test_error_pct']:.2f} %")
-    click.echo(f"parameters   {values['params_m']:.6f} M")
+    if values.get("params_m") is not None:
+        click.echo(f"parameters   {values['params_m']:.6f} M")
     click.echo(f"run folder   {folder.path}")

@@ -8,12 +8,12 @@ from functools import partial
 from ablations.drive.backend import Factory, Options, in_hand_s
 from ablations.drive.driver import Driver, untouched
 from ablations.grid.estimate import ONE_NODE
-from ablations.run.stages import STAGES, missing_stages
+from ablations.run.stages import STAGES
 from ablations.run.state import RunState
 from cscdarts.errors import OutsideFailure, UserError
 from cscdarts.records.environment import Code
 from cscdarts.records.run_folder import RunFolder, write_json
-from slurm.backends.local import LocalPool, usable_cores
+from slurm.backends.local import NO_WORD, LocalPool, usable_cores
 from slurm.devices import visible_gpus
 
 #: A run that comes back untouched this often is left alone by this driver.
@@ -78,16 +78,20 @@ class LocalBackend:
         return f"{len(hashes)} to run here"
 
     def states(self) -> list[RunState]:
-        """See `Backend`. A killed worker records nothing, so once all have ended its run is recorded as failed."""
+        """See `Backend`. A killed worker records nothing, so once all have ended its run is recorded as failed.
+
+        One that was killed before its run began left nothing, and the run is taken up again.
+        """
         self._at_work = self.pool.alive() > 0
         states = self.driver.states()
         if self._at_work:
             return states
         own = set(self._submitted) - self.pool.held()
-        killed = [state.hash for state in states if state.status == "lost" and state.hash in own]
-        for key in killed:
-            self._record_killed(key)
-        self._killed = self._killed or bool(killed)
+        lost = [state for state in states if state.status == "lost" and state.hash in own]
+        killed = [state for state in lost if self._has_begun(state.hash) or self._tries[state.hash] + 1 >= MAX_TRIES]
+        for state in killed:
+            self._record_killed(state)
+        self._killed = self._killed or bool(lost)
         return self.driver.states() if killed else states
 
     def wait_s(self, states: Sequence[RunState]) -> float:
@@ -101,12 +105,16 @@ class LocalBackend:
         held = self.pool.held()
         unbegun = [state.hash for state in states if state.hash in self._submitted and state.status == "new"]
         if not self._killed:
-            first = self._submitted and not self._tries
-            if first and len(unbegun) == len(self._submitted) and not held:
-                why = "; ".join(self.pool.errors()) or "all ended"
+            errors, none_began = self.pool.errors(), len(unbegun) == len(self._submitted) > 0 and not held
+            # Killed before they said a word: started again. Anything else that keeps all of them from starting is told.
+            silent = bool(errors) and set(errors) == {NO_WORD}
+            if none_began and (self._tries[self._submitted[0]] + 1 >= MAX_TRIES if silent else not self._tries):
+                why = "; ".join(errors) or "all ended"
                 raise OutsideFailure("Starting workers", why, "See the jobs folder.")
             # A worker that found its run in other hands has not tried it.
             self._tries.update(key for key in self._submitted if key not in held)
+        else:
+            self._tries.update(s.hash for s in states if s.status == "lost" and s.hash in self._submitted)
         return [key for key in untouched(states) if self._tries[key] < MAX_TRIES]
 
     def scripts(self, states: Sequence[RunState]) -> list[str]:
@@ -117,11 +125,13 @@ class LocalBackend:
         """See `Backend`."""
         self.pool.stop()
 
-    def _record_killed(self, key: str) -> None:
-        folder = RunFolder(self.driver.folder / key)
-        stage = (missing_stages(folder.config(), folder) or (STAGES[-1],))[0]
+    def _has_begun(self, key: str) -> bool:
+        return RunFolder(self.driver.folder / key).file("config.json").exists()
+
+    def _record_killed(self, state: RunState) -> None:
+        folder = RunFolder(self.driver.folder / state.hash)
         failure = {
-            "stage": stage,
+            "stage": state.stage,
             "kind": "memory",
             "message": "the worker was killed, most likely because memory ran out",
             "traceback": "\n".join(self.pool.errors()),

@@ -13,7 +13,7 @@ from ablations.run.stages import has_output
 from ablations.run.state import RunState
 from cscdarts.errors import UserError
 from cscdarts.records.ownership import foreign
-from cscdarts.records.run_folder import STAGE_FOLDERS, STAGE_OUTPUTS, RunFolder, read_json
+from cscdarts.records.run_folder import STAGE_FOLDERS, STAGE_OUTPUTS, RunFolder, read_record
 from cscdarts.records.runs_folder import folders_in, grid_folders
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.keys import Stage, planned_retraining_key, search_key, searches
@@ -170,7 +170,7 @@ def _whole(folder: RunFolder) -> bool:
 def _is_there(runs: Path, stage: Stage, key: str) -> bool:
     """Whether a stage's output lies under its key, and is that key's."""
     try:
-        content = read_json(runs / STAGE_FOLDERS[stage] / key / STAGE_OUTPUTS[stage])
+        content = read_record(runs / STAGE_FOLDERS[stage] / key / STAGE_OUTPUTS[stage])
     except UserError:
         return False
-    return isinstance(content, dict) and content.get("key", key) == key
+    return content is not None and content.get("key", key) == key

@@ -2,13 +2,14 @@
 measured, nothing said."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
 from cscdarts.errors import UserError
-from cscdarts.records.run_folder import RunFolder, read_json
+from cscdarts.records.run_folder import RunFolder, read_record
 from cscdarts.records.runs_folder import run_folders
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.keys import searches
@@ -159,7 +160,5 @@ def _searches(config: RunConfig, folder: RunFolder) -> Iterator[tuple[RunConfig,
 
 
 def _spent(path: Path, name: str) -> float | None:
-    content = read_json(path)
-    values = content.get("values", {}) if isinstance(content, dict) else {}
-    seconds = values.get(name) if isinstance(values, dict) else None
-    return float(seconds) if isinstance(seconds, int | float) and seconds == seconds else None
+    seconds = ((read_record(path) or {}).get("values") or {}).get(name)
+    return float(seconds) if seconds is not None and math.isfinite(seconds) else None

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from ablations.run.sharing import Busy, parts, pause, taken
 from ablations.run.visible import await_cell
 from cscdarts.errors import NumericalError, Stopped, UserError
+from cscdarts.records.damage import find_damage
 from cscdarts.records.ownership import foreign
-from cscdarts.records.run_folder import STAGE_OUTPUTS, RunFolder, read_json, write_json
+from cscdarts.records.run_folder import STAGE_OUTPUTS, RunFolder, read_record, write_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import build
 from cscdarts.spaces import SPACES, load_plugin
@@ -114,6 +115,7 @@ def run_stages(
         path: the run folder.
         arguments: `config` (the full config as plain data), `stages` (names), `since` (when it was submitted, seconds
             since the epoch: a failure that names this one was recorded by this submission and is not tried again),
+            `known` (time of the failure that was there at the submission, for records that name none; may be left out),
             `threads` (or None),
             `plugins` (files or modules that register what the config names; see `cscdarts.spaces.registry`), `store`
             (path from the run folder to the folder of `searches/` and `retrainings/`; two levels up unless given),
@@ -138,12 +140,13 @@ def run_stages(
         except Stopped:
             raise Stopping from None
     leads = int(os.environ.get("RANK", "0")) == 0
-    problem = foreign(folder, config)
+    damage = find_damage(folder)
+    problem = foreign(folder, config) if damage is None else f"is damaged: {damage}"
     if problem is not None:
         # Another's folder is left as it is: what is wrong stands in the worker's own output and in the run's state.
         print(f"{path.name}: {path} {problem}", file=sys.stderr, flush=True)
         return "failed"
-    failure = read_json(folder.file("failure.json"))
+    failure = read_record(folder.file("failure.json"))
     if failure is not None and _of_this_submission(failure, arguments) and failure["stage"] in arguments["stages"]:
         return "failed"
     wanted = [stage for stage in arguments["stages"] if stage in missing_stages(config, folder)]
@@ -199,11 +202,19 @@ def run_stages(
             raise
         record_failure(folder, stage, error, arguments["since"], not arguments.get("alone", False))
         return "failed"
-    failure = read_json(folder.file("failure.json"))
+    failure = read_record(folder.file("failure.json"))
     if failure is not None and failure["stage"] not in missing_stages(config, folder):
         folder.file("failure.json").unlink(missing_ok=True)
         check_failed = False  # what failed came after its output was written
     return "failed" if check_failed else "done"
+
+
+def known_failure(path: Path) -> float | None:
+    """The time that a run's failure notes, for `known` of `run_stages`; None where it has none, or a damaged one."""
+    with contextlib.suppress(UserError):
+        failure = read_record(path / "failure.json")
+        return None if failure is None else float(failure["time"])
+    return None
 
 
 def _await(folder: RunFolder, output: str, control: Control) -> None:
@@ -223,7 +234,7 @@ def record_end(path: Path, arguments: Mapping[str, Any], cause: Cause, output: s
     """
     folder, config = RunFolder(path), build(arguments["config"])
     with contextlib.suppress(UserError, OSError):
-        if _of_this_submission(read_json(folder.file("failure.json")), arguments):
+        if _of_this_submission(read_record(folder.file("failure.json")), arguments):
             return
     missing: list[str] = []
     with contextlib.suppress(UserError, OSError):
@@ -238,7 +249,7 @@ def _of_this_submission(failure: Any, arguments: Mapping[str, Any]) -> bool:
     if "since" in failure:
         return bool(failure["since"] == arguments["since"])
     when = failure.get("time")
-    return isinstance(when, int | float) and bool(when >= arguments["since"])
+    return isinstance(when, int | float) and bool(when >= arguments["since"]) and when != arguments.get("known")
 
 
 def record_failure(folder: RunFolder, stage: str, error: BaseException, since: float, say: bool = True) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cscdarts.errors import UserError
-from cscdarts.records.run_folder import RunFolder, read_json, write_json
+from cscdarts.records.run_folder import RunFolder, read_record, write_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.keys import Stage
 
@@ -83,7 +83,7 @@ def record_environment(folder: Path, now: Mapping[str, Any], job: str = "") -> N
         now: as `describe` gives it.
         job: the scheduler's id, or "".
     """
-    earlier = read_json(folder / "environment.json") or {}
+    earlier = read_record(folder / "environment.json") or {}
     start = {key: now.get(key) for key in ("hostname", "cpu", "gpu", "commit", "started_at")}
     value = {
         **now,
@@ -114,8 +114,8 @@ def stage_environments(folder: RunFolder, config: RunConfig) -> dict[str, dict[s
     found = {}
     for name, (stage, computes) in stages.items():
         with contextlib.suppress(UserError):
-            value = read_json(folder.stage_folder(stage) / "environment.json") if computes else None
-            if isinstance(value, dict):
+            value = read_record(folder.stage_folder(stage) / "environment.json") if computes else None
+            if value is not None:
                 found[name] = value
     return found
 

@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cscdarts.data.randomness import numpy_generator
-from cscdarts.errors import MissingFile, UserError
-from cscdarts.records.run_folder import RunFolder, read_json, write_json
+from cscdarts.errors import BrokenFile, MissingFile, UserError
+from cscdarts.records.run_folder import RunFolder, read_record, write_json
 from cscdarts.settings.config import RunConfig, SupernetConfig
 from cscdarts.settings.connected import connection_notes
 from cscdarts.settings.keys import search_key, searches
@@ -100,7 +100,14 @@ def derive(config: RunConfig, folder: RunFolder, report: Callable[[str], None] =
     for one in runs:
         folder.bind("search", search_key(one))
         search = search_record(folder)
-        cells.append(derived_cell(one, folder.alphas(), folder.curves(), search))
+        alphas = folder.alphas()
+        if config.search.derive == "last" and alphas and alphas[-1]["epoch"] != one.search.epochs - 1:
+            raise BrokenFile(
+                folder.file("alphas.jsonl"), f"its last line is of epoch {alphas[-1]['epoch'] + 1}",
+                f"whole, with {one.search.epochs} epochs",
+                "Move the folder of this search away; it is searched again.",
+            )  # fmt: skip
+        cells.append(derived_cell(one, alphas, folder.curves(), search))
         named = "genotype" in search
     errors = [math.inf if cell.error_pct is None else cell.error_pct for cell in cells]
     best = min(range(len(cells)), key=lambda number: (errors[number], number))
@@ -112,7 +119,7 @@ def derive(config: RunConfig, folder: RunFolder, report: Callable[[str], None] =
 
 def derived_before(config: RunConfig, folder: RunFolder) -> Genotype | None:
     """The cell of `genotype.json`, or None where there is none yet."""
-    present = read_json(folder.file("genotype.json"))
+    present = read_record(folder.file("genotype.json"))
     return None if present is None else parse_genotype(str(present["text"]), config.supernet.space)
 
 
@@ -122,7 +129,7 @@ def search_record(folder: RunFolder) -> Mapping[str, Any]:
     Errors:
         UserError: the search has not finished here.
     """
-    search = read_json(folder.file("search.json"))
+    search = read_record(folder.file("search.json"))
     if search is None:
         raise MissingFile(str(folder.path), "Run the search first.", "search.json")
     return dict(search)

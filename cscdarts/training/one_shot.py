@@ -11,9 +11,10 @@ import torch
 from cscdarts.data.open import open_data
 from cscdarts.data.randomness import numpy_generator
 from cscdarts.data.source import Source
+from cscdarts.errors import BrokenFile
 from cscdarts.kernels.batch_norm import frozen_statistics
 from cscdarts.models.supernet import Mixing, Supernet
-from cscdarts.records.checkpoint import read_state
+from cscdarts.records.checkpoint import misfit, read_state
 from cscdarts.records.run_folder import RunFolder
 from cscdarts.settings.config import RunConfig
 from cscdarts.spaces import Genotype, random_genotype
@@ -105,6 +106,9 @@ def one_shot_scores(
     )
     _, valid = data.halves(config.data)
     supernet = build_supernet(config, data, device)
+    why = misfit(state, {"supernet": supernet.state_dict()})
+    if why is not None:
+        raise BrokenFile(folder.file("checkpoint.pt"), why, "the checkpoint of this run's search", "Search again.")
     supernet.load_state_dict(state["supernet"])
     supernet.identity_scale = identity_scale(config, config.search.epochs - 1)
     if config.supernet.split_pick == "random":

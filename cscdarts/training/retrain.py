@@ -23,7 +23,7 @@ from cscdarts.errors import MissingFile, UserError
 from cscdarts.models.cost import fit_channels, network_cost
 from cscdarts.models.network import Network
 from cscdarts.records.ownership import require_retraining
-from cscdarts.records.run_folder import RunFolder, read_json, write_json
+from cscdarts.records.run_folder import RunFolder, read_record, write_json
 from cscdarts.settings.config import EvaluationConfig, RunConfig, SupernetConfig
 from cscdarts.settings.connected import require_connected
 from cscdarts.settings.keys import retraining_key
@@ -47,7 +47,7 @@ def retrain(
     Errors:
         Stopped, NumericalError, UserError (data, device, checkpoint, no genotype, or one cut off from its input).
     """
-    present = read_json(folder.file("genotype.json"))
+    present = read_record(folder.file("genotype.json"))
     if present is None:
         raise MissingFile(str(folder.path), "Run the search first.", "genotype.json")
     require_retraining(folder, config)
@@ -101,7 +101,7 @@ class RetrainRun(ResumableRun):
         if settings.epochs > 0:
             require_batch(sum(self.data.contents.train), settings.batch_size)
         self._require_searched_data()
-        for line in self.data.contents.lines(said=(read_json(folder.file("search.json")) or {}).get("data")):
+        for line in self.data.contents.lines(said=(read_record(folder.file("search.json")) or {}).get("data")):
             report(line)
         shape = (config.supernet, identity, self.data.classes, self.data.channels, self.data.size)
         if settings.fit_macs_m is not None:
@@ -236,7 +236,7 @@ class RetrainRun(ResumableRun):
         Errors:
             UserError: the fingerprints differ.
         """
-        searched = (read_json(self.folder.file("search.json")) or {}).get("data", {})
+        searched = (read_record(self.folder.file("search.json")) or {}).get("data", {})
         before, now = searched.get("sha256"), self.data.sha256
         if searched.get("dataset") == self.data.name and before is not None and before != now:
             raise UserError(

@@ -19,6 +19,7 @@ from torch import Tensor
 from cscdarts.data.open import open_data
 from cscdarts.data.randomness import generator, numpy_generator
 from cscdarts.data.source import Batch, labels_of
+from cscdarts.errors import BrokenFile
 from cscdarts.kernels.batch_norm import frozen_statistics
 from cscdarts.models.relaxation.penalties import penalty_gradients
 from cscdarts.records.ownership import require_search
@@ -342,7 +343,13 @@ class SearchRun(ResumableRun):
         )
         if not self.world.leads:
             return
-        last = max((line for line in self.folder.curves() if line["stage"] == "search"), key=lambda x: x["epoch"])
+        lines = {line["epoch"]: line["values"] for line in self.folder.curves() if line["stage"] == "search"}
+        error = lines.get(self.config.search.epochs - 1, {}).get("search_valid_error_pct")
+        if error is None and self.config.search.epochs > 0:
+            raise BrokenFile(
+                self.folder.metrics("search"), "it has no validation error of the last epoch", "whole",
+                f"Move {self.checkpoint} and the one before it away; the search starts afresh.",
+            )  # fmt: skip
         cost = supernet_cost(
             self.config.supernet, self.config.identity_in("search"), self.data.classes, self.data.channels,
             self.data.size, batch=self.config.search.batch_size,
@@ -352,7 +359,7 @@ class SearchRun(ResumableRun):
             "values": {
                 "search_time_s": self.seconds,
                 "peak_memory_mib": peak,
-                "supernet_valid_error_pct": last["values"]["search_valid_error_pct"],
+                "supernet_valid_error_pct": error,
                 "supernet_params_m": cost.params / 1e6,
                 "supernet_macs_m": cost.macs / 1e6,
                 "memory_access_mb": cost.memory_access_bytes / 1e6,

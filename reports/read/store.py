@@ -42,6 +42,7 @@ TAGS = {
             "scale",
             "status",
             "failure",
+            "damaged",
             "commit",
             "dirty",
             "hardware",

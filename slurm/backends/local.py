@@ -20,6 +20,8 @@ from slurm.job import Job, Task, worker_variables
 
 #: Numerics libraries read their number of threads from these at import.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+#: What is said of a worker that left no word.
+NO_WORD = "a worker ended without a message (killed?)"
 #: submitit ends a local job after this time; a search may take weeks.
 NO_LIMIT_MIN = 60 * 24 * 365
 
@@ -72,7 +74,7 @@ class LocalPool:
         for job in self._jobs:
             if job.done() and not job.paths.result_pickle.exists():
                 lines = (job.stderr() or "").strip().splitlines()
-                last.append(lines[-1] if lines else "a worker ended without a message (killed?)")
+                last.append(lines[-1] if lines else NO_WORD)
         return last
 
     def held(self) -> set[str]:

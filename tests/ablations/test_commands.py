@@ -118,7 +118,7 @@ def test_plan_estimates_from_what_runs_have_cost(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(first.config.model_dump_json())
     (folder / "search.json").write_text(json.dumps({"values": {"search_time_s": 1000.0}}))
-    (folder / "result.json").write_text(json.dumps({"values": {"retrain_time_s": 800.0}}))
+    (folder / "result.json").write_text(json.dumps({"values": {"retrain_time_s": 800.0, "test_error_pct": 5.0}}))
     done = cscdarts("ablate", "plan", source, cwd=tmp_path)
     assert "about 1.00 node-hours by measured cost" in done.stdout  # the first run's search and retraining are there
 

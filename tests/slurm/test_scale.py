@@ -39,8 +39,11 @@ def _finish(driver: Driver, keys: set[str]) -> None:
             path = driver.path(point)
             path.mkdir()
             (path / "config.json").write_text(point.config.model_dump_json())
-            for name, content in (("search", "{}"), ("genotype", '{"text": "|none~0|"}'), ("check", "{}")):
-                (path / f"{name}.json").write_text(content)
+            contents = {
+                "search": {"values": {}}, "genotype": {"text": "|none~0|"}, "check": {"benchmark": {}, "datasets": {}},
+            }  # fmt: skip
+            for name, content in contents.items():
+                (path / f"{name}.json").write_text(json.dumps(content))
             lines = [
                 {
                     "stage": "search",

@@ -44,6 +44,14 @@ class Submission:
     withdrawn: bool = False
 
 
+def _intent(token: str, entry: Mapping[str, Any]) -> Submission:
+    """A line of what was to be submitted; values of other kinds than ours raise what they raise."""
+    tasks = tuple(tuple(map(str, some)) for some in entry["tasks"])
+    chain, group, profile = (str(entry[name]) for name in ("pair", "group", "profile"))
+    processes = int(entry.get("processes", 1))
+    return Submission(str(token), chain, int(entry["size"]), group, tasks, profile, float(entry["time"]), processes)
+
+
 class Journal:
     """`submissions.jsonl` of a grid."""
 
@@ -95,17 +103,13 @@ class Journal:
             try:
                 entry: Mapping[str, Any] = json.loads(line)
                 event, token = entry["event"], entry["token"]
-            except (ValueError, KeyError, TypeError):
+                if event == "intent":
+                    found[token] = _intent(token, entry)
+                elif event == "submitted" and token in found:
+                    found[token] = replace(found[token], jobs=tuple(map(str, entry["jobs"])))
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
                 continue
-            if event == "intent":
-                tasks = tuple(tuple(some) for some in entry["tasks"])
-                found[token] = Submission(
-                    token, entry["pair"], entry["size"], entry["group"], tasks, entry["profile"], float(entry["time"]),
-                    int(entry.get("processes", 1)),
-                )  # fmt: skip
-            elif event == "submitted" and token in found:
-                found[token] = replace(found[token], jobs=tuple(entry["jobs"]))
-            elif event in ("released", "ended"):
+            if event in ("released", "ended"):
                 for key, one in found.items():
                     if one.chain == token:
                         found[key] = replace(

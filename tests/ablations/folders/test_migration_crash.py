@@ -1,9 +1,8 @@
 """A process that takes folders over may die at any moment: before each change that it makes on disk, one after the
 other, it is ended as by SIGKILL; what is left is the old state or the new one, and the next call completes it."""
 
-import os
 import shutil
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,42 +15,15 @@ from cscdarts.data.fingerprint import identified
 from cscdarts.records.run_folder import RunFolder, read_json
 from cscdarts.settings.config import RunConfig
 from tests.support.harness.old_runs import old_run, small_config
+from tests.support.injector import killed_before
 from tests.support.pictures import rgb_tree
 from tests.support.records import snapshot
-
-#: Audit events of what changes something on disk.
-CHANGES = frozenset({"os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", "os.utime", "os.symlink"})
-KILLED = 9
 
 
 def _migrate(runs: Path) -> list[str]:
     return [
         one.refused for one in Migration(runs, None, lambda folder, key: "", lambda grid, key: None).outcomes(False)
     ]
-
-
-def _killed_before(change: int, runs: Path) -> bool:
-    """Migrate in a process of its own that ends before its n-th change on disk; False where it made fewer."""
-    child = os.fork()
-    if child == 0:  # what happens here ends in _exit: no handler, no finally
-        left = change
-
-        def count(event: str, arguments: tuple[Any, ...]) -> None:
-            nonlocal left
-            opened = event == "open" and len(arguments) > 2 and bool(int(arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR))
-            if event in CHANGES or opened:
-                left -= 1
-                if left < 0:
-                    os._exit(KILLED)
-
-        sys.addaudithook(count)
-        try:
-            _migrate(runs)
-        finally:
-            os._exit(0)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert code in (0, KILLED)
-    return code == KILLED
 
 
 def _content(runs: Path) -> dict[str, bytes]:
@@ -100,7 +72,7 @@ def _every_crash(start: Path, tmp_path: Path, configs: list[RunConfig], stride: 
         runs = tmp_path / "crash" / "runs"
         shutil.rmtree(runs, ignore_errors=True)
         shutil.copytree(start, runs)
-        if not _killed_before(change, runs):
+        if not killed_before(change, partial(_migrate, runs)):
             break
         _is_whole(runs, configs, truth)
         assert not any(_migrate(runs)), change
