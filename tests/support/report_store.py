@@ -146,39 +146,6 @@ class SyntheticStore:
         return self.uri
 
 
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database without runs, made once per session."""
-    from mlflow import MlflowClient
-
-    path = tmp_path_factory.mktemp("store") / "empty.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
-@pytest.fixture
-def store(tmp_path: Path, empty_store: Path) -> SyntheticStore:
-    """An empty store of the test's own."""
-    return SyntheticStore(tmp_path, empty_store)
-
-
-@pytest.fixture(scope="session")
-def quick(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> SyntheticStore:
-    """A store like that of the quickstart, made once per session; not to be written to."""
-    made = SyntheticStore(tmp_path_factory.mktemp("quick"), empty_store)
-    quickstart_like(made)
-    made.finish()
-    return made
-
-
-@pytest.fixture(scope="session")
-def quick_report(tmp_path_factory: pytest.TempPathFactory, quick: SyntheticStore) -> "Report":
-    """The whole report of `quick`, made once per session."""
-    from reports.build import build_report
-
-    return build_report(["quickstart"], tmp_path_factory.mktemp("report") / "quick", uri=quick.uri)
-
-
 def tiny(seed: int = 0, scale: str = "reduced", **values: object) -> RunConfig:
     """A config of CSC-DARTS on digits; `values` are dotted paths with `__` for the dot."""
     changes = {name.replace("__", "."): value for name, value in values.items()}
