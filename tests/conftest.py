@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,11 +29,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
+#: How many modules were there when `_keep` was last called.
+_kept = 0
+
+
+def _keep() -> None:
+    """What imports have made stays to the end, so no collection need look through it; a search and a retraining begin
+    with one each, which took half a second."""
+    global _kept
+    if len(sys.modules) > _kept + 100:
+        gc.collect()
+        gc.freeze()
+        _kept = len(sys.modules)
+
+
 def pytest_collection_finish() -> None:
-    """What the imports of all tests have made stays to the end: no collection need look through it, and each search and
-    retraining begins with one, which took half a second."""
-    gc.collect()
-    gc.freeze()
+    _keep()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    _keep()
 
 
 @pytest.fixture(scope="session")
