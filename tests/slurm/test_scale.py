@@ -99,7 +99,7 @@ def _life(tmp_path: Path, runs: int, store: str) -> dict[str, float]:
 @pytest.mark.slow
 def test_a_grid_of_5000_runs(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for runs in (500, 5000):
+    for runs in (1000, 5000):
         folder = tmp_path / str(runs)
         folder.mkdir()
         shutil.copy(empty_store, folder / "mlflow.db")
