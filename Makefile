@@ -36,7 +36,7 @@ test: $(VENV)/.dev
 
 # Four on two cores: the tests on a SLURM cluster are two groups, and mostly wait.
 tests: $(VENV)/.dev
-	$(BIN)/pytest -n 4 --dist loadgroup
+	$(BIN)/pytest -n 4 --dist loadgroup --no-loadscope-reorder
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -20,13 +20,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share something made once for their module go to one worker, or each worker would make it again."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that share something made once for their module go to one worker, or each worker would make it again; and
+    of several workers none is left with the longest at the end."""
     for item in items:
         if isinstance(item, pytest.Function) and item.get_closest_marker("xdist_group") is None:
             used = (found[-1] for found in item._fixtureinfo.name2fixturedefs.values())
             if any(one.scope == "module" and one.func.__module__.startswith("tests.") for one in used):
-                item.add_marker(pytest.mark.xdist_group(item.path.stem))
+                item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+    if hasattr(config, "workerinput"):
+        first = ("slurm", "xdist_group", "slow")
+        items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in first])
 
 
 #: How many modules were there when `_keep` was last called.

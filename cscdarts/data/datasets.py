@@ -109,7 +109,7 @@ def stratified_split(labels: NDArray[np.int64], test: int) -> tuple[NDArray[np.i
 
     What `sklearn.model_selection.train_test_split(..., stratify=labels, random_state=0)` gives, draw by draw.
     """
-    draw = np.random.RandomState(0)  # noqa: NPY002  (its stream is frozen, and what scikit-learn draws from)
+    draw = np.random.RandomState(0)
     classes, counts = np.unique(labels, return_counts=True)
     for_training = _shares(counts, len(labels) - test, draw)
     for_test = _shares(counts - for_training, test, draw)

@@ -21,9 +21,7 @@ def cscdarts(*words: str, cwd: Path, engine: str = "real") -> "subprocess.Comple
     command = [sys.executable, *script, *words]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     env.pop("MLFLOW_TRACKING_URI", None)
-    return subprocess.run(
-        command, capture_output=True, text=True, cwd=cwd, env=env, check=False, timeout=300
-    )
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, check=False, timeout=300)
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from reports.build import Report
-from tests.support.report_store import SyntheticStore, tiny
+from tests.support.report_store import tiny
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("report")]
 

@@ -13,7 +13,7 @@ from ablations.grid.load import load_grid
 from cscdarts.records.run_folder import RunFolder, read_json, read_lines
 from cscdarts.settings.metrics import METRICS
 from tests.support.harness.grids import write_grid
-from tests.support.harness.slurm_site import BESIDE, ON, Site, beside, has_come, held, job_of, states_of, until
+from tests.support.harness.slurm_site import BESIDE, Site, beside, has_come, held, job_of, states_of, until
 
 # One group: some tests stop daemons that others need.
 pytestmark = [

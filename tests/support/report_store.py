@@ -4,18 +4,13 @@ import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import pytest
+from typing import Any
 
 from cscdarts.records.run_folder import append_line, write_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.methods import apply_preset
 from cscdarts.settings.overrides import with_values
 from cscdarts.settings.protocols import protocol
-
-if TYPE_CHECKING:
-    from reports.build import Report
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 START_MS = 1_750_000_000_000

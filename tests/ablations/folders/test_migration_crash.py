@@ -85,10 +85,6 @@ def _is_whole(runs: Path, configs: list[RunConfig], truth: tuple[Any, ...]) -> N
         assert _read(RunFolder(runs / "mine" / config.hash)) == truth
 
 
-#: Every change or, where time is short, every fifth.
-STRIDES = [pytest.param(1, marks=pytest.mark.slow), 5]
-
-
 def _every_crash(start: Path, tmp_path: Path, configs: list[RunConfig], stride: int) -> None:
     truth = _read(RunFolder(start / "mine" / configs[0].hash))
     whole = tmp_path / "whole"
@@ -116,7 +112,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return runs
 
 
-@pytest.mark.parametrize("stride", STRIDES)
+# Every change or, where time is short, every fifth.
+@pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.slow), 5])
 def test_a_run_that_keeps_its_hash(finished: Path, tmp_path: Path, stride: int) -> None:
     _every_crash(finished, tmp_path, [small_config()], stride)
 

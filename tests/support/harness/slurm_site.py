@@ -7,8 +7,8 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -136,7 +136,7 @@ def held(folder: Path) -> Iterator[int]:
 
 
 def has_come(pid: int, number: signal.Signals) -> bool:
-    """Whether a signal waits for a process that is `held`, or has ended the hold: SLURM lets it go on after a signal."""
+    """Whether a signal waits for a process that is `held`, or has ended the hold: SLURM lets it go on then."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
