@@ -124,7 +124,7 @@ def stratified_split(labels: NDArray[np.int64], test: int) -> tuple[NDArray[np.i
 def _shares(counts: NDArray[np.int64], total: int, draw: "np.random.RandomState") -> NDArray[np.int64]:
     """`total` divided in proportion to `counts`: rounded down, the rest to the largest remainders, ties drawn."""
     exact = counts / counts.sum() * total
-    whole = np.floor(exact)
+    whole: NDArray[np.float64] = np.floor(exact)
     left = int(total - whole.sum())
     for value in np.sort(np.unique(exact - whole))[::-1]:
         if left == 0:
