@@ -58,8 +58,8 @@ def test_digits_and_their_split_are_scikit_learns() -> None:
     parts = train_test_split(bunch.images, bunch.target, test_size=0.2, stratify=bunch.target, random_state=0)
     for mine, wanted in zip((found.train_images, found.test_images), parts[:2], strict=True):
         assert np.array_equal(mine[:, 0].numpy(), np.round(wanted * (255 / 16)))
-    for labels, wanted in zip((found.train_labels, found.test_labels), parts[2:], strict=True):
-        assert np.array_equal(labels.numpy(), wanted)
+    for mine, wanted in zip((found.train_labels, found.test_labels), parts[2:], strict=True):
+        assert np.array_equal(mine.numpy(), wanted)
     draw = np.random.default_rng(0)
     for _ in range(30):  # classes of many sizes, with remainders that are equal and are not
         classes, number = int(draw.integers(2, 8)), int(draw.integers(60, 200))
