@@ -36,7 +36,6 @@ print("whole", flush=True)
 #: A maker that says where it is, and stays there until it is killed.
 _STAYS = """
 import sqlite3, sys, time, types
-from pathlib import Path
 from ablations.mirror import database
 # In MLflow's place, whose import takes seconds: no maker gets further than its store.
 module = sys.modules["mlflow.store.tracking.sqlalchemy_store"] = types.ModuleType("store")
