@@ -1,5 +1,5 @@
 """The store of the mirror's tests."""
 
-from tests.ablations.conftest import empty_store, uri
+from tests.ablations.conftest import uri
 
-__all__ = ["empty_store", "uri"]
+__all__ = ["uri"]

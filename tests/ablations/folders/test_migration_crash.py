@@ -57,10 +57,6 @@ def _is_whole(runs: Path, configs: list[RunConfig], truth: tuple[Any, ...]) -> N
         assert _read(RunFolder(runs / "mine" / config.hash)) == truth
 
 
-#: Every change or, where time is short, every fifth.
-STRIDES = [pytest.param(1, marks=pytest.mark.slow), 5]
-
-
 def _every_crash(start: Path, tmp_path: Path, configs: list[RunConfig], stride: int) -> None:
     truth = _read(RunFolder(start / "mine" / configs[0].hash))
     whole = tmp_path / "whole"
@@ -88,7 +84,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return runs
 
 
-@pytest.mark.parametrize("stride", STRIDES)
+# Every change or, where time is short, every fifth.
+@pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.slow), 5])
 def test_a_run_that_keeps_its_hash(finished: Path, tmp_path: Path, stride: int) -> None:
     _every_crash(finished, tmp_path, [small_config()], stride)
 
@@ -101,13 +98,13 @@ def test_a_run_that_shares_its_search_and_retraining(finished: Path, tmp_path: P
     _every_crash(start, tmp_path, [small_config()], 1)
 
 
-@pytest.mark.parametrize("stride", STRIDES)
+@pytest.mark.slow
 def test_a_run_that_gets_another_hash(
-    stride: int, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CSCDARTS_CACHE", str(tmp_path / "cache"))
     tree = rgb_tree(tmp_path_factory.mktemp("tree") / "tree", size=8, train=12, test=3)
     sizes = {"data__crop_padding": 0, "data__search_fraction": 1.0, "search__batch_size": 4}
     config = small_config(**sizes, data__dataset="image-folder", evaluation__batch_size=4, runtime__data_root=str(tree))
     old_run(tmp_path / "start", config)
-    _every_crash(tmp_path / "start", tmp_path, [config, identified(config)], stride)
+    _every_crash(tmp_path / "start", tmp_path, [config, identified(config)], 1)

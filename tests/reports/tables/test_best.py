@@ -1,4 +1,3 @@
-# ruff: noqa: F811  (pytest fixtures are imported by name)
 """What competes in a table: the best number of a block in bold, interquartile means and the probability of
 improvement."""
 
@@ -14,7 +13,7 @@ from reports.read.store import load
 from reports.render.latex import table_latex
 from reports.tables.ablation import ablation_table
 from reports.tables.table import Block, Column, Provenance, ReportTable, Row, TableCell, best_of, number_cell
-from tests.support.report_store import SyntheticStore, empty_store, store, tiny  # noqa: F401
+from tests.support.report_store import SyntheticStore, tiny
 
 PLAIN = {"supernet__split_ratio": "1", "supernet__identity": "none"}
 

@@ -1,4 +1,3 @@
-# ruff: noqa: F811  (pytest fixtures are imported by name)
 """Honest under lack: the report comes whatever is missing, says so where it stands, and compares only what may be
 compared."""
 
@@ -11,7 +10,7 @@ from reports.read.comparison import Selected, differences, selected_search
 from reports.read.settings import Study, studies
 from reports.read.store import load
 from reports.tables.table import TableCell
-from tests.support.report_store import SyntheticStore, empty_store, store, tiny  # noqa: F401
+from tests.support.report_store import SyntheticStore, tiny
 
 PLAIN = {"supernet__split_ratio": "1", "supernet__identity": "none"}
 COST = {"peak_memory_mib": 300.0, "search_time_s": 20.0}
