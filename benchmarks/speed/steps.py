@@ -100,6 +100,7 @@ class Pair:
         self.plain = ReferenceSupernet(config, classes=10).to(self.device)
         self.ours = Supernet(config, classes=10).to(self.device)
         copy_weights(self.plain, self.ours)
+        self.ours.use("auto")
         self.ours.checkpoint_activations(case.checkpointing)
         shape = (case.batch, 3, case.image_size, case.image_size)
         self.train, self.valid = (

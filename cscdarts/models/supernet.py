@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cscdarts.kernels.mixing_weights import EdgeWeights
+from cscdarts.kernels.mixing_weights import EdgeWeights, NodeWeights
 from cscdarts.models.activation_checkpointing import Level, checkpointed
 from cscdarts.models.channel_split import Split, concat_and_shuffle
 from cscdarts.models.identity import CellIdentity
-from cscdarts.models.mixed_ops import MixedOps
+from cscdarts.models.mixed_ops import Kernels, MixedOps
 from cscdarts.models.operations import ResidualReduction, head, preprocessing, stems
 from cscdarts.settings.config import SupernetConfig
 from cscdarts.spaces import SPACES, CellPlan
@@ -32,6 +32,9 @@ class SearchCell(nn.Module):
         plan: the cell's place: its kind, its channels, what it reads.
         identity: the active identity connection: `cell`, `edge` or `none`.
     """
+
+    weight_order: Tensor
+    edge_order: Tensor
 
     def __init__(self, config: SupernetConfig, plan: CellPlan, identity: str = "none") -> None:
         super().__init__()
@@ -50,6 +53,17 @@ class SearchCell(nn.Module):
                 self.edge_identities.append(MixedOps(("skip_connect",), len(rows), plan.channels, stride))
             else:
                 self.edge_identities.append(nn.Identity())
+        # Where each node's weights stand among all edges' and operations', node by node, operation by operation.
+        rows = [list(node) for node in space.outgoing]
+        order = [
+            row * len(config.ops) + config.ops.index(op)
+            for node_ops, edges in zip(self.mixed_ops, rows, strict=True)
+            for op in node_ops.active  # type: ignore[union-attr]
+            for row in edges
+        ]
+        self._shapes = [(len(node_ops.active), node_ops.edges) for node_ops in self.mixed_ops]  # type: ignore[arg-type, misc]
+        self.register_buffer("weight_order", torch.tensor(order, dtype=torch.long), persistent=False)
+        self.register_buffer("edge_order", torch.tensor(sum(rows, []), dtype=torch.long), persistent=False)
         self.cell_identity = (
             CellIdentity(plan.inputs[-1], plan.outputs, 2 if plan.reduction else 1, config.identity_proj, affine=False)
             if identity == "cell"
@@ -62,12 +76,11 @@ class SearchCell(nn.Module):
         Args:
             mixing: (edges, operations); factors: (edges,) of edge normalisation, or None for 1.
         """
+        of_nodes = None
         if factors is not None:
             mixing = mixing * factors[:, None]
-        return [
-            node_ops.mixing_weights(mixing[rows], None if factors is None else factors[rows])  # type: ignore[operator]
-            for node_ops, rows in zip(self.mixed_ops, self.space.outgoing, strict=True)
-        ]
+            of_nodes = factors.index_select(0, self.edge_order).split([e for _, e in self._shapes])
+        return NodeWeights(mixing.flatten().index_select(0, self.weight_order), self._shapes, of_nodes).nodes
 
     def forward(self, previous: tuple[Tensor, ...], mixing: list[EdgeWeights], scale: float) -> Tensor:
         """Compute the cell.
@@ -206,6 +219,7 @@ class Supernet(nn.Module):
         self.config, self.space = config, space
         self.identity_scale = config.identity_scale
         self.checkpoint_cells = False
+        self._portable = False
         plan = space.plan(config.cells, config.channels, large_images)
         self.cells = nn.ModuleList()
         self.stem0, self.stem = stems(plan, image_channels)
@@ -230,6 +244,14 @@ class Supernet(nn.Module):
             if isinstance(cell, SearchCell):
                 cell.checkpoint_nodes = level == "node"
 
+    def use(self, kernels: Kernels) -> None:
+        """Choose how the mixed operations are computed, once the model is on its device; values stay."""
+        device = self.classifier.weight.device.type
+        self._portable = kernels == "portable" or (kernels == "auto" and device != "cpu")
+        for layer in self.modules():
+            if isinstance(layer, MixedOps):
+                layer.use(kernels)
+
     def architecture(self) -> list[nn.Parameter]:
         """The architecture parameters: alphas, then betas."""
         return [*self.alphas.values(), *self.betas.values()]
@@ -246,8 +268,8 @@ class Supernet(nn.Module):
             factors = None
             if kind in self.betas:
                 # Rows are ordered by target, so the groups follow one another.
-                groups = self.space.incoming.values()
-                factors = torch.cat([self.betas[kind][rows].softmax(0) for rows in groups])
+                groups = self.betas[kind].split([len(rows) for rows in self.space.incoming.values()])
+                factors = torch.cat([group.softmax(0) for group in groups])
             mixed[kind] = (alpha.softmax(-1), factors)
         return mixed
 
@@ -267,8 +289,8 @@ class Supernet(nn.Module):
         mixing = self.mixing() if mixing is None else mixing
         # Once for all cells of a kind, and outside of what is computed again.
         weights: dict[tuple[str, bool], list[EdgeWeights]] = {}
-        # All that follows keeps this layout, which is the faster one on CPUs and on tensor cores.
-        x = x.contiguous(memory_format=torch.channels_last)
+        # All that follows keeps this layout: on CPUs and in plain autograd channels_last, else the portable kernels'.
+        x = x.contiguous(memory_format=torch.contiguous_format if self._portable else torch.channels_last)
         if self.stem0 is None:
             first = second = self.stem(x)
         else:

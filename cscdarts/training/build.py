@@ -22,4 +22,5 @@ def build_supernet(config: RunConfig, data: DataSet, device: torch.device) -> Su
             alpha_std=config.search.alpha_init_std,
         )
     supernet.checkpoint_activations(config.search.checkpointing)
-    return supernet.to(device)
+    supernet.to(device).use(config.runtime.kernels)
+    return supernet

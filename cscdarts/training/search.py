@@ -28,7 +28,7 @@ from cscdarts.training.bilevel import ArchitectureStep, only_gradients_of
 from cscdarts.training.build import build_supernet
 from cscdarts.training.derivation import alpha_entropy, genotype_of_line, skip_share_pct
 from cscdarts.training.distributed import average, join_world, place, share_statistics
-from cscdarts.training.gradients import SupernetGradients, autocast, full
+from cscdarts.training.gradients import SupernetGradients, autocast, clip, full
 from cscdarts.training.memory import PeakMemory, saved_bytes
 from cscdarts.training.one_shot import discrete_mixing, error_pct, sample_mixing
 from cscdarts.training.resumable import ResumableRun, Timer, compiled, sgd, untimed
@@ -195,7 +195,7 @@ class SearchRun(ResumableRun):
         grads = self.gradients(train, self.weights)
         for parameter, grad in zip(self.weights, grads, strict=True):
             parameter.grad = grad
-        torch.nn.utils.clip_grad_norm_(self.weights, self.config.search.grad_clip)
+        clip(self.weights, self.config.search.grad_clip)
         self.weight_optimizer.step()
         self.weight_optimizer.zero_grad()
         assert self.gradients.last is not None

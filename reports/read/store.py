@@ -58,6 +58,7 @@ TAGS = {
             "processes",
             "device",
             "deterministic",
+            "kernels",
         ]
     )
 }
