@@ -100,16 +100,16 @@ class MixedOps(nn.Module):
         if not self._plan:
             n, _, h, w = x.shape
             return (x.new_zeros((n, self.channels, h // self.stride, w // self.stride)),) * self.edges
-        operations = self._operations()
+        operations = self.operations()
         if self.plain or self.kernels == "plain":
             return self._plain(x, operations, weights.per_op)
         if x.device.type == "cpu" and self.kernels == "auto":
             fuses = may_fuse(x, self.training, self._norms)
             return mix(x, operations, weights) if fuses else self._plain(x, operations, weights.per_op)
         fuses = portable.may_fuse(self.training, self._norms)
-        return portable.mix(x, operations, weights) if fuses else self._plain(x, operations, weights.per_op)
+        return portable.mix(x, operations, weights, self.training) if fuses else self._plain(x, operations, weights.per_op)
 
-    def _operations(self) -> list[Candidate]:
+    def operations(self) -> list[Candidate]:
         """The operations that are computed together, in the order of the rows of `mixing_weights`."""
         return [
             kind.stages() if isinstance(kind, Convolutions) else SharedMap(pool, kind, self.stride)
@@ -121,7 +121,7 @@ class MixedOps(nn.Module):
         self.kernels = kernels
         device = next((p.device.type for p in self.parameters()), "cpu")
         if kernels == "portable" or (kernels == "auto" and device != "cpu"):
-            lay_out(self._operations())
+            lay_out(self.operations())
 
     def _with_apart(self, x: Tensor, weights: EdgeWeights) -> tuple[Tensor, ...]:
         """The weighted sums of all operations, those with modules of their own added to the others."""

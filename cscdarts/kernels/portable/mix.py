@@ -26,8 +26,8 @@ from cscdarts.kernels.candidates import Candidate, ConvBN, SharedMap
 from cscdarts.kernels.kernel import Statistics
 from cscdarts.kernels.mixing_weights import EdgeWeights
 from cscdarts.kernels.packing import pack, unpack
-from cscdarts.kernels.portable import arithmetic
-from cscdarts.kernels.portable.arithmetic import Term
+from cscdarts.kernels.portable.arithmetic import TORCH, Arithmetic, BackItem, Item, MapGrads, Term, normalise_again, shared_dots
+from cscdarts.kernels.portable.choice import arithmetic_for
 from cscdarts.kernels.portable.levels import Level, Sorted, joined, sort
 
 
@@ -40,13 +40,16 @@ def may_fuse(training: bool, norms: Iterable[BatchNorm]) -> bool:
     return (training or not torch.is_grad_enabled()) and not any(norm.sync for norm in norms)
 
 
-def mix(x: Tensor, operations: Sequence[Candidate], weights: EdgeWeights) -> tuple[Tensor, ...]:
+def mix(
+    x: Tensor, operations: Sequence[Candidate], weights: EdgeWeights, training: bool = True
+) -> tuple[Tensor, ...]:
     """sum_o w_o * o(x) of every edge; see `cscdarts.kernels.mixed_op.mix`.
 
     Under autocast maps are in the lower precision, statistics and weights in theirs.
     """
     found = sort(operations)
-    return _Mix.apply(found, weights, x, weights.per_op, *found.tensors)  # type: ignore[no-any-return]
+    by = arithmetic_for(x) if training else TORCH
+    return _Mix.apply(found, weights, by, x, weights.per_op, *found.tensors)  # type: ignore[no-any-return]
 
 
 class _Kept(NamedTuple):
@@ -90,71 +93,95 @@ class _Mix(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, found: Sorted, weights: EdgeWeights, x: Tensor, per_op: Tensor, *tensors: Tensor
+        ctx: Any, found: Sorted, weights: EdgeWeights, by: Arithmetic, x: Tensor, per_op: Tensor, *tensors: Tensor
     ) -> tuple[Tensor, ...]:
         precision, full = _precision(x)
-        mixing_learns = ctx.needs_input_grad[3]
         with full:
-            node = _Node(found, weights, x.shape[1])
-            kept, total = node.forward(x.to(precision).contiguous(), mixing_learns)
-        ctx.found, ctx.node, ctx.dtype = found, node, x.dtype
+            node = _Node(found, weights, by, x.shape[1])
+            kept, sums = node.forward(x.to(precision).contiguous(), mixing_learns=ctx.needs_input_grad[4])
+        ctx.node, ctx.dtype = node, x.dtype
         ctx.structure, saved = pack(kept)
         ctx.save_for_backward(*saved)
-        return total.view(x.shape[0], node.edges, -1, *total.shape[2:]).unbind(1)
+        return tuple(sums)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         kept: _Kept = unpack(ctx.structure, ctx.saved_tensors)
-        _, _, needs_x, needs_mixing, *needs_tensors = ctx.needs_input_grad
+        _, _, _, needs_x, needs_mixing, *needs_tensors = ctx.needs_input_grad
         grad = grads[0].contiguous() if len(grads) == 1 else torch.cat(grads, dim=1)
         walk = _Walk(ctx.node, kept, grad, needs_x, needs_mixing, needs_tensors)
         grad_x, grad_per_op, tensors = walk.gradients()
-        return None, None, None if grad_x is None else grad_x.to(ctx.dtype), grad_per_op, *tensors
+        return None, None, None, None if grad_x is None else grad_x.to(ctx.dtype), grad_per_op, *tensors
 
 
 class _Node:
     """A node's forward pass.
 
     Args:
-        found: its operations; weights: their mixing weights; channels: c.
+        found: its operations; weights: their mixing weights; by: the arithmetic; channels: c.
     """
 
-    def __init__(self, found: Sorted, weights: EdgeWeights, channels: int) -> None:
-        self.found, self.weights, self.channels = found, weights, channels
+    def __init__(self, found: Sorted, weights: EdgeWeights, by: Arithmetic, channels: int) -> None:
+        self.found, self.weights, self.by, self.channels = found, weights, by, channels
         self.edges = weights.per_op.shape[1]
-        self.width = self.edges * channels
 
-    def forward(self, x: Tensor, mixing_learns: bool) -> tuple[_Kept, Tensor]:
-        """What the backward pass reads, and the sums (n, e*c, h/s, w/s)."""
-        terms: list[Term] = []
-        levels: list[_Conv] = []
-        a = x.relu() if self.found.chains or self.found.whole else x
-        sources = [a] * (len(self.found.chains[0].stages) if self.found.chains else 0)
-        for depth, level in enumerate(self.found.chains):
-            conv = self._weights_of(level, depth, x.dtype)
-            p = F.conv2d(self.depthwise(sources, level, conv.depths), conv.point, groups=self._groups(level))
-            term = arithmetic.normalise(p, [s.norm for s in level.stages], conv.weight, level.on)
-            if level.on:
-                sources = list(arithmetic.rectified(term.weighted, len(level.stages), level.on))
-            levels.append(conv._replace(map=p, statistics=term.statistics))
-            terms.append(term)
-        whole: list[_Conv] = []
-        for row, stage in self.found.whole:
-            conv = _Conv((), stage.point.detach().flatten(0, 1).to(x.dtype), self._weight(0, (row,)), None, None)
-            p = self.convolve(a, stage, conv)
-            term = arithmetic.normalise(p, [stage.norm], conv.weight)
-            terms.append(term)
-            whole.append(conv._replace(map=None if stage.is_pointwise else p, statistics=term.statistics))
-        shared = [self.shared_map(x, operation) for _, operation in self.found.shared]
-        factors = self.weights.rows([row for row, _ in self.found.shared])
-        total = arithmetic.weighted_sum(terms, shared, factors, self.width)
+    def forward(self, x: Tensor, mixing_learns: bool) -> tuple[_Kept, list[Tensor]]:
+        """What the backward pass reads, and each edge's sum (n, c, h/s, w/s)."""
+        found = self.found
+        a = x.relu() if found.chains or found.whole else x
+        convs = [_Conv((), stage.point.detach().flatten(0, 1).to(x.dtype), self._weight((row,)), None, None)
+                 for row, stage in found.whole]  # fmt: skip
+        items = [
+            Item(self.convolve(a, stage, conv), [stage.norm], conv.weight)
+            for (_, stage), conv in zip(found.whole, convs, strict=True)
+        ]
+        pools = [self.pooled(x, operation) for _, operation in found.shared]
+        items += [
+            Item(p, [operation.norm], None)
+            for p, (_, operation) in zip(pools, found.shared, strict=True)
+            if operation.norm is not None
+        ]
+        levels, terms = self._chains(a, items)
+        if not levels and items:
+            terms, _ = self.by.normalise(items)
+        own, rest = terms[: len(levels)], iter(terms[len(levels) :])
+        whole = [next(rest) for _ in convs]
+        shared = [
+            (operation, Term(p, None, p) if operation.norm is None else next(rest))
+            for p, (_, operation) in zip(pools, found.shared, strict=True)
+        ]
+        factors = self.weights.rows([row for row, _ in found.shared])
+        sums = self.by.weigh(x, [*own, *whole], shared, factors, ())
         # Of x only the signs are read again where no pooled map and no mixing weight needs its values.
         rectified = a is not x and not mixing_learns
-        for _, operation in self.found.shared:
+        for operation, _ in shared:
             rectified &= operation.pool != "max" and operation.norm is None
-        statistics = tuple(term.statistics for term in shared)
-        return _Kept(a if rectified else x, rectified, tuple(levels), tuple(whole), statistics, factors), total
+        kept = [
+            conv._replace(map=None if stage.is_pointwise else term.map, statistics=term.statistics)
+            for conv, term, (_, stage) in zip(convs, whole, found.whole, strict=True)
+        ]
+        statistics = tuple(term.statistics for _, term in shared)
+        return _Kept(a if rectified else x, rectified, tuple(levels), tuple(kept), statistics, factors), sums
+
+    def _chains(self, a: Tensor, last: list[Item]) -> tuple[list[_Conv], list[Term]]:
+        """Walk down the chains; with their last level, items that wait for nothing are normalised.
+
+        Returns:
+            each level; the levels' terms, then those of `last`.
+        """
+        levels: list[_Conv] = []
+        terms: list[Term] = []
+        sources = [a] * (len(self.found.chains[0].stages) if self.found.chains else 0)
+        for depth, level in enumerate(self.found.chains):
+            conv = self._weights_of(level, depth, a.dtype)
+            d = self.depthwise(sources, level, conv.depths)
+            p = F.conv2d(d, conv.point, groups=len(level.stages) * self.edges)
+            item = Item(p, [stage.norm for stage in level.stages], conv.weight, level.on)
+            found, sources = self.by.normalise([item] if level.on else [item, *last])
+            levels.append(conv._replace(map=p, statistics=found[0].statistics))
+            terms += found
+        return levels, terms
 
     def depthwise(self, sources: Sequence[Tensor], level: Level, depths: Sequence[Tensor]) -> Tensor:
         """The depthwise convolutions of a level, (n, k*e*c, h/s, w/s)."""
@@ -174,15 +201,13 @@ class _Node:
         """A whole convolution of relu(x) for all edges, (n, e*c, h/s, w/s)."""
         return F.conv2d(a, conv.point, None, stage.stride, stage.padding, stage.dilation)
 
-    @staticmethod
-    def shared_map(x: Tensor, operation: SharedMap) -> Term:
-        """A pooling or x itself, normalised if it is to be; moves the running statistics."""
-        p = x
+    def pooled(self, x: Tensor, operation: SharedMap) -> Tensor:
+        """A pooling of x, or x itself."""
+        if operation.pool is None or self.by.folds(operation):
+            return x
         if operation.pool == "max":
-            p = F.max_pool2d(x, 3, operation.stride, 1)
-        elif operation.pool == "avg":
-            p = F.avg_pool2d(x, 3, operation.stride, 1, count_include_pad=False)
-        return Term(p, None, p) if operation.norm is None else arithmetic.normalise(p, [operation.norm], None)
+            return F.max_pool2d(x, 3, operation.stride, 1)
+        return _averaged(x, operation)
 
     def _weights_of(self, level: Level, depth: int, dtype: torch.dtype) -> _Conv:
         depths = [stage.depth.detach() for stage in level.stages if stage.depth is not None]
@@ -190,13 +215,10 @@ class _Node:
             depths = [weight.transpose(0, 1) for weight in depths]
         point = joined([stage.point for stage in level.stages]).flatten(0, 2).to(dtype)
         flat = tuple(weight.flatten(0, 1).to(dtype) for weight in depths)
-        return _Conv(flat, point, self._weight(level.on, level.ending), None, None)
+        return _Conv(flat, point, self._weight(level.ending, level.on), None, None)
 
-    def _weight(self, on: int, rows: tuple[int, ...]) -> Tensor:
-        return self.weights.of_channels(self.channels, rows, on)
-
-    def _groups(self, level: Level) -> int:
-        return len(level.stages) * self.edges
+    def _weight(self, rows: tuple[int, ...], ones: int = 0) -> Tensor:
+        return self.weights.of_channels(self.channels, rows, ones)
 
 
 class _Walk:
@@ -210,66 +232,84 @@ class _Walk:
     def __init__(
         self, node: _Node, kept: _Kept, grad: Tensor, needs_x: bool, needs_mixing: bool, needs_tensors: Sequence[bool]
     ) -> None:
-        self.node, self.kept, self.grad = node, kept, grad
-        self.needs_x, self.needs_mixing = needs_x, needs_mixing
-        self.needs = list(needs_tensors)
+        self.node, self.by, self.kept, self.grad = node, node.by, kept, grad
+        self.needs_x, self.needs_mixing, self.needs = needs_x, needs_mixing, list(needs_tensors)
         self.tensors: list[Tensor | None] = [None] * len(self.needs)
         self.mixing: dict[int, Tensor] = {}
-        self.of_a: Tensor | None = None
+        self.of_relu: list[Tensor] = []
         convolves = bool(node.found.chains or node.found.whole) and not kept.rectified
         self.a = kept.source.relu() if convolves else kept.source
 
     def gradients(self) -> tuple[Tensor | None, Tensor | None, list[Tensor | None]]:
         """Of x, of the mixing weights (k, e), and of the convolutions' weights."""
-        self._through_chains()
-        self._through_whole()
-        grad_x: Tensor | None = None
-        if self.of_a is not None and self.needs_x:
-            grad_x = torch.ops.aten.threshold_backward(self.of_a, self.a, 0)
-        if self.node.found.shared and (self.needs_x or self.needs_mixing):
-            grad_x = self._through_shared(grad_x)
-        rows = None
-        if self.needs_mixing:
-            rows = torch.stack([self.mixing[row] for row in range(len(self.mixing))]).to(self.node.weights.per_op.dtype)
-        return grad_x, rows, self.tensors
+        node, found = self.node, self.node.found
+        begin = len(self.needs) - len(found.whole)
+        whole = [self._whole_item(number) for number in range(len(found.whole))]
+        wanted = [self.needs_x or self.needs[begin + number] for number in range(len(found.whole))]
+        if found.chains:
+            through = self._through_chains(whole, wanted)
+        elif whole:
+            through = self.by.normalise_backward(self.grad, whole, [], [], [(w, self.needs_mixing) for w in wanted])
+        else:
+            through = []
+        for number, (of_map, of_weight) in enumerate(through):
+            row, stage = found.whole[number]
+            if of_weight is not None:
+                self.mixing[row] = of_weight.view(node.edges, -1).sum(1)
+            if of_map is not None:
+                point, need = self.kept.whole[number].point, (self.needs_x, self.needs[begin + number])
+                of_a, of_point = _convolution_backward(of_map, self.a, point, 1, need, stage)
+                if of_point is not None:
+                    self._give(begin + number, of_point.unflatten(0, (node.edges, -1)), stage.point)
+                self.of_relu += [] if of_a is None else [of_a]
+        grad_x = self._of_x() if self.needs_x else None
+        if not self.needs_mixing:
+            return grad_x, None, self.tensors
+        self._dots_of_shared()
+        rows = torch.stack([self.mixing[row] for row in range(len(self.mixing))])
+        return grad_x, rows.to(node.weights.per_op.dtype), self.tensors
 
-    def _through_chains(self) -> None:
-        node, kept, levels = self.node, self.kept, self.node.found.chains
-        begins = [sum(2 * len(level.stages) for level in levels[:depth]) for depth in range(len(levels) + 1)]
-        flowing: Tensor | None = None  # (n, k, e*c, h, w), gradient of the level's normalised maps
+    def _whole_item(self, number: int) -> BackItem:
+        (_, stage), conv = self.node.found.whole[number], self.kept.whole[number]
+        assert conv.statistics is not None
+        p = self.node.convolve(self.a, stage, conv) if conv.map is None else conv.map
+        return BackItem(p, conv.statistics, conv.weight)
+
+    def _through_chains(self, others: list[BackItem], others_wanted: list[bool]) -> list[MapGrads]:
+        """Walk up the chains; gradients of the `others`, which are walked through with their last level."""
+        node, levels = self.node, self.node.found.chains
+        begins = [sum(2 * len(level.stages) for level in levels[:depth]) for depth in range(len(levels))]
+        of_others: list[MapGrads] = []
+        of_sources: list[Tensor] = []
+        sources: list[Tensor] = []
         for depth in reversed(range(len(levels))):
-            level, conv = levels[depth], kept.levels[depth]
+            level, conv = levels[depth], self.kept.levels[depth]
             k, begin = len(level.stages), begins[depth]
             assert conv.map is not None
             assert conv.statistics is not None
-            if level.on == 0:
-                flowing = arithmetic.spread(self.grad, k, 0)
-            assert flowing is not None
             deeper = self.needs_x or any(self.needs[:begin])
             wanted = deeper or any(self.needs[begin : begin + 2 * k])
-            gp, of_weight = arithmetic.normalisation_gradient(
-                flowing.view_as(conv.map), conv.map, conv.statistics, conv.weight, (wanted, self.needs_mixing)
-            )
+            items = [BackItem(conv.map, conv.statistics, conv.weight, level.on)]
+            needs = [(wanted, self.needs_mixing)]
+            if not level.on:
+                items, needs = items + others, needs + [(w, self.needs_mixing) for w in others_wanted]
+            # Where no gradient below is wanted but the mixing weights', there are none of the sources, and none is read.
+            (of_map, of_weight), *rest = self.by.normalise_backward(self.grad, items, of_sources, sources, needs)
+            of_others += rest
             if of_weight is not None:
                 by_edge = of_weight.view(k, node.edges, -1).sum(2)
                 self.mixing |= dict(zip(level.ending, by_edge[level.on :].unbind(), strict=True))
-            of_sources: list[Tensor] = []
-            sources = [self.a] * k
-            if depth and wanted:
-                before = kept.levels[depth - 1]
-                assert before.map is not None
-                again = arithmetic.normalise_again(before.map, levels[depth - 1].stages[0].norm.eps)
-                sources = list(arithmetic.rectified(again, len(levels[depth - 1].stages), k))
-            if gp is not None:
-                of_sources = self._through_level(level, conv, gp, sources, begin, deeper)
+            of_sources, sources = [], [self.a] * k
+            if of_map is None:
+                continue
             if depth:
-                # Nothing is read of what is left empty: no gradient below is wanted then but the mixing weights'.
-                flowing = arithmetic.spread(self.grad, len(levels[depth - 1].stages), k)
-                for number, (part, source) in enumerate(zip(of_sources, sources, strict=False)):
-                    torch.ops.aten.threshold_backward.grad_input(part, source, 0, grad_input=flowing[:, number])
-            else:
-                for part in of_sources:
-                    self._add(part)
+                before, stages = self.kept.levels[depth - 1], levels[depth - 1].stages
+                assert before.map is not None
+                assert before.statistics is not None
+                sources = self.by.rectify(before.map, before.statistics, stages[0].norm.eps, len(stages), k)
+            of_sources = self._through_level(level, conv, of_map, sources, begin, deeper)
+        self.of_relu += of_sources
+        return of_others
 
     def _through_level(
         self, level: Level, conv: _Conv, gp: Tensor, sources: list[Tensor], begin: int, deeper: bool
@@ -304,55 +344,50 @@ class _Walk:
                 found.append(of_source)
         return found
 
-    def _through_whole(self) -> None:
-        node = self.node
-        begin = len(self.needs) - len(node.found.whole)
-        for number, ((row, stage), conv) in enumerate(zip(node.found.whole, self.kept.whole, strict=True)):
-            need_point = self.needs[begin + number]
-            assert conv.statistics is not None
-            p = node.convolve(self.a, stage, conv) if conv.map is None else conv.map
-            gp, of_weight = arithmetic.normalisation_gradient(
-                self.grad, p, conv.statistics, conv.weight, (self.needs_x or need_point, self.needs_mixing)
-            )
-            if of_weight is not None:
-                self.mixing[row] = of_weight.view(node.edges, -1).sum(1)
-            if gp is None:
-                continue
-            of_a, grad_point = _convolution_backward(gp, self.a, conv.point, 1, (self.needs_x, need_point), stage)
-            if grad_point is not None:
-                self._give(begin + number, grad_point.unflatten(0, (node.edges, -1)), stage.point)
-            if of_a is not None:
-                self._add(of_a)
-
-    def _through_shared(self, grad_x: Tensor | None) -> Tensor | None:
+    def _of_x(self) -> Tensor:
+        """The gradient of x, from those of relu(x) and of the shared maps."""
         node, kept, x = self.node, self.kept, self.kept.source
-        shared = node.found.shared
-        maps: list[Tensor] = []
-        parts = arithmetic.shared_gradients(self.grad, kept.factors) if self.needs_x else None
-        for number, ((_, operation), statistics) in enumerate(zip(shared, kept.shared, strict=True)):
-            p, indices = x, None
-            if operation.pool == "max":
-                p, indices = F.max_pool2d(x, 3, operation.stride, 1, return_indices=True)
-            elif operation.pool == "avg" and (statistics is not None or self.needs_mixing):
-                p = F.avg_pool2d(x, 3, operation.stride, 1, count_include_pad=False)
-            if self.needs_mixing:
-                maps.append(p if operation.norm is None else arithmetic.normalise_again(p, operation.norm.eps))
-            if parts is None:
-                continue
-            part = parts[number]
-            if statistics is not None:
-                through = arithmetic.normalisation_gradient(part, p, statistics, None, (True, False)).map
-                assert through is not None
-                part = through
-            part = _pool_backward(part, x, operation, indices)
-            grad_x = part if grad_x is None else grad_x.add_(part)
-        if maps:
-            found = arithmetic.dots(self.grad, maps, node.edges)
-            self.mixing |= dict(zip([row for row, _ in shared], found.unbind(), strict=True))
-        return grad_x
+        carried: Tensor | None = None
+        averaged: Tensor | None = None
+        pools: list[tuple[SharedMap, Tensor, Statistics | None, Tensor, Tensor | None]] = []
+        for (_, operation), statistics, factors in zip(
+            node.found.shared, kept.shared, kept.factors.unbind(), strict=True
+        ):
+            folds = self.by.folds(operation)
+            if folds and operation.pool is None and carried is None:
+                carried = factors
+            elif folds and operation.pool == "avg" and averaged is None:
+                averaged = factors
+            else:
+                p, indices = x, None
+                if operation.pool == "max":
+                    p, indices = F.max_pool2d(x, 3, operation.stride, 1, return_indices=True)
+                elif operation.pool == "avg" and statistics is not None:
+                    p = _averaged(x, operation)
+                pools.append((operation, p, statistics, factors, indices))
+        parts: list[Tensor] = []
+        if pools:
+            factors = torch.stack([row for *_, row, _ in pools]) if len(pools) < len(kept.shared) else kept.factors
+            through = self.by.shared_backward(self.grad, factors, [p for _, p, *_ in pools], [s for *_, s, _, _ in pools])
+            parts = [
+                _pool_backward(part, x, operation, indices)
+                for part, (operation, *_, indices) in zip(through, pools, strict=True)
+            ]
+        return self.by.gather(self.of_relu, self.a, parts, self.grad, carried, averaged)
 
-    def _add(self, part: Tensor) -> None:
-        self.of_a = part if self.of_a is None else self.of_a.add_(part)
+    def _dots_of_shared(self) -> None:
+        x, shared = self.kept.source, self.node.found.shared
+        maps = []
+        for _, operation in shared:
+            p = x
+            if operation.pool == "max":
+                p = F.max_pool2d(x, 3, operation.stride, 1)
+            elif operation.pool == "avg":
+                p = _averaged(x, operation)
+            maps.append(p if operation.norm is None else normalise_again(p, operation.norm.eps))
+        if maps:
+            found = shared_dots(self.grad, maps, self.node.edges)
+            self.mixing |= dict(zip([row for row, _ in shared], found.unbind(), strict=True))
 
     def _give(self, place: int, grad: Tensor, like: Tensor | None) -> None:
         assert like is not None
@@ -379,6 +414,10 @@ def _convolution_backward(
         grad, x, weight, None, [stride] * 2, [padding] * 2, [dilation] * 2, False, [0, 0], groups, [*needs, False]
     )
     return (of_x if needs[0] else None), (of_weight if needs[1] else None)
+
+
+def _averaged(x: Tensor, operation: SharedMap) -> Tensor:
+    return F.avg_pool2d(x, 3, operation.stride, 1, count_include_pad=False)
 
 
 def _pool_backward(grad: Tensor, x: Tensor, operation: SharedMap, indices: Tensor | None) -> Tensor:

@@ -1,0 +1,56 @@
+"""Which arithmetic the portable mixed operation takes on a device."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+from cscdarts.kernels.portable.arithmetic import TORCH, Arithmetic
+
+#: Device and type of maps -> the arithmetic that was found to be right there.
+_found: dict[tuple[torch.device, torch.dtype], Arithmetic] = {}
+_given: list[Arithmetic] = []
+
+
+def arithmetic_for(x: Tensor) -> Arithmetic:
+    """Triton's programs on CUDA, once they have computed there what torch's functions do; torch's functions elsewhere.
+
+    The first call on a device and type of maps compares the two on small maps, and says a line if they differ. Tensors
+    without values take the programs where Triton is installed, as a GPU would.
+    """
+    if _given:
+        return _given[-1]
+    key = x.device, x.dtype
+    if key not in _found:
+        _found[key] = _choose(x)
+    return _found[key]
+
+
+@contextmanager
+def given(arithmetic: Arithmetic) -> Iterator[None]:
+    """Take this arithmetic, whatever the device."""
+    _given.append(arithmetic)
+    try:
+        yield
+    finally:
+        _given.pop()
+
+
+def _choose(x: Tensor, report: Callable[[str], None] = lambda line: print(line, file=sys.stderr)) -> Arithmetic:
+    if x.device.type not in ("cuda", "meta") or find_spec("triton") is None:
+        return TORCH
+    from cscdarts.kernels.portable.triton_kernels.arithmetic import TritonArithmetic
+
+    programs = TritonArithmetic()
+    if x.device.type == "meta":
+        return programs
+    from cscdarts.kernels.portable.triton_kernels.trust import fault
+
+    found = fault(programs, x.device, x.dtype)
+    if found is None:
+        return programs
+    report(f"the Triton programs are not used on {x.device}: {found}; the run goes on with torch's own functions")
+    return TORCH
