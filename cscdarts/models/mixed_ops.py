@@ -23,7 +23,6 @@ from cscdarts.kernels.portable.levels import lay_out
 from cscdarts.models.operations import OperationPerEdge
 from cscdarts.spaces import OPERATIONS, Conv, Operation, Pool, Skip, Zero
 
-
 #: `auto`: the CPU's own kernels on a CPU, the portable ones elsewhere; `plain`: plain autograd.
 Kernels = Literal["auto", "portable", "plain"]
 
@@ -106,8 +105,11 @@ class MixedOps(nn.Module):
         if x.device.type == "cpu" and self.kernels == "auto":
             fuses = may_fuse(x, self.training, self._norms)
             return mix(x, operations, weights) if fuses else self._plain(x, operations, weights.per_op)
-        fuses = portable.may_fuse(self.training, self._norms)
-        return portable.mix(x, operations, weights, self.training) if fuses else self._plain(x, operations, weights.per_op)
+        # The compiler fuses plain autograd by itself, and cannot look into a function of ours.
+        fuses = portable.may_fuse(self.training, self._norms) and not torch.compiler.is_compiling()
+        return (
+            portable.mix(x, operations, weights, self.training) if fuses else self._plain(x, operations, weights.per_op)
+        )
 
     def operations(self) -> list[Candidate]:
         """The operations that are computed together, in the order of the rows of `mixing_weights`."""

@@ -63,7 +63,9 @@ class SearchCell(nn.Module):
         ]
         self._shapes = [(len(node_ops.active), node_ops.edges) for node_ops in self.mixed_ops]  # type: ignore[arg-type, misc]
         self.register_buffer("weight_order", torch.tensor(order, dtype=torch.long), persistent=False)
-        self.register_buffer("edge_order", torch.tensor(sum(rows, []), dtype=torch.long), persistent=False)
+        self.register_buffer(
+            "edge_order", torch.tensor([row for edges in rows for row in edges], dtype=torch.long), persistent=False
+        )
         self.cell_identity = (
             CellIdentity(plan.inputs[-1], plan.outputs, 2 if plan.reduction else 1, config.identity_proj, affine=False)
             if identity == "cell"

@@ -128,7 +128,9 @@ class ArchitectureStep:
                 buffers = [self.optimizer.state[w].get("momentum_buffer") for w in self.weights]
                 moved = step
                 if any(b is not None for b in buffers):
-                    known = [torch.zeros_like(w) if b is None else b for b, w in zip(buffers, self.weights, strict=True)]
+                    known = [
+                        torch.zeros_like(w) if b is None else b for b, w in zip(buffers, self.weights, strict=True)
+                    ]
                     moved = list(torch._foreach_add(step, torch._foreach_mul(known, momentum)))
                 step = list(torch._foreach_add(step, torch._foreach_mul(moved, momentum))) if nesterov else moved
         return step

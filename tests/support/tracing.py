@@ -55,7 +55,7 @@ class Launches(TorchDispatchMode):
 
 
 def kept_bytes(loss: Callable[[], Tensor], parameters: Any) -> int:
-    """Bytes of the distinct storages that autograd keeps for the backward pass of `loss()`, the parameters' left out."""
+    """Bytes of the distinct storages that autograd keeps for the backward pass of `loss()`, but the parameters'."""
     ignored = {p.untyped_storage()._cdata for p in parameters}
     kept: dict[int, torch.UntypedStorage] = {}
 

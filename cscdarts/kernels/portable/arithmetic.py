@@ -72,7 +72,7 @@ class Arithmetic(Protocol):
     """What the mixed operation does beside convolutions and pooling."""
 
     def folds(self, operation: SharedMap) -> bool:
-        """Whether `weigh` and `gather` take x itself for this map, one of each kind: they average it, or carry it on."""
+        """Whether `weigh` and `gather` take x itself for this map, one of a kind: they average it, or carry it on."""
 
     def normalise(self, items: Sequence[Item]) -> tuple[list[Term], list[Tensor]]:
         """Normalise with the batch's statistics, moving the running ones that are tracked.

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from cscdarts.kernels.portable.arithmetic import TORCH, Arithmetic
 
+#: Kinds of device that the programs are for; the second stands for the first where nothing has a value.
+_DEVICES: tuple[str, ...] = ("cuda", "meta")
 #: Device and type of maps -> the arithmetic that was found to be right there.
 _found: dict[tuple[torch.device, torch.dtype], Arithmetic] = {}
 _given: list[Arithmetic] = []
@@ -40,7 +42,7 @@ def given(arithmetic: Arithmetic) -> Iterator[None]:
 
 
 def _choose(x: Tensor, report: Callable[[str], None] = lambda line: print(line, file=sys.stderr)) -> Arithmetic:
-    if x.device.type not in ("cuda", "meta") or find_spec("triton") is None:
+    if x.device.type not in _DEVICES or find_spec("triton") is None:
         return TORCH
     from cscdarts.kernels.portable.triton_kernels.arithmetic import TritonArithmetic
 

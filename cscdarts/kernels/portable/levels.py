@@ -11,7 +11,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cscdarts.kernels.batch_norm import BatchNorm
 from cscdarts.kernels.candidates import Candidate, ConvBN, SharedMap
 
 
@@ -131,9 +130,3 @@ def _row_major(shape: Sequence[int]) -> tuple[int, ...]:
     for size in reversed(shape[1:]):
         strides.insert(0, strides[0] * size)
     return tuple(strides)
-
-
-def norms_of(operations: Sequence[Candidate]) -> list[BatchNorm]:
-    """All normalisations of a node's operations."""
-    layers = [layer for o in operations for layer in ([o] if isinstance(o, SharedMap) else o)]
-    return [layer.norm for layer in layers if layer.norm is not None]

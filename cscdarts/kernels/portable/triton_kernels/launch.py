@@ -1,10 +1,9 @@
 """The programs as operators of torch: one launch each, with shapes for tensors that have no values.
 
-On the meta device an operator gives shapes and is seen as the one launch that it is. On others it runs the program; on a
-CPU that is Triton's interpreter, where TRITON_INTERPRET=1 was set before the first import.
+On the meta device an operator gives shapes and is seen as the one launch that it is. On others it runs the program; on
+a CPU that is Triton's interpreter, where TRITON_INTERPRET=1 was set before the first import.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch

@@ -24,7 +24,7 @@ def normalise(  # type: ignore[no-untyped-def]
     total, on, width, images, pixels, momentum, eps,
     TRACK: tl.constexpr, BLOCK: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """Rows of `statistics`, (4, total): mean, 1/sqrt(var + eps), that times the weight, and the shift that goes with it.
+    """Rows of `statistics`, (4, total): mean, 1/sqrt(var + eps), that times the weight, the shift that goes with it.
 
     The first `on` channels of the first map are also normalised and rectified, (on/width, n, width, h, w).
     """
@@ -63,7 +63,7 @@ def normalise(  # type: ignore[no-untyped-def]
                 old_var = tl.load(variances[t] + channel).to(ACC)
                 tl.store(means[t] + channel, old_mean + momentum * (centre - old_mean))
                 tl.store(variances[t] + channel, old_var + momentum * (unbiased - old_var))
-            if t == 0:
+            if t == 0:  # noqa: SIM102 (decided when it is built, the other one when it runs)
                 if channel < on:
                     for start in range(0, count, BLOCK):
                         at = start + lanes
@@ -99,7 +99,7 @@ def weigh(  # type: ignore[no-untyped-def]
     MAPS: tl.constexpr, SHARED: tl.constexpr, AVERAGED: tl.constexpr, PENDING: tl.constexpr, EDGES: tl.constexpr,
     BLOCK: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """Each edge's sum: normalised maps times mixing weights, maps that all edges share, averages, what was there before.
+    """Each edge's sum: normalised maps times mixing weights, shared maps, averages, and what was there before.
 
     One instance a plane of the sums, (n, e, c).
     """
@@ -245,7 +245,7 @@ def gather(  # type: ignore[no-untyped-def]
     RELU: tl.constexpr, PARTS: tl.constexpr, CARRIED: tl.constexpr, AVERAGED: tl.constexpr, EDGES: tl.constexpr,
     BLOCK: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """A node's gradient: through the ReLU, of pooled maps, of the map itself and of its averages; one instance a plane."""
+    """A node's gradient: through the ReLU, of pooled maps, of itself and its averages; one instance a plane."""
     pid = tl.program_id(0)
     pixels = height * columns
     n, channel = pid // per_edge, pid % per_edge
