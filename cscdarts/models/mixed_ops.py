@@ -106,10 +106,9 @@ class MixedOps(nn.Module):
             fuses = may_fuse(x, self.training, self._norms)
             return mix(x, operations, weights) if fuses else self._plain(x, operations, weights.per_op)
         # The compiler fuses plain autograd by itself, and cannot look into a function of ours.
-        fuses = portable.may_fuse(self.training, self._norms) and not torch.compiler.is_compiling()
-        return (
-            portable.mix(x, operations, weights, self.training) if fuses else self._plain(x, operations, weights.per_op)
-        )
+        if torch.compiler.is_compiling() or not portable.may_fuse(self.training):
+            return self._plain(x, operations, weights.per_op)
+        return portable.mix(x, operations, weights, self.training, any(norm.sync for norm in self._norms))
 
     def operations(self) -> list[Candidate]:
         """The operations that are computed together, in the order of the rows of `mixing_weights`."""

@@ -81,6 +81,9 @@ class Arithmetic(Protocol):
             the terms, and of the first item's operations that go on the rectified maps, (n, e*c, h, w) each.
         """
 
+    def normalised(self, p: Tensor, statistics: Statistics, eps: float) -> Tensor:
+        """The normalised map, once more."""
+
     def rectify(self, p: Tensor, statistics: Statistics, eps: float, k: int, on: int) -> list[Tensor]:
         """The rectified maps of `normalise` once more."""
 
@@ -139,11 +142,15 @@ class TorchArithmetic:
         if not item.on:
             return terms, []
         assert first.weighted is not None
-        return terms, _rectified(first.weighted, len(item.norms), item.on)
+        return terms, rectified_maps(first.weighted, len(item.norms), item.on)
+
+    def normalised(self, p: Tensor, statistics: Statistics, eps: float) -> Tensor:
+        """See `Arithmetic.normalised`; takes the statistics once more, which costs a pass and no further call."""
+        return torch.native_batch_norm(p, None, None, None, None, True, 0.0, eps)[0]
 
     def rectify(self, p: Tensor, statistics: Statistics, eps: float, k: int, on: int) -> list[Tensor]:
-        """See `Arithmetic.rectify`; with the batch's statistics once more, which costs a pass and no further call."""
-        return _rectified(normalise_again(p, eps), k, on)
+        """See `Arithmetic.rectify`."""
+        return rectified_maps(self.normalised(p, statistics, eps), k, on)
 
     def weigh(
         self, x: Tensor, terms: Sequence[Term], shared: Sequence[tuple[SharedMap, Term]], factors: Tensor,
@@ -177,24 +184,17 @@ class TorchArithmetic:
         wanted: Sequence[tuple[bool, bool]],
     ) -> list[MapGrads]:  # fmt: skip
         """See `Arithmetic.normalise_backward`."""
-        found = []
-        for number, (item, (of_map, of_weight)) in enumerate(zip(items, wanted, strict=True)):
-            flowing = _spread(grad, item.map.shape[1] // grad.shape[1], item.on)
-            for place, (source, map_) in enumerate(zip(sources, rectified, strict=False) if number == 0 else ()):
-                torch.ops.aten.threshold_backward.grad_input(source, map_, 0, grad_input=flowing[:, place])
-            found.append(_through_normalisation(flowing.view_as(item.map), item, of_map, of_weight))
-        return found
+        flowing = flowing_into(grad, items, sources, rectified)
+        return [
+            _through_normalisation(into, item, of_map, of_weight)
+            for into, item, (of_map, of_weight) in zip(flowing, items, wanted, strict=True)
+        ]
 
     def shared_backward(
         self, grad: Tensor, factors: Tensor, maps: Sequence[Tensor], statistics: Sequence[Statistics | None]
     ) -> list[Tensor]:
         """See `Arithmetic.shared_backward`."""
-        n, d, h, w = grad.shape
-        s, edges = factors.shape
-        out = grad.new_empty((s, n, d // edges, h, w))
-        by_edge = grad.view(n, edges, -1)
-        torch.bmm(factors.to(grad.dtype).expand(n, s, edges), by_edge, out=out.view(s, n, -1).transpose(0, 1))
-        parts = list(out)
+        parts = factor_gradients(grad, factors)
         for number, (part, map_, own) in enumerate(zip(parts, maps, statistics, strict=True)):
             if own is not None:
                 through = _through_normalisation(part, BackItem(map_, own, None), True, False).map  # type: ignore[arg-type]
@@ -221,11 +221,6 @@ class TorchArithmetic:
 TORCH = TorchArithmetic()
 
 
-def normalise_again(p: Tensor, eps: float) -> Tensor:
-    """The normalised values of p with the batch's own statistics, once more."""
-    return torch.native_batch_norm(p, None, None, None, None, True, 0.0, eps)[0]
-
-
 def running_in_place(norms: Sequence[BatchNorm]) -> tuple[Tensor, Tensor] | None:
     """Running means and variances of k operations, (d,) each, where they follow one another in memory."""
     means, variances = ([getattr(norm, name) for norm in norms] for name in _RUNNING)
@@ -250,10 +245,34 @@ def _normalised(item: Item) -> Term:
     return Term(p, Statistics(mean, inv_std), out, on=on)
 
 
-def _rectified(normalised: Tensor, k: int, on: int) -> list[Tensor]:
+def rectified_maps(normalised: Tensor, k: int, on: int) -> list[Tensor]:
+    """relu of the first `on` of k normalised maps (n, k*e*c, h, w): (n, e*c, h, w) each."""
     n, d, h, w = normalised.shape
     out = normalised.new_empty((on, n, d // k, h, w))
     torch.clamp_min(normalised.view(n, k, d // k, h, w)[:, :on].transpose(0, 1), 0, out=out)
+    return list(out)
+
+
+def flowing_into(
+    grad: Tensor, items: Sequence[BackItem], sources: Sequence[Tensor], rectified: Sequence[Tensor]
+) -> list[Tensor]:
+    """Gradients of the items' normalised maps, shaped as they are; see `Arithmetic.normalise_backward`."""
+    found = []
+    for number, item in enumerate(items):
+        flowing = _spread(grad, item.map.shape[1] // grad.shape[1], item.on)
+        for place, (source, map_) in enumerate(zip(sources, rectified, strict=False) if number == 0 else ()):
+            torch.ops.aten.threshold_backward.grad_input(source, map_, 0, grad_input=flowing[:, place])
+        found.append(flowing.view_as(item.map))
+    return found
+
+
+def factor_gradients(grad: Tensor, factors: Tensor) -> list[Tensor]:
+    """Gradients (n, c, h, w) of what all edges add, times factors: (s, e), to the sums with this gradient."""
+    n, d, h, w = grad.shape
+    s, edges = factors.shape
+    out = grad.new_empty((s, n, d // edges, h, w))
+    by_edge = grad.view(n, edges, -1)
+    torch.bmm(factors.to(grad.dtype).expand(n, s, edges), by_edge, out=out.view(s, n, -1).transpose(0, 1))
     return list(out)
 
 

@@ -13,14 +13,13 @@ Forward, with a = relu(x) and the depthwise chains level by level:
 The function is differentiable once.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cscdarts.kernels.batch_norm import BatchNorm
 from cscdarts.kernels.candidates import Candidate
 from cscdarts.kernels.mixing_weights import EdgeWeights
 from cscdarts.kernels.packing import pack, unpack
@@ -28,25 +27,32 @@ from cscdarts.kernels.portable.arithmetic import TORCH, Arithmetic
 from cscdarts.kernels.portable.choice import arithmetic_for
 from cscdarts.kernels.portable.levels import Sorted, sort
 from cscdarts.kernels.portable.node import Kept, Node
+from cscdarts.kernels.portable.synchronised import SYNCHRONISED
 from cscdarts.kernels.portable.walk import Walk
 
 
-def may_fuse(training: bool, norms: Iterable[BatchNorm]) -> bool:
+def may_fuse(training: bool) -> bool:
     """Whether `mix` may compute what plain autograd would.
 
-    It takes the batch's own statistics or, where nothing is differentiated, the running ones. Statistics that several
-    processes share are taken by plain autograd: they cost messages in the middle of what is one call here.
+    It takes the batch's own statistics or, where nothing is differentiated, the running ones.
     """
-    return (training or not torch.is_grad_enabled()) and not any(norm.sync for norm in norms)
+    return training or not torch.is_grad_enabled()
 
 
-def mix(x: Tensor, operations: Sequence[Candidate], weights: EdgeWeights, training: bool = True) -> tuple[Tensor, ...]:
+def mix(
+    x: Tensor, operations: Sequence[Candidate], weights: EdgeWeights, training: bool, synchronised: bool
+) -> tuple[Tensor, ...]:
     """sum_o w_o * o(x) of every edge; see `cscdarts.kernels.mixed_op.mix`.
 
-    Under autocast maps are in the lower precision, statistics and weights in theirs.
+    Under autocast maps are in the lower precision, statistics and mixing weights in theirs.
+
+    Args:
+        training: whether the batch's statistics normalise; synchronised: of a batch that several processes share.
     """
     found = sort(operations)
-    by = arithmetic_for(x) if training else TORCH
+    by: Arithmetic = TORCH
+    if training:
+        by = SYNCHRONISED if synchronised else arithmetic_for(x)
     return _Mix.apply(found, weights, by, x, weights.per_op, *found.tensors)  # type: ignore[no-any-return]
 
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from cscdarts.kernels.candidates import ConvBN, SharedMap
 from cscdarts.kernels.kernel import Statistics
-from cscdarts.kernels.portable.arithmetic import BackItem, MapGrads, normalise_again, shared_dots
+from cscdarts.kernels.portable.arithmetic import BackItem, MapGrads, shared_dots
 from cscdarts.kernels.portable.levels import Level
 from cscdarts.kernels.portable.node import Conv, Kept, Node, averaged
 
@@ -172,13 +172,15 @@ class Walk:
     def _dots_of_shared(self) -> None:
         x, shared = self.kept.source, self.node.found.shared
         maps = []
-        for _, operation in shared:
+        for (_, operation), statistics in zip(shared, self.kept.shared, strict=True):
             p = x
             if operation.pool == "max":
                 p = F.max_pool2d(x, 3, operation.stride, 1)
             elif operation.pool == "avg":
                 p = averaged(x, operation)
-            maps.append(p if operation.norm is None else normalise_again(p, operation.norm.eps))
+            if operation.norm is not None and statistics is not None:
+                p = self.by.normalised(p, statistics, operation.norm.eps)
+            maps.append(p)
         if maps:
             found = shared_dots(self.grad, maps, self.node.edges)
             self.mixing |= dict(zip([row for row, _ in shared], found.unbind(), strict=True))

@@ -38,6 +38,10 @@ class TritonArithmetic:
             terms.append(Term(item.map, Statistics(mean, inv_std), None, (scale, shift), item.on))
         return terms, list(rectified) if first.on else []
 
+    def normalised(self, p: Tensor, statistics: Statistics, eps: float) -> Tensor:
+        """See `Arithmetic.normalised`."""
+        return TORCH.normalised(p, statistics, eps)
+
     def rectify(self, p: Tensor, statistics: Statistics, eps: float, k: int, on: int) -> list[Tensor]:
         """See `Arithmetic.rectify`."""
         return list(torch.ops.cscdarts.rectify(p, *statistics, on, p.shape[1] // k))

@@ -4,6 +4,7 @@ On the meta device an operator gives shapes and is seen as the one launch that i
 a CPU that is Triton's interpreter, where TRITON_INTERPRET=1 was set before the first import.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -195,9 +196,21 @@ _OPERATORS: dict[str, tuple[str, Any, Any]] = {
     ),
 }  # fmt: skip
 
+
+def _where_it_lies(run: Callable[..., Any]) -> Callable[..., Any]:
+    """A program launched on the device of its tensors, which need not be the current one."""
+
+    def launched(*arguments: Any) -> Any:
+        tensors = (t for given in arguments for t in (given if isinstance(given, list) else [given]))
+        with torch.cuda.device_of(next(t for t in tensors if isinstance(t, Tensor))):
+            return run(*arguments)
+
+    return launched
+
+
 for _name, (_schema, _run, _shapes) in _OPERATORS.items():
     _LIBRARY.define(_name + _schema)
-    _LIBRARY.impl(_name, _run, "CompositeExplicitAutograd")
+    _LIBRARY.impl(_name, _where_it_lies(_run), "CompositeExplicitAutograd")
     _LIBRARY.impl(_name, _shapes, "Meta")
 
 
