@@ -74,7 +74,7 @@ class NodeWeights:
     ) -> None:
         self._chosen, self._shapes = chosen, shapes
         self._expanded: dict[int, tuple[Tensor, ...]] = {}
-        parts = chosen.split([k * e for k, e in shapes])
+        parts = chosen.split_with_sizes([k * e for k, e in shapes])
         self.nodes = [
             EdgeWeights(part.view(shape), None if factors is None else factors[node], partial(self._of_node, node))
             for node, (part, shape) in enumerate(zip(parts, shapes, strict=True))
@@ -82,7 +82,7 @@ class NodeWeights:
 
     def _of_node(self, node: int, channels: int) -> Tensor:
         if channels not in self._expanded:
-            self._expanded[channels] = expand(self._chosen, channels).split([k * e for k, e in self._shapes])
+            self._expanded[channels] = expand(self._chosen, channels).split_with_sizes([k * e for k, e in self._shapes])
         return self._expanded[channels][node].view(*self._shapes[node], channels)
 
 

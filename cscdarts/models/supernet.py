@@ -81,7 +81,7 @@ class SearchCell(nn.Module):
         of_nodes = None
         if factors is not None:
             mixing = mixing * factors[:, None]
-            of_nodes = factors.index_select(0, self.edge_order).split([e for _, e in self._shapes])
+            of_nodes = factors.index_select(0, self.edge_order).split_with_sizes([e for _, e in self._shapes])
         return NodeWeights(mixing.flatten().index_select(0, self.weight_order), self._shapes, of_nodes).nodes
 
     def forward(self, previous: tuple[Tensor, ...], mixing: list[EdgeWeights], scale: float) -> Tensor:
@@ -270,7 +270,7 @@ class Supernet(nn.Module):
             factors = None
             if kind in self.betas:
                 # Rows are ordered by target, so the groups follow one another.
-                groups = self.betas[kind].split([len(rows) for rows in self.space.incoming.values()])
+                groups = self.betas[kind].split_with_sizes([len(rows) for rows in self.space.incoming.values()])
                 factors = torch.cat([group.softmax(0) for group in groups])
             mixed[kind] = (alpha.softmax(-1), factors)
         return mixed

@@ -162,7 +162,7 @@ class TorchArithmetic:
         summands: list[Tensor] = []
         for term in terms:
             assert term.weighted is not None
-            summands += term.weighted.split(edges * c, dim=1)[term.on :]
+            summands += term.weighted.chunk(term.weighted.shape[1] // (edges * c), dim=1)[term.on :]
         total: Tensor | None = None
         for number, part in enumerate(summands):
             total = part if total is None else total + part if number == 1 else total.add_(part)
@@ -235,7 +235,7 @@ def _normalised(item: Item) -> Term:
         out = torch.native_batch_norm(p, weight, None, mean, var, False, 0.0, first.eps)[0]
         return Term(p, None, out, on=on)
     running = running_in_place(norms) if first.track else None
-    out, mean, inv_std = torch.native_batch_norm(
+    out, mean, inv_std = torch.ops.aten.native_batch_norm(
         p, weight, None, *(running or (None, None)), True, first.momentum, first.eps
     )
     if first.track and running is None:

@@ -109,7 +109,7 @@ def _averages(local: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Averages over all processes, in one message."""
     flat = torch.cat(list(local))
     torch.distributed.all_reduce(flat)
-    return (flat / torch.distributed.get_world_size()).split([len(part) for part in local])
+    return (flat / torch.distributed.get_world_size()).split_with_sizes([len(part) for part in local])
 
 
 def _affine(p: Tensor, statistics: Statistics, weight: Tensor | None) -> Tensor:

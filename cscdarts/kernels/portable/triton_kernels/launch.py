@@ -14,7 +14,7 @@ from triton import language as tl
 
 from cscdarts.kernels.portable.triton_kernels import programs
 
-_LIBRARY = torch.library.Library("cscdarts", "FRAGMENT")
+_LIBRARY = torch.library.Library("cscdarts", "FRAGMENT")  # type: ignore[no-untyped-call]
 #: Most values that one instance holds at a time, and its warps: a channel's instance works through many blocks.
 _BLOCK, _WARPS = 1024, 8
 
@@ -202,16 +202,16 @@ def _where_it_lies(run: Callable[..., Any]) -> Callable[..., Any]:
 
     def launched(*arguments: Any) -> Any:
         tensors = (t for given in arguments for t in (given if isinstance(given, list) else [given]))
-        with torch.cuda.device_of(next(t for t in tensors if isinstance(t, Tensor))):
+        with torch.cuda.device_of(next(t for t in tensors if isinstance(t, Tensor))):  # type: ignore[no-untyped-call]
             return run(*arguments)
 
     return launched
 
 
 for _name, (_schema, _run, _shapes) in _OPERATORS.items():
-    _LIBRARY.define(_name + _schema)
-    _LIBRARY.impl(_name, _where_it_lies(_run), "CompositeExplicitAutograd")
-    _LIBRARY.impl(_name, _shapes, "Meta")
+    _LIBRARY.define(_name + _schema)  # type: ignore[no-untyped-call]
+    _LIBRARY.impl(_name, _where_it_lies(_run), "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+    _LIBRARY.impl(_name, _shapes, "Meta")  # type: ignore[no-untyped-call]
 
 
 def _sums(x: Tensor) -> torch.dtype:
@@ -223,7 +223,7 @@ def _type(x: Tensor) -> Any:
 
 
 def _block(values: int) -> int:
-    return min(_BLOCK, triton.next_power_of_2(values))
+    return min(_BLOCK, int(triton.next_power_of_2(values)))
 
 
 def _plane_warps(pixels: int) -> int:

@@ -13,13 +13,13 @@ from triton import language as tl
 
 
 @triton.jit
-def _address(n, channels, channel, pixels, p):  # type: ignore[no-untyped-def]
+def _address(n, channels, channel, pixels, p):
     """Offset of pixel p in a map's plane; of large maps it exceeds 32 bits."""
     return (n.to(tl.int64) * channels + channel) * pixels + p
 
 
 @triton.jit
-def normalise(  # type: ignore[no-untyped-def]
+def normalise(
     maps, weights, weighted, means, variances, channels, rectified, statistics,
     total, on, width, images, pixels, momentum, eps,
     TRACK: tl.constexpr, BLOCK: tl.constexpr, ACC: tl.constexpr,
@@ -76,9 +76,7 @@ def normalise(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def rectify(  # type: ignore[no-untyped-def]
-    source, means, stds, out, channels, width, images, pixels, BLOCK: tl.constexpr, ACC: tl.constexpr
-):
+def rectify(source, means, stds, out, channels, width, images, pixels, BLOCK: tl.constexpr, ACC: tl.constexpr):
     """relu of normalised channels, once more; one instance a plane of `out`, (k, n, width, h, w)."""
     pid = tl.program_id(0)
     within = pid % width
@@ -93,7 +91,7 @@ def rectify(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def weigh(  # type: ignore[no-untyped-def]
+def weigh(
     maps, scales, shifts, channels, skipped, summands, shared, shared_scales, shared_shifts, normed, factors,
     averaged, average_factors, pending, outs, per_edge, height, columns,
     MAPS: tl.constexpr, SHARED: tl.constexpr, AVERAGED: tl.constexpr, PENDING: tl.constexpr, EDGES: tl.constexpr,
@@ -144,7 +142,7 @@ def weigh(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def normalise_backward(  # type: ignore[no-untyped-def]
+def normalise_backward(
     grad, maps, means, stds, weights, channels, on, sources, outs, dots, width, images, pixels,
     SOURCES: tl.constexpr, WANTED: tl.constexpr, BLOCK: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
@@ -200,7 +198,7 @@ def normalise_backward(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def shared_backward(  # type: ignore[no-untyped-def]
+def shared_backward(
     grad, factors, maps, means, stds, outs, per_edge, images, pixels,
     EDGES: tl.constexpr, BLOCK: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
@@ -240,7 +238,7 @@ def shared_backward(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def gather(  # type: ignore[no-untyped-def]
+def gather(
     of_relu, active, parts, grad, carried_factors, average_factors, out, per_edge, height, columns,
     RELU: tl.constexpr, PARTS: tl.constexpr, CARRIED: tl.constexpr, AVERAGED: tl.constexpr, EDGES: tl.constexpr,
     BLOCK: tl.constexpr, ACC: tl.constexpr,
