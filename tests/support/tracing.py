@@ -110,10 +110,10 @@ def engine(case: Case, kernels: Kernels) -> Supernet:
 
 
 def reference_launches(case: Case) -> Launches:
-    """A weight step edge by edge, with the optimiser and the clipping that CUDA takes: many tensors a launch."""
+    """A weight step edge by edge, clipped and stepped as our own."""
     model, (images, labels) = reference(case), case.images()
     weights = model.weights()
-    optimizer = torch.optim.SGD(weights, 0.025, 0.9, weight_decay=3e-4, foreach=True)
+    optimizer = _sgd(weights)
 
     def step() -> None:
         optimizer.zero_grad()
@@ -121,14 +121,14 @@ def reference_launches(case: Case) -> Launches:
         clip(weights, 5.0)
         optimizer.step()
 
-    return _second_time(step)
+    return _counted(step)
 
 
 def launches(case: Case, kernels: Kernels, step: Step = "weight") -> Launches:
     """A step of the engine."""
     model, (images, labels) = engine(case, kernels), case.images()
     weights = model.weights()
-    optimizer = torch.optim.SGD(weights, 0.025, 0.9, weight_decay=3e-4, foreach=True)
+    optimizer = _sgd(weights)
     gradients = SupernetGradients(model, model, "none", 1, World())
     architecture = ArchitectureStep(
         model, SearchConfig(order=2 if step == "alpha, second order" else 1), optimizer, gradients
@@ -144,7 +144,7 @@ def launches(case: Case, kernels: Kernels, step: Step = "weight") -> Launches:
     def alpha_step() -> None:
         architecture.gradient((images, labels), (images, labels), 0.025)
 
-    return _second_time(weight_step if step == "weight" else alpha_step)
+    return _counted(weight_step if step == "weight" else alpha_step)
 
 
 def kept_by(model: Supernet | ReferenceSupernet, case: Case, chosen: list[nn.Parameter]) -> int:
@@ -156,9 +156,15 @@ def kept_by(model: Supernet | ReferenceSupernet, case: Case, chosen: list[nn.Par
     return kept_bytes(lambda: F.cross_entropy(model(images), labels), [*model.parameters(), images, labels])
 
 
-def _second_time(step: Callable[[], None]) -> Launches:
-    """The first step of an optimiser makes its buffers."""
-    step()
+def _sgd(weights: list[nn.Parameter]) -> torch.optim.SGD:
+    """The weights' optimiser after its first step, which makes its buffers, as CUDA takes it: many tensors a launch."""
+    optimizer = torch.optim.SGD(weights, 0.025, 0.9, weight_decay=3e-4, foreach=True)
+    for weight in weights:
+        optimizer.state[weight]["momentum_buffer"] = torch.empty_like(weight)
+    return optimizer
+
+
+def _counted(step: Callable[[], None]) -> Launches:
     with Launches() as counted:
         step()
     return counted

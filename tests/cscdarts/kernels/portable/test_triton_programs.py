@@ -1,79 +1,32 @@
 """The Triton programs, interpreted on the CPU, compute what torch's functions do; they build for GPUs without one."""
 
-import copy
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from cscdarts.kernels.portable import choice
-from cscdarts.kernels.portable.arithmetic import TORCH
 from cscdarts.kernels.portable.triton_kernels import launch, programs
 from cscdarts.kernels.portable.triton_kernels.arithmetic import TritonArithmetic
 from cscdarts.kernels.portable.triton_kernels.machine_code import TARGETS, build, cases
-from cscdarts.kernels.portable.triton_kernels.trust import _results, fault
-from cscdarts.models.mixed_ops import MixedOps
-from cscdarts.spaces import DARTS, NASBENCH201, Space
-from tests.support.tracing import Launches
+from cscdarts.kernels.portable.triton_kernels.trust import _results
 
 
-@pytest.mark.parametrize("space, edges, stride", [(DARTS, 2, 1), (DARTS, 2, 2), (NASBENCH201, 3, 1)])  # noqa: PT006
-@pytest.mark.parametrize("needed", ["weights", "alpha"])
-def test_values_and_gradients_are_those_of_plain_autograd(
-    space: Space, edges: int, stride: int, needed: str, interpreted: TritonArithmetic
-) -> None:
-    """In double precision, with running statistics, for what a step of the weights or of the architecture asks for."""
-    torch.manual_seed(1)
-    fused = MixedOps(space.ops, edges, 2, stride, pool_norm=space is DARTS).double()
-    plain = copy.deepcopy(fused)
-    plain.plain = True
-    fused.use("portable")
-    x = torch.randn(2, 2, 4, 6, dtype=torch.float64).requires_grad_()
-    weights = torch.randn(edges, len(space.ops), dtype=torch.float64).softmax(1)
-    found: list[list[Tensor]] = []
-    for layer in (plain, fused):
-        wanted = [x, *layer.parameters()] if needed == "weights" else [x, weights.requires_grad_()]
-        layer.requires_grad_(needed == "weights")
-        with Launches() as counted:
-            y = torch.cat(layer(x, layer.mixing_weights(weights)), dim=1)
-        grad = torch.ones_like(y).cumsum(1) / y.shape[1] - 0.3
-        found.append([y, *torch.autograd.grad(y * y, wanted, grad), *layer.buffers()])
-    assert counted.operations["cscdarts.weigh.default"] == 1, "the programs were run"
-    for one, other in zip(*found, strict=True):
-        assert torch.allclose(one, other, rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_the_programs_are_trusted(dtype: torch.dtype, interpreted: TritonArithmetic) -> None:
-    """Each function against torch's on odd shapes, as it is compared on a device before its first use."""
-    assert fault(interpreted, torch.device("cpu"), dtype) is None
-
-
-@pytest.mark.parametrize("broken", ["rectify", "weigh", "gather"])
-def test_a_program_that_is_wrong_is_not_used(
-    broken: str, interpreted: TritonArithmetic, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Wrong values or no values: one line says which, and torch's functions go on."""
-    right = getattr(TritonArithmetic, broken)
-
-    def wrong(self: TritonArithmetic, *arguments: object) -> object:
-        if broken == "gather":
-            raise RuntimeError("no kernel image is available")
-        out = right(self, *arguments)
-        return [y + (1e-2 if number == 0 else 0) for number, y in enumerate(out)]
-
-    monkeypatch.setattr(TritonArithmetic, broken, wrong)
-    monkeypatch.setattr(choice, "_DEVICES", ("cpu",))
-    lines: list[str] = []
-    assert choice._choose(torch.zeros(1), lines.append) is TORCH
-    (line,) = lines
-    expected = {"rectify": "rectified maps", "weigh": "sums", "gather": "RuntimeError: no kernel image"}[broken]
-    assert expected in line
-    assert line.endswith("the run goes on with torch's own functions")
+def test_in_the_interpreter_the_programs_compute_what_torch_does() -> None:
+    """Against plain autograd node by node, and function by function; see `interpreted_programs.py`."""
+    file = Path(__file__).with_name("interpreted_programs.py")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)],
+        env={**os.environ, "TRITON_INTERPRET": "1"}, cwd=Path(__file__).parents[4], capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "11 passed" in done.stdout
 
 
 #: Most registers of a thread; a multiprocessor has 65,536, so two instances of 256 threads fit up to 128, one beyond.
