@@ -44,28 +44,26 @@ class SearchCell(nn.Module):
         self.checkpoint_nodes = False
         self.preprocess = nn.ModuleList(preprocessing(plan, affine=False) if space.preprocesses else [])
         self.splits, self.mixed_ops, self.edge_identities = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        mixed_ops: list[MixedOps] = []
         for source, rows in enumerate(space.outgoing):
             stride = 2 if plan.reduction and source < space.inputs else 1
             split = Split(config, plan.channels, stride)
             self.splits.append(split)
-            self.mixed_ops.append(MixedOps(config.ops, len(rows), split.operated, stride, space.pool_norm))
+            mixed_ops.append(MixedOps(config.ops, len(rows), split.operated, stride, space.pool_norm))
             if identity == "edge" and stride == 2:
                 self.edge_identities.append(MixedOps(("skip_connect",), len(rows), plan.channels, stride))
             else:
                 self.edge_identities.append(nn.Identity())
+        self.mixed_ops.extend(mixed_ops)
         # Where each node's weights stand among all edges' and operations', node by node, operation by operation.
-        rows = [list(node) for node in space.outgoing]
+        nodes = list(zip(mixed_ops, space.outgoing, strict=True))
         order = [
-            row * len(config.ops) + config.ops.index(op)
-            for node_ops, edges in zip(self.mixed_ops, rows, strict=True)
-            for op in node_ops.active  # type: ignore[union-attr]
-            for row in edges
+            row * len(config.ops) + config.ops.index(op) for node, rows in nodes for op in node.active for row in rows
         ]
-        self._shapes = [(len(node_ops.active), node_ops.edges) for node_ops in self.mixed_ops]  # type: ignore[arg-type, misc]
+        self._shapes = [(len(node.active), node.edges) for node in mixed_ops]
         self.register_buffer("weight_order", torch.tensor(order, dtype=torch.long), persistent=False)
-        self.register_buffer(
-            "edge_order", torch.tensor([row for edges in rows for row in edges], dtype=torch.long), persistent=False
-        )
+        edges = [row for _, rows in nodes for row in rows]
+        self.register_buffer("edge_order", torch.tensor(edges, dtype=torch.long), persistent=False)
         self.cell_identity = (
             CellIdentity(plan.inputs[-1], plan.outputs, 2 if plan.reduction else 1, config.identity_proj, affine=False)
             if identity == "cell"

@@ -84,6 +84,7 @@ class ArchitectureStep:
     ) -> None:
         self.supernet, self.config, self.optimizer, self.gradients = supernet, config, optimizer, gradients
         self.weights, self.architecture = supernet.weights(), supernet.architecture()
+        self.tensors: list[Tensor] = [*self.weights]  # the same, as functions of many tensors want them
         self.parameters = [*self.weights, *self.architecture]
         self.norms = batch_norms(supernet)  # to go through all modules takes as long as a node's operations
 
@@ -113,7 +114,7 @@ class ArchitectureStep:
         """Move the weights to w' and give (v, grad_alpha L_val(w', alpha)); the caller restores the weights."""
         step = self.unrolled_step(train)
         with torch.no_grad():
-            torch._foreach_sub_(self.weights, step, alpha=xi)
+            torch._foreach_sub_(self.tensors, step, alpha=xi)
         both = self.gradients(valid, self.parameters)
         return both[: len(self.weights)], both[len(self.weights) :]
 
@@ -123,7 +124,7 @@ class ArchitectureStep:
         decay, momentum, nesterov = group["weight_decay"], group["momentum"], group["nesterov"]
         step = self.gradients(train, self.weights)
         with torch.no_grad():
-            step = list(torch._foreach_add(step, self.weights, alpha=decay))
+            step = list(torch._foreach_add(step, self.tensors, alpha=decay))
             if momentum:
                 buffers = [self.optimizer.state[w].get("momentum_buffer") for w in self.weights]
                 moved = step
@@ -144,8 +145,8 @@ class ArchitectureStep:
             for sign in (1, -1):
                 with torch.no_grad():
                     # Always from the kept values: (w + e) - 2e is not w - e in floating point.
-                    torch._foreach_copy_(self.weights, kept)
-                    torch._foreach_add_(self.weights, torch._foreach_mul(direction, distance), alpha=sign)
+                    torch._foreach_copy_(self.tensors, kept)
+                    torch._foreach_add_(self.tensors, torch._foreach_mul(direction, distance), alpha=sign)
                 sides.append(self.gradients(train, self.architecture))
         inverse = torch.where(distance > 0, 1 / (2 * distance), torch.zeros_like(distance))
         return [(ahead - behind) * inverse for ahead, behind in zip(*sides, strict=True)]

@@ -31,7 +31,7 @@ _NOTHING = {
 }
 
 
-class Launches(TorchDispatchMode):
+class Launches(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the operations that are launched inside, views and allocations left out.
 
     Attributes:
@@ -39,7 +39,7 @@ class Launches(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.operations: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -165,6 +165,7 @@ def _sgd(weights: list[nn.Parameter]) -> torch.optim.SGD:
 
 
 def _counted(step: Callable[[], None]) -> Launches:
-    with Launches() as counted:
+    counted = Launches()
+    with counted:
         step()
     return counted

@@ -52,7 +52,7 @@ class Walk:
                 point, need = self.kept.whole[number].point, (self.needs_x, self.needs[begin + number])
                 of_a, of_point = _convolution_backward(of_map, self.a, point, 1, need, stage)
                 if of_point is not None:
-                    self._give(begin + number, of_point.unflatten(0, (node.edges, -1)), stage.point)
+                    self._give(begin + number, of_point.view(node.edges, -1, *of_point.shape[1:]), stage.point)
                 self.of_relu += [] if of_a is None else [of_a]
         grad_x = self._of_x() if self.needs_x else None
         if not self.needs_mixing:
@@ -114,7 +114,7 @@ class Walk:
         below = deeper or any(need_depth)
         gd, grad_point = _convolution_backward(gp, d, conv.point, k * node.edges, (below, any(need_point)))
         if grad_point is not None:
-            for number, part in enumerate(grad_point.unflatten(0, (k, node.edges, -1))):
+            for number, part in enumerate(grad_point.view(k, node.edges, -1, *grad_point.shape[1:])):
                 self._give(begin + k + number, part, level.stages[number].point)
         if gd is None:
             return []
@@ -130,7 +130,7 @@ class Walk:
             )
             if of_depth is not None:
                 order = (-1, node.edges) if multiplied else (node.edges, -1)
-                part = of_depth.unflatten(0, order)
+                part = of_depth.view(*order, *of_depth.shape[1:])
                 self._give(begin + number, part.transpose(0, 1) if multiplied else part, stage.depth)
             if of_source is not None:
                 found.append(of_source)

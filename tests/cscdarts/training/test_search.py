@@ -245,7 +245,13 @@ def test_probes_change_no_number(tmp_path: Path, undisturbed: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize(
-    "values", [{"supernet.split_pick": "random"}, {"search.amp": "bf16"}, {"search.accumulate": 2}]
+    "values",
+    [
+        {"supernet.split_pick": "random"},
+        {"search.amp": "bf16"},
+        {"search.accumulate": 2},
+        {"search.amp": "bf16", "runtime.kernels": "portable"},
+    ],
 )
 def test_variants_of_the_loop_resume_too(values: dict[str, Any], tmp_path: Path) -> None:
     config = tiny(**values, **{"evaluation.epochs": 1})

@@ -49,10 +49,11 @@ def _results(by: Arithmetic, device: torch.device, dtype: torch.dtype) -> Iterat
     pool_norm = BatchNorm(c, affine=False).to(device, sums)
     chain, whole, pooled, x = (random(n, d, h, w) for d in (3 * width, width, c, c))
     weight = random(3 * width, type_=sums).abs_()
+    weight[: 2 * width] = 1  # of operations that go on
     terms, rectified = by.normalise(
         [
             Item(chain, norms[:3], weight, on=2),
-            Item(whole, norms[3:], weight[:width]),
+            Item(whole, norms[3:], weight[-width:]),
             Item(pooled, [pool_norm], None),
         ]
     )
@@ -77,7 +78,7 @@ def _results(by: Arithmetic, device: torch.device, dtype: torch.dtype) -> Iterat
     for pending in ([], [random(n, c, h, w) for _ in range(edges)]):
         yield "sums", torch.stack(by.weigh(x, terms[:2], shared, factors, pending))
     grad = random(n, width, h, w)
-    backs = [BackItem(t.map, t.statistics, weight[: t.map.shape[1]], t.on) for t in terms[:2] if t.statistics]
+    backs = [BackItem(t.map, t.statistics, weight[-t.map.shape[1] :], t.on) for t in terms[:2] if t.statistics]
     for found in by.normalise_backward(
         grad, backs, [random(n, width, h, w) for _ in range(2)], rectified, [(True, True)] * 2
     ):

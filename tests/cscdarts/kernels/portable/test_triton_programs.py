@@ -17,6 +17,7 @@ from cscdarts.kernels.portable.triton_kernels.machine_code import TARGETS, build
 from cscdarts.kernels.portable.triton_kernels.trust import _results
 
 
+@pytest.mark.slow
 def test_in_the_interpreter_the_programs_compute_what_torch_does() -> None:
     """Against plain autograd node by node, and function by function; see `interpreted_programs.py`."""
     file = Path(__file__).with_name("interpreted_programs.py")
