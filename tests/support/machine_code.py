@@ -83,9 +83,9 @@ def cases(element: str = "fp32") -> Iterator[Case]:
             (
                 *(times(own, m), times(own, s), times(own, s), times(own, i), times(own, i), times(own, i)),
                 *(times(shared, m), times(shared, s), times(shared, s), times(shared, i), times(shared, s)),
-                *(m, s, times(edges, m), times(edges, m), i, i, i),
+                *(m, s, times(edges, m), i, i, i),
             ),
-            {"MAPS": own, "SHARED": shared, "AVERAGED": averaged, "PENDING": True, "EDGES": edges, **plane}, 8,
+            {"MAPS": own, "SHARED": shared, "AVERAGED": averaged, "EDGES": edges, **plane}, 8,
         )  # fmt: skip
         relu, parts = (4, 2) if not averaged else (2, 0)
         yield Case(

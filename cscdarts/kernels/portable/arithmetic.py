@@ -88,14 +88,12 @@ class Arithmetic(Protocol):
         """The rectified maps of `normalise` once more."""
 
     def weigh(
-        self, x: Tensor, terms: Sequence[Term], shared: Sequence[tuple[SharedMap, Term]], factors: Tensor,
-        pending: Sequence[Tensor],
-    ) -> list[Tensor]:  # fmt: skip
+        self, x: Tensor, terms: Sequence[Term], shared: Sequence[tuple[SharedMap, Term]], factors: Tensor
+    ) -> list[Tensor]:
         """Each edge's sum (n, c, h, w).
 
         Args:
             terms: with mixing weights; shared: without, with factors: (s, e), their mixing weights.
-            pending: what is added to each edge's sum, or nothing.
         """
 
     def normalise_backward(
@@ -153,9 +151,8 @@ class TorchArithmetic:
         return rectified_maps(self.normalised(p, statistics, eps), k, on)
 
     def weigh(
-        self, x: Tensor, terms: Sequence[Term], shared: Sequence[tuple[SharedMap, Term]], factors: Tensor,
-        pending: Sequence[Tensor],
-    ) -> list[Tensor]:  # fmt: skip
+        self, x: Tensor, terms: Sequence[Term], shared: Sequence[tuple[SharedMap, Term]], factors: Tensor
+    ) -> list[Tensor]:
         """See `Arithmetic.weigh`."""
         n, c = x.shape[:2]
         edges = factors.shape[1]
@@ -177,7 +174,7 @@ class TorchArithmetic:
                 total.view(n, edges, c, *total.shape[2:]).addcmul_(part, each)
         assert total is not None
         parts = total.view(n, edges, c, *total.shape[2:]).unbind(1)
-        return [part + before for part, before in zip(parts, pending, strict=True)] if pending else list(parts)
+        return list(parts)
 
     def normalise_backward(
         self, grad: Tensor, items: Sequence[BackItem], sources: Sequence[Tensor], rectified: Sequence[Tensor],

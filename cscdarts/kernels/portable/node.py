@@ -87,7 +87,7 @@ class Node:
             for p, (_, operation) in zip(pools, found.shared, strict=True)
         ]
         factors = self.weights.rows([row for row, _ in found.shared])
-        sums = self.by.weigh(x, [*own, *whole], shared, factors, ())
+        sums = self.by.weigh(x, [*own, *whole], shared, factors)
         # Of x only the signs are read again where no pooled map and no mixing weight needs its values.
         rectified = a is not x and not mixing_learns
         for operation, _ in shared:

@@ -47,12 +47,11 @@ class TritonArithmetic:
         return list(torch.ops.cscdarts.rectify(p, *statistics, on, p.shape[1] // k))
 
     def weigh(
-        self, x: Tensor, terms: Sequence[Term], shared: Sequence[tuple[SharedMap, Term]], factors: Tensor,
-        pending: Sequence[Tensor],
-    ) -> list[Tensor]:  # fmt: skip
+        self, x: Tensor, terms: Sequence[Term], shared: Sequence[tuple[SharedMap, Term]], factors: Tensor
+    ) -> list[Tensor]:
         """See `Arithmetic.weigh`."""
         if any(term.affine is None for term in terms):
-            return TORCH.weigh(x, terms, shared, factors, pending)
+            return TORCH.weigh(x, terms, shared, factors)
         averaged: list[Tensor] = []
         rows, maps, affine, normed = [], [], [], []
         for (operation, term), row in zip(shared, factors.unbind(), strict=True):
@@ -67,7 +66,7 @@ class TritonArithmetic:
         own = [term.affine for term in terms if term.affine is not None]
         return torch.ops.cscdarts.weigh(  # type: ignore[no-any-return]
             [term.map for term in terms], [scale for scale, _ in own], [shift for _, shift in own],
-            [term.on for term in terms], maps, scales, shifts, normed, rows, averaged, list(pending),
+            [term.on for term in terms], maps, scales, shifts, normed, rows, averaged,
             x.shape[1], factors.shape[1],
         )  # fmt: skip
 

@@ -75,7 +75,7 @@ def _rectify(p: Tensor, mean: Tensor, inv_std: Tensor, on: int, width: int) -> T
 def _weigh_shapes(
     maps: list[Tensor], scales: list[Tensor], shifts: list[Tensor], skipped: list[int], shared: list[Tensor],
     shared_scales: list[Tensor], shared_shifts: list[Tensor], normed: list[int], factors: list[Tensor],
-    averaged: list[Tensor], pending: list[Tensor], per_edge: int, edges: int,
+    averaged: list[Tensor], per_edge: int, edges: int,
 ) -> list[Tensor]:  # fmt: skip
     like = (maps or shared or averaged)[0]
     shape = (like.shape[0], per_edge, *like.shape[2:])
@@ -85,10 +85,10 @@ def _weigh_shapes(
 def _weigh(
     maps: list[Tensor], scales: list[Tensor], shifts: list[Tensor], skipped: list[int], shared: list[Tensor],
     shared_scales: list[Tensor], shared_shifts: list[Tensor], normed: list[int], factors: list[Tensor],
-    averaged: list[Tensor], pending: list[Tensor], per_edge: int, edges: int,
+    averaged: list[Tensor], per_edge: int, edges: int,
 ) -> list[Tensor]:  # fmt: skip
     outs = _weigh_shapes(
-        maps, scales, shifts, skipped, shared, shared_scales, shared_shifts, normed, factors, averaged, pending,
+        maps, scales, shifts, skipped, shared, shared_scales, shared_shifts, normed, factors, averaged,
         per_edge, edges,
     )  # fmt: skip
     n, _, h, w = outs[0].shape
@@ -99,8 +99,8 @@ def _weigh(
         tuple(skipped) or (0,), tuple(c // width - s for c, s in zip(channels, skipped, strict=True)) or (0,),
         tuple(shared) or nothing, tuple(shared_scales) or nothing, tuple(shared_shifts) or nothing,
         tuple(normed) or (0,), tuple(factors) or nothing, (averaged or outs)[0], (averaged or [outs[0]])[-1],
-        tuple(pending) or nothing, tuple(outs), per_edge, h, w,
-        MAPS=len(maps), SHARED=len(shared), AVERAGED=bool(averaged), PENDING=bool(pending), EDGES=edges,
+        tuple(outs), per_edge, h, w,
+        MAPS=len(maps), SHARED=len(shared), AVERAGED=bool(averaged), EDGES=edges,
         BLOCK=_block(h * w), ACC=_type(outs[0]), num_warps=_plane_warps(h * w),
     )  # fmt: skip
     return outs
@@ -177,7 +177,7 @@ _OPERATORS: dict[str, tuple[str, Any, Any]] = {
     "rectify": ("(Tensor p, Tensor mean, Tensor inv_std, int on, int width) -> Tensor", _rectify, _rectify_shapes),
     "weigh": (
         "(Tensor[] maps, Tensor[] scales, Tensor[] shifts, int[] skipped, Tensor[] shared, Tensor[] shared_scales, "
-        "Tensor[] shared_shifts, int[] normed, Tensor[] factors, Tensor[] averaged, Tensor[] pending, int per_edge, "
+        "Tensor[] shared_shifts, int[] normed, Tensor[] factors, Tensor[] averaged, int per_edge, "
         "int edges) -> Tensor[]",
         _weigh, _weigh_shapes,
     ),

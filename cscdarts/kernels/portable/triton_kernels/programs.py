@@ -93,11 +93,11 @@ def rectify(source, means, stds, out, channels, width, images, pixels, BLOCK: tl
 @triton.jit
 def weigh(
     maps, scales, shifts, channels, skipped, summands, shared, shared_scales, shared_shifts, normed, factors,
-    averaged, average_factors, pending, outs, per_edge, height, columns,
-    MAPS: tl.constexpr, SHARED: tl.constexpr, AVERAGED: tl.constexpr, PENDING: tl.constexpr, EDGES: tl.constexpr,
+    averaged, average_factors, outs, per_edge, height, columns,
+    MAPS: tl.constexpr, SHARED: tl.constexpr, AVERAGED: tl.constexpr, EDGES: tl.constexpr,
     BLOCK: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """Each edge's sum: normalised maps times mixing weights, shared maps, averages, and what was there before.
+    """Each edge's sum: normalised maps times mixing weights, shared maps, and averages.
 
     One instance a plane of the sums, (n, e, c).
     """
@@ -134,11 +134,7 @@ def weigh(
                     near += tl.where(inside, 1.0, 0.0)
             acc += sums / tl.maximum(near, 1.0) * tl.load(average_factors + edge).to(ACC)
         for j in tl.static_range(EDGES):
-            here = ok & (edge == j)
-            value = acc
-            if PENDING:
-                value += tl.load(pending[j] + place, mask=here, other=0.0).to(ACC)
-            tl.store(outs[j] + place, value, mask=here)
+            tl.store(outs[j] + place, acc, mask=ok & (edge == j))
 
 
 @triton.jit

@@ -75,8 +75,7 @@ def _results(by: Arithmetic, device: torch.device, dtype: torch.dtype) -> Iterat
         for operation, map_ in ((skip, x), (average, x if by.folds(average) else averages))
     ]
     shared = [(SharedMap("max", pool_norm, 1), terms[2]), *given]
-    for pending in ([], [random(n, c, h, w) for _ in range(edges)]):
-        yield "sums", torch.stack(by.weigh(x, terms[:2], shared, factors, pending))
+    yield "sums", torch.stack(by.weigh(x, terms[:2], shared, factors))
     grad = random(n, width, h, w)
     backs = [BackItem(t.map, t.statistics, weight[-t.map.shape[1] :], t.on) for t in terms[:2] if t.statistics]
     for found in by.normalise_backward(
