@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 
 import torch
-from torch import Tensor
 
 from cscdarts.kernels.portable.arithmetic import TORCH, Arithmetic
 
@@ -17,7 +16,7 @@ _found: dict[tuple[torch.device, torch.dtype], Arithmetic] = {}
 _given: list[Arithmetic] = []
 
 
-def arithmetic_for(x: Tensor) -> Arithmetic:
+def arithmetic_for(device: torch.device, dtype: torch.dtype) -> Arithmetic:
     """Triton's programs on CUDA, once they have computed there what torch's functions do; torch's functions elsewhere.
 
     The first call on a device and type of maps compares the two on small maps, and says a line if they differ. Tensors
@@ -25,9 +24,10 @@ def arithmetic_for(x: Tensor) -> Arithmetic:
     """
     if _given:
         return _given[-1]
-    key = x.device, x.dtype
+    key = device, dtype
     if key not in _found:
-        _found[key] = _choose(x)
+        with torch.no_grad():
+            _found[key] = _choose(device, dtype)
     return _found[key]
 
 
@@ -41,18 +41,22 @@ def given(arithmetic: Arithmetic) -> Iterator[None]:
         _given.pop()
 
 
-def _choose(x: Tensor, report: Callable[[str], None] = lambda line: print(line, file=sys.stderr)) -> Arithmetic:
-    if x.device.type not in _DEVICES or find_spec("triton") is None:
+def _choose(
+    device: torch.device,
+    dtype: torch.dtype,
+    report: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+) -> Arithmetic:
+    if device.type not in _DEVICES or find_spec("triton") is None:
         return TORCH
     from cscdarts.kernels.portable.triton_kernels.arithmetic import TritonArithmetic
 
     programs = TritonArithmetic()
-    if x.device.type == "meta":
+    if device.type == "meta":
         return programs
     from cscdarts.kernels.portable.triton_kernels.trust import fault
 
-    found = fault(programs, x.device, x.dtype)
+    found = fault(programs, device, dtype)
     if found is None:
         return programs
-    report(f"the Triton programs are not used on {x.device}: {found}; the run goes on with torch's own functions")
+    report(f"the Triton programs are not used on {device}: {found}; the run goes on with torch's own functions")
     return TORCH

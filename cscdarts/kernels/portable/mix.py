@@ -52,7 +52,9 @@ def mix(
     found = sort(operations)
     by: Arithmetic = TORCH
     if training:
-        by = SYNCHRONISED if synchronised else arithmetic_for(x)
+        precision, full = _precision(x)
+        with full:
+            by = SYNCHRONISED if synchronised else arithmetic_for(x.device, precision)
     return _Mix.apply(found, weights, by, x, weights.per_op, *found.tensors)  # type: ignore[no-any-return]
 
 

@@ -78,7 +78,7 @@ def test_a_program_that_is_wrong_is_not_used(
     monkeypatch.setattr(TritonArithmetic, broken, wrong)
     monkeypatch.setattr(choice, "_DEVICES", ("cpu",))
     lines: list[str] = []
-    assert choice._choose(torch.zeros(1), lines.append) is TORCH
+    assert choice._choose(torch.device("cpu"), torch.float32, lines.append) is TORCH
     (line,) = lines
     expected = {"rectify": "rectified maps", "weigh": "sums", "gather": "RuntimeError: no kernel image"}[broken]
     assert expected in line

@@ -5,6 +5,8 @@ import copy
 import pytest
 import torch
 
+from cscdarts.kernels.portable import mix
+from cscdarts.kernels.portable.arithmetic import TORCH, Arithmetic
 from cscdarts.models.mixed_ops import MixedOps
 from cscdarts.spaces import DARTS, NASBENCH201, Space
 
@@ -49,3 +51,21 @@ def test_autocast_keeps_half_the_bytes_and_as_many_digits_as_plain_autograd(spac
 
     assert error("portable") < 1.5 * error("plain") < 0.3
     assert kept["portable"] < kept["plain"] / 2
+
+
+def test_the_arithmetic_is_chosen_for_the_precision_that_autocast_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And outside of autocast, in which its comparison of programs and functions would not be what a pass computes."""
+    asked = []
+
+    def note(device: torch.device, dtype: torch.dtype) -> Arithmetic:
+        asked.append((device.type, dtype, torch.is_autocast_enabled("cpu")))
+        return TORCH
+
+    monkeypatch.setattr(mix, "arithmetic_for", note)
+    layer = MixedOps(NASBENCH201.ops, 2, 4, 1)
+    layer.use("portable")
+    weights = layer.mixing_weights(torch.ones(2, len(NASBENCH201.ops)))
+    with torch.autocast("cpu", torch.bfloat16):
+        layer(torch.randn(2, 4, 4, 4), weights)
+    layer(torch.randn(2, 4, 4, 4), weights)
+    assert asked == [("cpu", torch.bfloat16, False), ("cpu", torch.float32, False)]
