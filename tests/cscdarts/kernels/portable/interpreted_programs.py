@@ -16,7 +16,7 @@ from cscdarts.kernels.portable.triton_kernels.arithmetic import TritonArithmetic
 from cscdarts.kernels.portable.triton_kernels.trust import fault
 from cscdarts.models.mixed_ops import MixedOps
 from cscdarts.spaces import DARTS, NASBENCH201, Space
-from tests.support.tracing import Launches
+from tests.support.kernels.tracing import Launches
 
 
 @pytest.fixture

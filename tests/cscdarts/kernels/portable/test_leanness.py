@@ -4,7 +4,7 @@ import pytest
 
 from cscdarts.kernels.portable.arithmetic import TORCH
 from cscdarts.kernels.portable.choice import given
-from tests.support.tracing import Case, Step, engine, kept_by, launches, reference, reference_launches
+from tests.support.kernels.tracing import Case, Step, engine, kept_by, launches, reference, reference_launches
 
 DARTS, QUARTER, NASBENCH201 = Case("darts", "1", 3), Case("darts", "1/4", 3), Case("nasbench201", "1", 1)
 STEPS: tuple[Step, ...] = ("weight", "alpha, first order", "alpha, second order")

@@ -14,7 +14,7 @@ from triton.runtime import driver
 from cscdarts.kernels.portable.triton_kernels import launch, programs
 from cscdarts.kernels.portable.triton_kernels.arithmetic import TritonArithmetic
 from cscdarts.kernels.portable.triton_kernels.trust import _results
-from tests.support.machine_code import TARGETS, build, cases
+from tests.support.kernels.machine_code import TARGETS, build, cases
 
 
 @pytest.mark.slow
