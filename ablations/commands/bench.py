@@ -12,6 +12,7 @@ from cscdarts.errors import UserError
 
 if TYPE_CHECKING:
     from cscdarts.models.activation_checkpointing import Level
+    from cscdarts.models.mixed_ops import Kernels
 
 _PARTS = ("steps", "growth", "data", "search", "retraining", "look-ups")
 
@@ -34,12 +35,17 @@ _PARTS = ("steps", "growth", "data", "search", "retraining", "look-ups")
     "--checkpointing", type=click.Choice(("none", "node", "cell")), default="none", show_default=True,
     help="Ours computing maps again in the backward pass.",
 )  # fmt: skip
+@click.option(
+    "--kernels", type=click.Choice(("auto", "portable", "plain")), default="auto", show_default=True,
+    help="How ours computes the mixed operations.",
+)  # fmt: skip
 @click.option("--json", "json_path", type=PathName(), help="Write everything measured here.")
 @click.option("--figure", type=PathName(), help="Draw what `growth` measured here (PNG or PDF).")
 def bench(
     parts: tuple[str, ...], spaces: tuple[str, ...], ratios: tuple[str, ...], steps: tuple[str, ...],
     threads: tuple[int, ...], rounds: int, batch: int, channels: int, cells: int | None, image_size: int, device: str,
-    precision: str, compiled: bool, checkpointing: "Level", json_path: Path | None, figure: Path | None,
+    precision: str, compiled: bool, checkpointing: "Level", kernels: "Kernels", json_path: Path | None,
+    figure: Path | None,
 ) -> None:  # fmt: skip
     """Measure steps of the search, data, retraining and look-ups; ratios above 1 say how often ours is faster."""
     from benchmarks.speed import steps as speed
@@ -54,13 +60,14 @@ def bench(
     if figure is not None and "growth" not in parts:
         raise UserError("--figure", str(figure), "together with --part growth", "Add --part growth.")
     wanted = parts or tuple(part for part in _PARTS if part != "growth")
-    found: dict[str, Any] = {"environment": describe(device), "steps": [], "growth": []}
+    found: dict[str, Any] = {"environment": describe(device, kernels=kernels), "steps": [], "growth": []}
     for count in threads or (1,):
         for space in spaces or ("darts", "nasbench201"):
             for ratio in ratios or [ratio for name, ratio in speed.BARS if name == space]:
                 number = cells or SPACES[space].search_size.cells
                 case = speed.Case(
-                    space, ratio, channels, number, batch, image_size, count, device, precision, compiled, checkpointing
+                    space, ratio, channels, number, batch, image_size, count, device, precision, compiled,
+                    checkpointing, kernels,
                 )  # fmt: skip
                 if "steps" in wanted:
                     found["steps"].append(speed.measure(case, rounds, steps or speed.STEPS))

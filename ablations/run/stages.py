@@ -321,4 +321,5 @@ def _prepare(config: RunConfig, folder: RunFolder, threads: int | None, job: str
         if code.frozen:
             # A worker runs the code that it loaded when it started, whatever is committed while it takes run after run.
             os.environ.setdefault(COMMIT_VARIABLE, code.frozen)
-        record_environment(folder.path, describe(str(device), config.runtime.deterministic), job)
+        now = describe(str(device), config.runtime.deterministic, config.runtime.kernels)
+        record_environment(folder.path, now, job)

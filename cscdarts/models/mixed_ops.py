@@ -8,6 +8,7 @@ the convolutions of one kind are batched over the outgoing edges, mixing weights
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +18,14 @@ from cscdarts.kernels.batch_norm import BatchNorm
 from cscdarts.kernels.candidates import Candidate, ConvBN, SharedMap, convolve
 from cscdarts.kernels.mixed_op import may_fuse, mix
 from cscdarts.kernels.mixing_weights import EdgeWeights
+from cscdarts.kernels.portable import mix as portable
+from cscdarts.kernels.portable.levels import lay_out
 from cscdarts.models.operations import OperationPerEdge
 from cscdarts.models.relaxation.one_per_edge import convolutions_of
 from cscdarts.spaces import OPERATIONS, Conv, Operation, Pool, Skip, Zero
+
+#: `auto`: the CPU's own kernels on a CPU, the portable ones elsewhere; `plain`: plain autograd.
+Kernels = Literal["auto", "portable", "plain"]
 
 
 def conv_parameter(edges: int, outputs: int, inputs: int, kernel: int) -> nn.Parameter:
@@ -48,6 +54,7 @@ class MixedOps(nn.Module):
     def __init__(self, ops: tuple[str, ...], edges: int, channels: int, stride: int, pool_norm: bool = True) -> None:
         super().__init__()
         self.ops, self.edges, self.channels, self.stride = ops, edges, channels, stride
+        self.kernels: Kernels = "auto"
         self.plain: bool = False  # plain autograd, which can be differentiated twice and traced on meta tensors
         self.kinds = nn.ModuleDict()
         for op in ops:
@@ -66,18 +73,18 @@ class MixedOps(nn.Module):
         self._plan = [(_pooling(OPERATIONS[op]), self._kind(op)) for op in self.active[: len(known)]]
         self._norms = [layer for layer in self.modules() if isinstance(layer, BatchNorm)]
 
-    def mixing_weights(
-        self, weights: Tensor, factors: Tensor | None = None, chosen: Sequence[int] | None = None
-    ) -> EdgeWeights:
+    def mixing_weights(self, weights: Tensor, factors: Tensor | None = None) -> EdgeWeights:
         """Mixing weights as this node, and the same one of each cell of its kind, takes them.
 
         Args:
             weights: (e, m), a row per edge, a column per operation of `ops`.
             factors: (e,) factors of edge normalisation, which the weights have in them, or None for 1.
-            chosen: of one-hot weights the column of each edge, if only these operations are to be computed.
         """
-        rows = None if chosen is None else [self._row.get(self.ops[column]) for column in chosen]
-        return EdgeWeights(weights.t().index_select(0, self.columns), factors, rows)
+        return EdgeWeights(weights.t().index_select(0, self.columns), factors)
+
+    def rows_of(self, chosen: Sequence[int]) -> list[int | None]:
+        """`EdgeWeights.chosen` of one-hot weights whose edges have their ones in these columns."""
+        return [self._row.get(self.ops[column]) for column in chosen]
 
     def forward(self, x: Tensor, weights: EdgeWeights) -> tuple[Tensor, ...]:
         """Apply the mixed operation of each edge.
@@ -123,13 +130,30 @@ class MixedOps(nn.Module):
         if not self._plan:
             n, _, h, w = x.shape
             return (x.new_zeros((n, self.channels, h // self.stride, w // self.stride)),) * self.edges
-        operations = [
+        operations = self.operations()
+        if self.plain or self.kernels == "plain":
+            return self._plain(x, operations, weights.per_op)
+        if x.device.type == "cpu" and self.kernels == "auto":
+            fuses = may_fuse(x, self.training, self._norms)
+            return mix(x, operations, weights) if fuses else self._plain(x, operations, weights.per_op)
+        # The compiler fuses plain autograd by itself, and cannot look into a function of ours.
+        if torch.compiler.is_compiling() or not portable.may_fuse(self.training):
+            return self._plain(x, operations, weights.per_op)
+        return portable.mix(x, operations, weights, self.training, any(norm.sync for norm in self._norms))
+
+    def operations(self) -> list[Candidate]:
+        """The operations that are computed together, in the order of the rows of `mixing_weights`."""
+        return [
             kind.stages() if isinstance(kind, Convolutions) else SharedMap(pool, kind, self.stride)
             for pool, kind in self._plan
         ]
-        if not self.plain and may_fuse(x, self.training, self._norms):
-            return mix(x, operations, weights)
-        return self._plain(x, operations, weights.per_op)
+
+    def use(self, kernels: Kernels) -> None:
+        """Choose how the operations are computed, once the module is on its device."""
+        self.kernels = kernels
+        device = next((p.device.type for p in self.parameters()), "cpu")
+        if kernels == "portable" or (kernels == "auto" and device != "cpu"):
+            lay_out(self.operations())
 
     def _with_apart(self, x: Tensor, weights: EdgeWeights) -> tuple[Tensor, ...]:
         """The weighted sums of all operations, those with modules of their own added to the others."""

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cscdarts.kernels.mixing_weights import EdgeWeights
+from cscdarts.kernels.mixing_weights import EdgeWeights, NodeWeights
 from cscdarts.models.activation_checkpointing import Level, checkpointed
 from cscdarts.models.channel_split import Split, concat_and_shuffle
 from cscdarts.models.identity import CellIdentity
-from cscdarts.models.mixed_ops import MixedOps
+from cscdarts.models.mixed_ops import Kernels, MixedOps
 from cscdarts.models.operations import ResidualReduction, head, preprocessing, stems
 from cscdarts.models.relaxation.mixing import Relaxation, Weighting
 from cscdarts.settings.config import SupernetConfig
@@ -34,6 +34,9 @@ class SearchCell(nn.Module):
         identity: the active identity connection: `cell`, `edge` or `none`.
     """
 
+    weight_order: Tensor
+    edge_order: Tensor
+
     def __init__(self, config: SupernetConfig, plan: CellPlan, identity: str = "none") -> None:
         super().__init__()
         space = SPACES[config.space]
@@ -42,15 +45,26 @@ class SearchCell(nn.Module):
         self.checkpoint_nodes = False
         self.preprocess = nn.ModuleList(preprocessing(plan, affine=False) if space.preprocesses else [])
         self.splits, self.mixed_ops, self.edge_identities = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        mixed_ops: list[MixedOps] = []
         for source, rows in enumerate(space.outgoing):
             stride = 2 if plan.reduction and source < space.inputs else 1
             split = Split(config, plan.channels, stride)
             self.splits.append(split)
-            self.mixed_ops.append(MixedOps(config.ops, len(rows), split.operated, stride, space.pool_norm))
+            mixed_ops.append(MixedOps(config.ops, len(rows), split.operated, stride, space.pool_norm))
             if identity == "edge" and stride == 2:
                 self.edge_identities.append(MixedOps(("skip_connect",), len(rows), plan.channels, stride))
             else:
                 self.edge_identities.append(nn.Identity())
+        self.mixed_ops.extend(mixed_ops)
+        # Where each node's weights stand among all edges' and operations', node by node, operation by operation.
+        nodes = list(zip(mixed_ops, space.outgoing, strict=True))
+        order = [
+            row * len(config.ops) + config.ops.index(op) for node, rows in nodes for op in node.active for row in rows
+        ]
+        self._shapes = [(len(node.active), node.edges) for node in mixed_ops]
+        self.register_buffer("weight_order", torch.tensor(order, dtype=torch.long), persistent=False)
+        edges = [row for _, rows in nodes for row in rows]
+        self.register_buffer("edge_order", torch.tensor(edges, dtype=torch.long), persistent=False)
         self.cell_identity = (
             CellIdentity(plan.inputs[-1], plan.outputs, 2 if plan.reduction else 1, config.identity_proj, affine=False)
             if identity == "cell"
@@ -66,16 +80,15 @@ class SearchCell(nn.Module):
             mixing: (edges, operations); factors: (edges,) of edge normalisation, or None for 1.
             chosen: of one-hot rows the column of each, if only these operations are to be computed.
         """
+        of_nodes = None
         if factors is not None:
             mixing = mixing * factors[:, None]
-        return [
-            node_ops.mixing_weights(  # type: ignore[operator]
-                mixing[rows],
-                None if factors is None else factors[rows],
-                None if chosen is None else [chosen[row] for row in rows],
-            )
-            for node_ops, rows in zip(self.mixed_ops, self.space.outgoing, strict=True)
-        ]
+            of_nodes = factors.index_select(0, self.edge_order).split_with_sizes([e for _, e in self._shapes])
+        nodes = NodeWeights(mixing.flatten().index_select(0, self.weight_order), self._shapes, of_nodes).nodes
+        if chosen is not None:
+            for weights, node_ops, rows in zip(nodes, self.mixed_ops, self.space.outgoing, strict=True):
+                weights.chosen = node_ops.rows_of([chosen[row] for row in rows])  # type: ignore[operator]
+        return nodes
 
     def forward(self, previous: tuple[Tensor, ...], mixing: list[EdgeWeights], scale: float) -> Tensor:
         """Compute the cell.
@@ -216,6 +229,7 @@ class Supernet(nn.Module):
         self.config, self.space = config, space
         self.identity_scale = config.identity_scale
         self.checkpoint_cells = False
+        self._portable = False
         plan = space.plan(config.cells, config.channels, large_images)
         self.cells = nn.ModuleList()
         self.stem0, self.stem = stems(plan, image_channels)
@@ -242,6 +256,14 @@ class Supernet(nn.Module):
             if isinstance(cell, SearchCell):
                 cell.checkpoint_nodes = level == "node"
 
+    def use(self, kernels: Kernels) -> None:
+        """Choose how the mixed operations are computed, once the model is on its device; values stay."""
+        device = self.classifier.weight.device.type
+        self._portable = kernels == "portable" or (kernels == "auto" and device != "cpu")
+        for layer in self.modules():
+            if isinstance(layer, MixedOps):
+                layer.use(kernels)
+
     def architecture(self) -> list[nn.Parameter]:
         """The architecture parameters: alphas, then betas."""
         return [*self.alphas.values(), *self.betas.values()]
@@ -259,8 +281,8 @@ class Supernet(nn.Module):
             factors = None
             if kind in self.betas:
                 # Rows are ordered by target, so the groups follow one another.
-                groups = self.space.incoming.values()
-                factors = torch.cat([self.betas[kind][rows].softmax(0) for rows in groups])
+                groups = self.betas[kind].split_with_sizes([len(rows) for rows in self.space.incoming.values()])
+                factors = torch.cat([group.softmax(0) for group in groups])
             mixed[kind] = (self.relaxation(kind, alpha), factors)
         return mixed
 
@@ -283,8 +305,8 @@ class Supernet(nn.Module):
         chosen = {kind: mixed.argmax(-1).tolist() for kind, (mixed, _) in mixing.items()} if one_hot else {}
         # Once for all cells of a kind, and outside of what is computed again.
         weights: dict[tuple[str, bool], list[EdgeWeights]] = {}
-        # All that follows keeps this layout, which is the faster one on CPUs and on tensor cores.
-        x = x.contiguous(memory_format=torch.channels_last)
+        # All that follows keeps this layout: on CPUs and in plain autograd channels_last, else the portable kernels'.
+        x = x.contiguous(memory_format=torch.contiguous_format if self._portable else torch.channels_last)
         if self.stem0 is None:
             first = second = self.stem(x)
         else:

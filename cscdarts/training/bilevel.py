@@ -64,13 +64,14 @@ def only_gradients_of(parameters: Sequence[nn.Parameter], chosen: Sequence[nn.Pa
 @contextmanager
 def restored(parameters: Sequence[nn.Parameter]) -> Iterator[list[Tensor]]:
     """Give the parameters their values back, bit for bit, whatever happens inside; yields those values."""
-    kept = [parameter.detach().clone() for parameter in parameters]
+    with torch.no_grad():
+        kept = [torch.empty_like(parameter) for parameter in parameters]
+        torch._foreach_copy_(kept, list(parameters))
     try:
         yield kept
     finally:
         with torch.no_grad():
-            for parameter, value in zip(parameters, kept, strict=True):
-                parameter.copy_(value)
+            torch._foreach_copy_(list(parameters), kept)
 
 
 @contextmanager
@@ -99,6 +100,7 @@ class ArchitectureStep:
     ) -> None:
         self.supernet, self.config, self.optimizer, self.gradients = supernet, config, optimizer, gradients
         self.weights, self.architecture = supernet.weights(), supernet.architecture()
+        self.tensors: list[Tensor] = [*self.weights]  # the same, as functions of many tensors want them
         self.parameters = [*self.weights, *self.architecture]
         self.names = [f"alphas.{kind}" for kind in supernet.alphas] + [f"betas.{kind}" for kind in supernet.betas]
         self.numbers: dict[str, Tensor] = {}
@@ -143,8 +145,7 @@ class ArchitectureStep:
         """Move the weights to w' and give (v, grad_alpha L_val(w', alpha)); the caller restores the weights."""
         step = self.unrolled_step(train)
         with torch.no_grad():
-            for weight, change in zip(self.weights, step, strict=True):
-                weight.sub_(change, alpha=xi)
+            torch._foreach_sub_(self.tensors, step, alpha=xi)
         both = self._passed(valid, self.parameters, "validation loss")
         return both[: len(self.weights)], both[len(self.weights) :]
 
@@ -154,11 +155,16 @@ class ArchitectureStep:
         decay, momentum, nesterov = group["weight_decay"], group["momentum"], group["nesterov"]
         step = self._passed(train, self.weights, "training loss")
         with torch.no_grad():
-            step = [s.add(w, alpha=decay) for s, w in zip(step, self.weights, strict=True)]
+            step = list(torch._foreach_add(step, self.tensors, alpha=decay))
             if momentum:
                 buffers = [self.optimizer.state[w].get("momentum_buffer") for w in self.weights]
-                moved = [s if b is None else s + momentum * b for s, b in zip(step, buffers, strict=True)]
-                step = [s + momentum * m for s, m in zip(step, moved, strict=True)] if nesterov else moved
+                moved = step
+                if any(b is not None for b in buffers):
+                    known = [
+                        torch.zeros_like(w) if b is None else b for b, w in zip(buffers, self.weights, strict=True)
+                    ]
+                    moved = list(torch._foreach_add(step, torch._foreach_mul(known, momentum)))
+                step = list(torch._foreach_add(step, torch._foreach_mul(moved, momentum))) if nesterov else moved
         return step
 
     def finite_difference(self, train: Batch, direction: list[Tensor]) -> list[Tensor]:
@@ -171,8 +177,8 @@ class ArchitectureStep:
             for sign, side in ((1, "ahead"), (-1, "behind")):
                 with torch.no_grad():
                     # Always from the kept values: (w + e) - 2e is not w - e in floating point.
-                    for weight, value, along in zip(self.weights, kept, direction, strict=True):
-                        torch.add(value, along * distance, alpha=sign, out=weight)
+                    torch._foreach_copy_(self.tensors, kept)
+                    torch._foreach_add_(self.tensors, torch._foreach_mul(direction, distance), alpha=sign)
                 sides.append(self._passed(train, self.architecture, f"training loss a step {side}"))
         inverse = torch.where(distance > 0, 1 / (2 * distance), torch.zeros_like(distance))
         return [(ahead - behind) * inverse for ahead, behind in zip(*sides, strict=True)]

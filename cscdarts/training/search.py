@@ -31,7 +31,7 @@ from cscdarts.training.bilevel import ArchitectureStep, only_gradients_of
 from cscdarts.training.build import build_supernet
 from cscdarts.training.derivation import alpha_entropy, genotype_of_line, name_cell, skip_share_pct
 from cscdarts.training.distributed import average, join_world, place, share_statistics
-from cscdarts.training.gradients import SupernetGradients, autocast, full
+from cscdarts.training.gradients import SupernetGradients, autocast, clip, full
 from cscdarts.training.guards.finite import Watch, not_finite
 from cscdarts.training.guards.standstill import SearchProgress
 from cscdarts.training.memory import PeakMemory, saved_bytes
@@ -223,7 +223,7 @@ class SearchRun(ResumableRun):
         grads = self.gradients(train, self.weights)
         for parameter, grad in zip(self.weights, grads, strict=True):
             parameter.grad = grad
-        norm = torch.nn.utils.clip_grad_norm_(self.weights, self.config.search.grad_clip)
+        norm = clip(self.weights, self.config.search.grad_clip)
         self.weight_optimizer.step()
         self.weight_optimizer.zero_grad()
         assert self.gradients.last is not None

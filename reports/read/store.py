@@ -60,6 +60,7 @@ TAGS = {
             "processes",
             "device",
             "deterministic",
+            "kernels",
         ]
     )
 }

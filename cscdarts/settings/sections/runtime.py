@@ -10,10 +10,12 @@ from cscdarts.settings.values import Device, Frozen
 class RuntimeConfig(Frozen):
     """Where and how fast a run goes, and how far: what is computed is the same, so nothing here is hashed.
 
-    Threads, kind of device and determinism (and the number of processes) round otherwise, which a search can amplify;
-    they are recorded and compared, see `docs/identity.md`.
+    Threads, kind of device, kernels and determinism (and the number of processes) round otherwise, which a search can
+    amplify; they are recorded and compared, see `docs/identity.md`.
 
     Attributes:
+        kernels: how the supernet's mixed operations are computed: `auto`, on a CPU by its own kernels and elsewhere by
+            the portable ones; `portable`, by these anywhere; `plain`, by plain autograd, which keeps far more memory.
         benchmark: the table that the check looks derived cells up in, as `cscdarts check --benchmark` names it; its
             fingerprint stands in `check.json`.
         retrain: whether the derived network is trained from scratch; without it the run ends with the check.
@@ -29,6 +31,7 @@ class RuntimeConfig(Frozen):
     workers: int = Field(default=2, ge=0, le=4096)
     checkpoint_minutes: float = Field(default=5.0, ge=0, le=525_600)
     deterministic: bool = True
+    kernels: Literal["auto", "portable", "plain"] = "auto"
     benchmark: str = Field(
         default="embedded",
         min_length=1,

@@ -104,6 +104,7 @@ OTHER: dict[str, Any] = {
     "runtime.workers": 7,
     "runtime.checkpoint_minutes": 1.0,
     "runtime.deterministic": False,
+    "runtime.kernels": "plain",
     "runtime.benchmark": "index:table.parquet",
     "runtime.retrain": False,
     "runtime.cut_off": "train",

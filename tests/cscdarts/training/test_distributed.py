@@ -18,6 +18,7 @@ from cscdarts.settings.config import RunConfig
 from cscdarts.settings.methods import apply_preset
 from cscdarts.settings.overrides import with_values
 from cscdarts.settings.protocols import protocol
+from cscdarts.spaces import DARTS, NASBENCH201
 from cscdarts.training.derivation import derive
 from cscdarts.training.distributed import World, average, resolve_device, same_for_all
 from cscdarts.training.retrain import retrain
@@ -55,6 +56,33 @@ share = x[rank::2].clone().requires_grad_()
 y = layer(share)
 (y * torch.arange(y[0].numel(), dtype=torch.float64).view_as(y[0])).sum().backward()
 torch.save([y.detach(), share.grad, layer.running_mean, layer.running_var], f"{sys.argv[1]}/{rank}.pt")
+torch.distributed.barrier()
+torch.distributed.destroy_process_group()
+"""
+
+
+NODE_SCRIPT = """
+import sys, torch
+torch.distributed.init_process_group("gloo")
+rank = torch.distributed.get_rank()
+torch.set_num_threads(1)
+from cscdarts.models.mixed_ops import MixedOps
+found = []
+for ops, pool_norm in eval(sys.argv[2]):
+    for kernels in ("portable", "plain"):
+        torch.manual_seed(0)
+        layer = MixedOps(ops, 2, 4, 1, pool_norm).double()
+        layer.use(kernels)
+        x = torch.randn(4, 4, 4, 4, dtype=torch.float64)
+        weights = torch.randn(2, len(ops), dtype=torch.float64).softmax(1).requires_grad_()
+        for norm in layer._norms:
+            norm.sync = True
+        share = x[rank::2].clone().requires_grad_()
+        y = torch.cat(layer(share, layer.mixing_weights(weights)), dim=1)
+        loss = (y * torch.arange(y[0].numel(), dtype=torch.float64).view_as(y[0])).sum()
+        grads = torch.autograd.grad(loss, [share, weights, *layer.parameters()])
+        found.append([y.detach(), *grads, *layer.buffers()])
+torch.save(found, f"{sys.argv[1]}/{rank}.pt")
 torch.distributed.barrier()
 torch.distributed.destroy_process_group()
 """
@@ -140,6 +168,17 @@ def test_shared_statistics_are_those_of_the_whole_batch(tmp_path: Path) -> None:
         assert torch.allclose(grad, x.grad[rank::2])
         assert torch.allclose(mean, layer.running_mean)
         assert torch.allclose(var, layer.running_var)
+
+
+def test_the_portable_kernels_share_statistics_as_plain_autograd_does(tmp_path: Path) -> None:
+    """Sums, all gradients of each process's part, running statistics; chains, whole convolutions, both poolings."""
+    operations = [(space.ops, space is DARTS) for space in (DARTS, NASBENCH201)]
+    launch(NODE_SCRIPT, tmp_path, str(tmp_path), repr(operations))
+    for rank in (0, 1):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        for portable, plain in (found[:2], found[2:]):
+            for one, other in zip(portable, plain, strict=True):
+                assert torch.allclose(one, other, rtol=1e-9, atol=1e-9)
 
 
 def test_a_world_of_one_sends_nothing() -> None:

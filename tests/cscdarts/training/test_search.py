@@ -252,6 +252,7 @@ def test_probes_change_no_number(tmp_path: Path, undisturbed: dict[str, Any]) ->
         {"supernet.split_pick": "random"},
         {"search.amp": "bf16"},
         {"search.accumulate": 2},
+        {"search.amp": "bf16", "runtime.kernels": "portable"},
         {"search.weighting": "gumbel-hard", "search.temperature": 10.0, "search.temperature_end": 0.1},
         {"search.weighting": "dirichlet", "search.alpha_noise": 0.3, "search.skip_dropout": 0.3},
         {"search.penalty": "log-sum-exp", "search.penalty_weight": 5.0, "search.penalty_rise": "linear"},
