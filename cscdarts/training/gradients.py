@@ -34,7 +34,7 @@ def clip(parameters: Sequence[nn.Parameter], limit: float) -> Tensor:
     As `torch.nn.utils.clip_grad_norm_`, bit for bit, in a few launches on any device.
     """
     grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
     torch._foreach_mul_(grads, torch.clamp(limit / (norm + 1e-6), max=1.0))
     return norm
 

@@ -27,6 +27,7 @@ from cscdarts.records.run_folder import RunFolder, append_line, write_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.keys import search_key
 from cscdarts.spaces import Genotype
+from cscdarts.training import schedules
 from cscdarts.training.bilevel import ArchitectureStep, only_gradients_of
 from cscdarts.training.build import build_supernet
 from cscdarts.training.derivation import alpha_entropy, genotype_of_line, name_cell, skip_share_pct
@@ -37,14 +38,6 @@ from cscdarts.training.guards.standstill import SearchProgress
 from cscdarts.training.memory import PeakMemory, saved_bytes
 from cscdarts.training.one_shot import best_sample, discrete_mixing, error_pct, sample_mixing
 from cscdarts.training.resumable import ResumableRun, Timer, compiled, sgd, untimed
-from cscdarts.training.schedules import (
-    alpha_noise,
-    cosine_lr,
-    identity_scale,
-    penalty_weight,
-    skip_dropout,
-    temperature,
-)
 
 
 def search(
@@ -163,10 +156,10 @@ class SearchRun(ResumableRun):
     def train_epoch(self) -> None:
         """All steps of the present epoch from the present step on."""
         settings, started = self.config.search, time.monotonic()
-        lr = cosine_lr(settings.lr, settings.lr_min, self.epoch, settings.epochs)
+        lr = schedules.cosine_lr(settings.lr, settings.lr_min, self.epoch, settings.epochs)
         self.weight_optimizer.param_groups[0]["lr"] = lr
-        self.supernet.identity_scale = identity_scale(self.config, self.epoch)
-        self.supernet.relaxation.temperature = temperature(settings, self.epoch)
+        self.supernet.identity_scale = schedules.identity_scale(self.config, self.epoch)
+        self.supernet.relaxation.temperature = schedules.temperature(settings, self.epoch)
         self.supernet.train()
         learns_alpha = settings.strategy == "gradient" and self.epoch >= (settings.alpha_warmup or 0)
         steps = min(self.train.steps, self.valid.steps)
@@ -179,7 +172,7 @@ class SearchRun(ResumableRun):
                 self._draw_weights("alpha", noise=0.0)
                 with self.timer("architecture step"):
                     self._move_alpha(train, valid, lr)
-            self._draw_weights("weights", noise=alpha_noise(settings, self.epoch))
+            self._draw_weights("weights", noise=schedules.alpha_noise(settings, self.epoch))
             with self.timer("weight step"):
                 self.move_weights(train)
             self.step += 1
@@ -199,7 +192,7 @@ class SearchRun(ResumableRun):
 
     def _draw_weights(self, purpose: str, noise: float) -> None:
         """Draw what the mixing weights of one step depend on beside alpha; most methods draw nothing."""
-        dropped = skip_dropout(self.config.search, self.epoch)
+        dropped = schedules.skip_dropout(self.config.search, self.epoch)
         if self.supernet.relaxation.samples or noise or dropped:
             draws = generator(torch.device("cpu"), self.config.seed, f"mixing of {purpose}", self.epoch, self.step)
             self.supernet.relaxation.draw(draws, noise, dropped)
@@ -208,7 +201,7 @@ class SearchRun(ResumableRun):
 
     def _move_alpha(self, train: Batch, valid: Batch, lr: float) -> None:
         grads = self.alpha_step.gradient(train, valid, lr)
-        weight = penalty_weight(self.config.search, self.epoch)
+        weight = schedules.penalty_weight(self.config.search, self.epoch)
         if weight:
             of_alphas = penalty_gradients(self.config.search.penalty, weight, dict(self.supernet.alphas.items()))
             grads = [g + p for g, p in zip(grads, of_alphas, strict=False)] + grads[len(of_alphas) :]
