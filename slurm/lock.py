@@ -279,6 +279,26 @@ class Lock:
             time.sleep(min(_LOOK_S, max(0.0, end - time.monotonic())))
         return True
 
+    def _made(self, guard: Path, me: Owner) -> bool:
+        """Whether the guard could be made: only one process can."""
+        try:
+            with guard.open("x", encoding="utf-8") as file:
+                file.write(json.dumps(_plain(me)))
+        except FileExistsError:
+            return False
+        return True
+
+    def _drop_left(self, guard: Path) -> bool:
+        """Remove a guard that was left by a process that died inside a take-over; whether there was such a one."""
+        now = file_time(self.path.parent)
+        with contextlib.suppress(FileNotFoundError):
+            owner = read_owner(guard)
+            left = owner is not None and owner.dead_here()
+            if left or (now is not None and now - guard.stat().st_mtime > GUARD_STALE_S):
+                guard.unlink()
+                return True
+        return False
+
     def _stale(self, owner: Owner, age: float) -> bool:
         return age > self.stale_s or owner.dead_here()
 
@@ -313,13 +333,7 @@ class Lock:
         """Replace an owner who has given no sign since he was seen. All who would do so pass one guard, so that two
         cannot both succeed."""
         guard = self.path.with_name(f".{self.path.name}.guard")
-        try:
-            os.close(os.open(guard, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        except FileExistsError:
-            now = file_time(self.path.parent)
-            with contextlib.suppress(FileNotFoundError):
-                if now is not None and now - guard.stat().st_mtime > GUARD_STALE_S:
-                    guard.unlink()
+        if not (self._made(guard, me) or (self._drop_left(guard) and self._made(guard, me))):
             return False
         try:
             present = self._stamp()

@@ -210,8 +210,8 @@ def run_stages(
 
 
 def known_failure(path: Path) -> float | None:
-    """The time that a run's failure notes, for `known` of `run_stages`; None where it has none, or a damaged one."""
-    with contextlib.suppress(UserError):
+    """The time that a run's failure notes, for `known` of `run_stages`; None where it has none that can be read."""
+    with contextlib.suppress(UserError, OSError):
         failure = read_record(path / "failure.json")
         return None if failure is None else float(failure["time"])
     return None

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cscdarts.errors import Stopped, UserError
+from cscdarts.records.damage import find_damage
 from cscdarts.records.run_folder import RunFolder, read_json
 from slurm.control import Control
 
@@ -39,8 +40,11 @@ def await_cell(folder: RunFolder, control: Control, failed: Callable[[Any], bool
 
 
 def _searched(folder: RunFolder) -> bool:
-    """Whether the cell is there, and all that says where the run's files lie and what the search has cost."""
-    if not all(_content(folder, name) for name in ("config.json", "keys.json", "genotype.json")):
+    """Whether the cell is there, and all that says where the run's files lie and what the search has cost; none of them
+    with a name only, which would pass for damage."""
+    if find_damage(folder) is not None or not all(
+        _content(folder, name) for name in ("config.json", "keys.json", "genotype.json")
+    ):
         return False
     return all(_content(RunFolder(place), "search.json") for place in folder.search_folders())
 

@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cscdarts.data.randomness import numpy_generator
 from cscdarts.errors import BrokenFile, MissingFile, UserError
 from cscdarts.records.run_folder import RunFolder, read_record, write_json
 from cscdarts.settings.config import RunConfig, SupernetConfig
@@ -209,6 +208,9 @@ def derived_cell(
 
 def name_cell(config: RunConfig, folder: RunFolder, report: Callable[[str], None]) -> None:
     """Without a search: strategy `random` draws one architecture uniformly, `given` takes the configured one."""
+    # Here and not above, because cells are looked up in records without torch.
+    from cscdarts.data.randomness import numpy_generator
+
     space = config.supernet.space
     if config.search.strategy == "given":
         genotype = parse_genotype(config.search.genotype, space)

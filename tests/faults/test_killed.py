@@ -92,7 +92,8 @@ def test_a_worker_killed_between_claim_and_config_again_and_again(tmp_path: Path
     assert (state.kind, state.stage) == ("memory", "search")
     assert "killed" in said
     assert counts(driver.states()) == {"done": 1, "failed": 1}
-    assert drive(driver, failed)[0] == 0
+    code, said = drive(driver, failed)
+    assert code == 0, said
 
 
 def test_workers_that_are_killed_before_any_claim(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ablations.cli import main
-from ablations.run import stages
+from ablations.run import alone, stages
 from ablations.run.alone import run_alone
 from ablations.run.stages import STAGES
 from cscdarts.errors import HeldByAnother, UserError
@@ -64,6 +64,9 @@ def test_the_second_one_ends_and_names_the_first(
     assert not (out / CLAIM).exists()
 
 
+CELL = "|none~0|+|nor_conv_1x1~0|none~1|+|none~0|none~1|nor_conv_3x3~2|"
+
+
 @pytest.mark.parametrize("command", ["search", "retrain"])
 def test_the_commands_end_with_2(
     tmp_path: Path, command: str, work: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -71,8 +74,7 @@ def test_the_commands_end_with_2(
     monkeypatch.chdir(tmp_path)
     words = {
         "search": ["search", "--scale", "smoke"],
-        "retrain": ["retrain", "--genotype", "|none~0|+|none~0|none~1|+|none~0|none~1|nor_conv_3x3~2|", "--protocol",
-                    "quickstart", "--scale", "smoke"],
+        "retrain": ["retrain", "--genotype", CELL, "--protocol", "quickstart", "--scale", "smoke"],
     }[command]  # fmt: skip
     Path("out").mkdir()
     holder = Lock(Path("out") / CLAIM)
@@ -85,7 +87,10 @@ def test_the_commands_end_with_2(
 
 
 @pytest.mark.parametrize("dead", ["here", "silent elsewhere", "nobody"])
-def test_a_dead_holder_is_taken_over(tmp_path: Path, dead: str, work: list[Path]) -> None:
+def test_a_dead_holder_is_taken_over(
+    tmp_path: Path, dead: str, work: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alone, "LOST_AFTER_S", 3.0)  # a silent owner elsewhere is watched for a third of it
     me = this_process("run")
     owners = {
         "here": replace(me, started=me.started - 1000), "silent elsewhere": replace(me, host="elsewhere"),

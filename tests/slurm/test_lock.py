@@ -123,8 +123,16 @@ def test_a_guard_left_by_a_dead_take_over_does_not_block_for_ever(tmp_path: Path
     guard.touch()
     assert not Lock(tmp_path / "lock").acquire()
     _age(guard, 3600)
-    Lock(tmp_path / "lock").acquire()
     assert Lock(tmp_path / "lock").acquire()
+
+
+def test_a_guard_of_a_process_that_is_gone_blocks_nobody(tmp_path: Path) -> None:
+    _write(tmp_path / "lock", started=0.0)
+    _write(tmp_path / ".lock.guard", started=0.0)
+    assert Lock(tmp_path / "lock").acquire()
+    _write(tmp_path / "other", started=0.0)
+    (tmp_path / ".other.guard").write_text(json.dumps(vars(this_process("takes over"))))
+    assert not Lock(tmp_path / "other").acquire()
 
 
 def test_held_releases_after_an_error(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_a_grid_that_is_none(text: str, tmp_path: Path, tally: Tally) -> None:
 def test_a_name_that_no_folder_of_runs_has(name: str, tmp_path: Path, tally: Tally) -> None:
     path = tmp_path / f"{name}.py"
     path.write_text(BASE + "def grid(scale):\n    yield BASE")
-    assert "Rename it" in refused(path, tally)
+    assert "Rename the file" in refused(path, tally)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "x", "²", "1e9", "inf", "10**9"])

@@ -52,6 +52,9 @@ class ForkedPool:
     def alive(self) -> int:
         return 0
 
+    def held(self) -> set[str]:
+        return set()
+
     def errors(self) -> list[str]:
         return [NO_WORD] if self.killed else []
 
