@@ -149,6 +149,7 @@ class Lock:
         self.path, self.stale_s = path, stale_s
         self.watch_s = stale_s / 3 if watch_s is None else watch_s
         self.mine: Owner | None = None
+        self._number: int | None = None
 
     def owner(self) -> Owner | None:
         """Who holds the lock now, dead or alive; None where nobody does."""
@@ -201,12 +202,26 @@ class Lock:
         return False
 
     def release(self) -> None:
-        """Give the lock up if it is still ours. Where no file can be opened it stays, and goes with its process."""
+        """Give the lock up if it is still ours."""
         with contextlib.suppress(OSError):
-            owner = self.owner()
-            if self.mine is not None and owner is not None and owner.nonce == self.mine.nonce:
+            if self.mine is not None and self._is_mine():
                 self.path.unlink(missing_ok=True)
         self.mine = None
+
+    def _is_mine(self) -> bool:
+        try:
+            owner = self.owner()
+        except OSError:
+            # No file can be opened: then by the number of the file, which another who took over has replaced.
+            return self._number is not None and self.path.stat().st_ino == self._number
+        return owner is not None and self.mine is not None and owner.nonce == self.mine.nonce
+
+    def _hold(self, me: Owner) -> bool:
+        """Note that the lock is ours."""
+        self.mine = me
+        with contextlib.suppress(OSError):
+            self._number = self.path.stat().st_ino
+        return True
 
     @contextlib.contextmanager
     def held(self, what: str = "", job: str = "") -> Iterator[bool]:
@@ -313,8 +328,7 @@ class Lock:
                 return False
         finally:
             temporary.unlink(missing_ok=True)
-        self.mine = me
-        return True
+        return self._hold(me)
 
     def _written(self, me: Owner) -> Path:
         """A file with the owner in it, whole on the disk before it gets the lock's name."""
@@ -342,8 +356,7 @@ class Lock:
             if present != seen:
                 return False
             self._written(me).replace(self.path)
-            self.mine = me
-            return True
+            return self._hold(me)
         finally:
             guard.unlink(missing_ok=True)
 
