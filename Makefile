@@ -10,12 +10,13 @@ PORT ?= 5000
 MODULES ?=
 SHARE ?= 1
 
-.PHONY: help quickstart test check mutants mlflow slurm-up slurm-down clean
+.PHONY: help quickstart test check mutants gpu-check mlflow slurm-up slurm-down clean
 
 help:
 	@echo "make quickstart   a real ablation grid on real scans, its tables and its page, in minutes"
 	@echo "make test         format, lint, types, layers, tests"
 	@echo "make mutants      the method made wrong line by line: do the tests notice? (hours; SHARE=0.1 for a sample)"
+	@echo "make gpu-check    what could only be predicted without a GPU, checked on one, in eight minutes at most"
 	@echo "make mlflow       open the MLflow page on the recorded runs (PORT=$(PORT))"
 	@echo "make slurm-up     a SLURM cluster of simulated nodes on this Debian machine (root); make slurm-down stops it"
 	@echo "make clean        remove the environment and caches; runs and records stay"
@@ -36,6 +37,9 @@ check: $(VENV)/.dev
 
 mutants: $(VENV)/.dev
 	$(BIN)/python -m tests.mutants --share $(SHARE) $(MODULES)
+
+gpu-check: $(VENV)/.run
+	$(BIN)/python -m benchmarks.speed.gpu_check
 
 mlflow: $(VENV)/.run
 	$(BIN)/cscdarts mlflow --port $(PORT)

@@ -7,6 +7,7 @@ from functools import partial
 
 from ablations.drive.backend import Cluster, Factory, Options, in_hand_s, open_runs
 from ablations.drive.driver import Driver, untouched
+from ablations.grid.forecast import GpuOffer, Offers
 from ablations.grid.load import Point
 from ablations.run.stages import GROUPS, STAGES, missing_stages
 from ablations.run.state import RunState
@@ -161,6 +162,12 @@ class SlurmBackend(Cluster):
             scripts.append(sbatch_script(own, self.driver.folder / "jobs", name, jobs, throttle, dependency))
             dependency = "aftercorr:JOB_OF_" + group.upper()
         return scripts
+
+    def gpus(self) -> Offers:
+        """See `Backend`: what the profile asks for and says of its GPUs."""
+        whole = self.profile.graph == "single"
+        search, retrain = (GpuOffer.of_profile(self.profile.resources(WHOLE if whole else group)) for group in GROUPS)
+        return {"search": search, "retrain": retrain}
 
     def _groups(self, point: Point) -> tuple[str, ...]:
         missing = missing_stages(point.config, RunFolder(self.driver.path(point)))

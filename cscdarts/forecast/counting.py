@@ -62,6 +62,7 @@ class Counted:
     Attributes:
         kinds: launches -> how often, equal ones together.
         host_waits: how often the host has waited for a value.
+        before: bytes held before.
         peak: most bytes alive at once, of all storages made under the count or held before it.
         saved: most bytes kept at once for backward passes, parameters and whatever else was held left out.
         workspace: bytes of the largest map that a convolution reads or writes: what a library may take beside.
@@ -69,6 +70,7 @@ class Counted:
 
     kinds: Counter[Launch] = field(default_factory=Counter)
     host_waits: int = 0
+    before: int = 0
     peak: int = 0
     saved: int = 0
     workspace: int = 0
@@ -129,6 +131,7 @@ class Count(TorchDispatchMode):
             self._hold(tensor)
             self.device = tensor.device.type
         self._held = frozenset(self._alive)
+        self.counted.before = self._bytes
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 from cscdarts.data.limits import KNOWN_SETS, half_size
 from cscdarts.forecast.counting import Launch
@@ -84,41 +85,44 @@ def data_shape(config: RunConfig, name: str) -> DataShape | None:
     return DataShape(counts, channels, size, (sum(counts) + _TESTED[name]) * channels * size * size)
 
 
-def search_forecast(config: RunConfig, plain: bool = False) -> Forecast | None:
+def search_forecast(config: RunConfig, plain: bool = False, processes: int = 1) -> Forecast | None:
     """The forecast of a run's search; None where its data are not known by name, or where it trains nothing.
 
     Args:
         plain: edge by edge, as public code does, in place of ours.
+        processes: among how many GPUs a batch is divided; the forecast is of one of them.
     """
     shape = data_shape(config, config.data.searched_dataset)
     if shape is None or not config.search.trains_supernet:
         return None
     search = config.search
-    learns = search.strategy == "gradient"
     alpha: SearchStep = "alpha_1st" if search.order == 1 else "alpha_2nd"
     half = half_size(shape.counts, config.data.search_fraction)
     steps = max(1, half // search.batch_size)
     times: dict[SearchStep, float] = {"weight": search.epochs * steps}
-    if learns:
+    if search.strategy == "gradient":
         times[alpha] = (search.epochs - (search.alpha_warmup or 0)) * steps
-    if not plain:  # the supernet and its derived cell, which off the CPU costs as much
-        times["validation"] = 2 * search.epochs * half / search.batch_size
-    costs = _search_costs(_search_config(config), shape.images(search.batch_size), plain, tuple(times))
-    return _forecast(costs, times, shape.resident)
+    if not plain:  # the supernet and its derived cell, which off the CPU costs as much; every process sees all images
+        times["validation"] = 2 * search.epochs * half / search.batch_size * processes
+    images = shape.images(max(1, search.batch_size // processes))
+    costs = _search_costs(_search_config(config), images, plain, tuple(times))
+    return _forecast(costs, {**times}, shape.resident)
 
 
-def retraining_forecast(config: RunConfig, cell: Genotype | None = None) -> Forecast | None:
+def retraining_forecast(config: RunConfig, cell: Genotype | None = None, processes: int = 1) -> Forecast | None:
     """The forecast of a run's retraining; None where its data are not known by name, or where nothing is trained.
 
     Args:
         cell: the cell; None takes the one that is given, else a typical one of the space (`TYPICAL`).
+        processes: among how many GPUs a batch is divided; the forecast is of one of them.
     """
     shape = data_shape(config, config.data.dataset)
     evaluation = config.evaluation
-    if shape is None or evaluation.epochs == 0:
+    if shape is None or evaluation.epochs == 0 or not config.runtime.retrain:
         return None
-    cost = _retraining_cost(cell or typical_cell(config), evaluation.model_copy(update={"seed": None}),
-                            _identity_alone(config), shape.images(evaluation.batch_size))  # fmt: skip
+    images = shape.images(max(1, evaluation.batch_size // processes))
+    alike = evaluation.model_copy(update={"seed": None, "lr": 1.0, "lr_min": 0.0, "cutout": 0})
+    cost = _retraining_cost(cell or typical_cell(config), alike, _identity_alone(config, "eval"), images)
     steps = evaluation.epochs * max(1, sum(shape.counts) // evaluation.batch_size)
     return _forecast({"retrain": cost}, {"retrain": steps}, shape.resident)
 
@@ -147,15 +151,14 @@ def _search_config(config: RunConfig) -> RunConfig:
     """A run's config with all that its search's steps do not hang on at one value, so that equal kinds are counted
     once."""
     kept = ("order", "batch_size", "accumulate", "amp", "checkpointing", "momentum", "nesterov", "weight_decay")
-    search = {name: getattr(config.search, name) for name in kept}
-    base = RunConfig()
-    return base.model_copy(
-        update={"supernet": config.supernet, "search": base.search.model_copy(update=search)}
-    )  # fmt: skip
+    search = RunConfig().search.model_copy(update={name: getattr(config.search, name) for name in kept})
+    return _identity_alone(config, "search").model_copy(update={"search": search})
 
 
-def _identity_alone(config: RunConfig) -> RunConfig:
-    return RunConfig().model_copy(update={"supernet": config.supernet})
+def _identity_alone(config: RunConfig, phase: Literal["search", "eval"]) -> RunConfig:
+    """A config of nothing but the supernet, whose identity is what it is in a phase."""
+    place = {"identity": config.identity_in(phase), "identity_phases": "both", "identity_decay": "none"}
+    return RunConfig().model_copy(update={"supernet": config.supernet.model_copy(update=place)})
 
 
 @lru_cache(maxsize=256)

@@ -1,7 +1,10 @@
 """Several processes on one run: torchrun or submitit's torch helper start them, gradients are averaged here.
 
 Each process takes every world-th image of a batch and normalisation shares its statistics, so n processes compute what
-one would on the whole batch.
+one would on the whole batch. A retraining's gradients are averaged by torch's DistributedDataParallel, bucket by bucket
+while the backward pass goes on. A search's are averaged after each pass, in one message: its passes differentiate by
+`torch.autograd.grad` with respect to the weights, the architecture or both in turn, at weights that are moved in
+between, and DistributedDataParallel knows only `backward` with respect to one set of parameters.
 """
 
 import os
@@ -10,10 +13,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from cscdarts.data.source import Place
 from cscdarts.errors import UserError
 from cscdarts.kernels.batch_norm import BatchNorm
+
+#: A derived network has some 15 MB of gradients: buckets of torch's usual 25 MB would all be sent at the end.
+_BUCKET_MB = 4
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,19 @@ def average(tensors: Sequence[Tensor], world: World) -> None:
     pieces = torch.split(flat, [tensor.numel() for tensor in tensors])
     for tensor, piece in zip(tensors, pieces, strict=True):
         tensor.copy_(piece.view_as(tensor))
+
+
+def overlapped(model: nn.Module, world: World) -> DistributedDataParallel | None:
+    """The model with its gradients averaged over all processes during each `backward`; None for one process.
+
+    Passes whose gradients are only added up go under its `no_sync()`. Parameters that a cell leaves unused keep no
+    gradient, as with one process; statistics are shared by the normalisations themselves (`share_statistics`).
+    """
+    if world.size == 1:
+        return None
+    return DistributedDataParallel(
+        model, broadcast_buffers=False, find_unused_parameters=True, bucket_cap_mb=_BUCKET_MB
+    )
 
 
 def same_for_all(value: bool, world: World) -> bool:

@@ -19,7 +19,7 @@ from cscdarts.settings.methods import apply_preset
 from cscdarts.settings.overrides import with_values
 from cscdarts.settings.protocols import protocol
 from cscdarts.training.derivation import derive
-from cscdarts.training.distributed import World, average, resolve_device, same_for_all
+from cscdarts.training.distributed import World, average, overlapped, resolve_device, same_for_all
 from cscdarts.training.retrain import retrain
 from cscdarts.training.search import search
 
@@ -42,8 +42,24 @@ torch.distributed.barrier()
 torch.distributed.destroy_process_group()
 """
 
-SYNC_SCRIPT = """
-import sys, torch
+#: A net with a part that no pass uses, and images for it.
+NET = """
+import torch
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used, self.unused = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    def forward(self, x):
+        return self.used(x)
+def together():
+    torch.manual_seed(1)
+    return Net().double(), torch.randn(8, 3, dtype=torch.float64)
+"""
+
+SYNC_SCRIPT = (
+    NET
+    + """
+import sys
 torch.distributed.init_process_group("gloo")
 rank = torch.distributed.get_rank()
 from cscdarts.kernels.batch_norm import BatchNorm
@@ -55,9 +71,19 @@ share = x[rank::2].clone().requires_grad_()
 y = layer(share)
 (y * torch.arange(y[0].numel(), dtype=torch.float64).view_as(y[0])).sum().backward()
 torch.save([y.detach(), share.grad, layer.running_mean, layer.running_var], f"{sys.argv[1]}/{rank}.pt")
+from cscdarts.training.distributed import World, overlapped
+net, images = together()
+shared = overlapped(net, World(rank, 2))
+first, second = images[rank::2].chunk(2)
+with shared.no_sync():
+    shared(first).square().mean().backward()
+local = net.used.weight.grad.clone()
+shared(second).square().mean().backward()
+torch.save([net.used.weight.grad, local, net.unused.weight.grad], f"{sys.argv[1]}/grads{rank}.pt")
 torch.distributed.barrier()
 torch.distributed.destroy_process_group()
 """
+)
 
 
 def launch(script: str, tmp_path: Path, *arguments: str) -> None:
@@ -142,7 +168,23 @@ def test_shared_statistics_are_those_of_the_whole_batch(tmp_path: Path) -> None:
         assert torch.allclose(var, layer.running_var)
 
 
+def test_gradients_averaged_during_the_pass_are_those_of_the_whole_batch(tmp_path: Path) -> None:
+    """In two parts, of which only the second sends: the sum of both arrives; an unused part has no gradient."""
+    launch(SYNC_SCRIPT, tmp_path, str(tmp_path))
+    scope: dict[str, Any] = {}
+    exec(NET, scope)
+    net, images = scope["together"]()
+    for part in images.chunk(2):
+        net(part).square().mean().backward()
+    for rank in (0, 1):
+        grad, local, unused = torch.load(tmp_path / f"grads{rank}.pt", weights_only=True)
+        assert torch.allclose(grad, net.used.weight.grad)
+        assert not torch.allclose(local, net.used.weight.grad / 2)
+        assert unused is None
+
+
 def test_a_world_of_one_sends_nothing() -> None:
+    assert overlapped(torch.nn.Linear(2, 2), World()) is None
     tensors = [torch.ones(3)]
     average(tensors, World())
     assert torch.equal(tensors[0], torch.ones(3))
