@@ -45,9 +45,9 @@ def measure(world: World, rounds: int, channels: int, cells: int, batch: int, im
     evaluation = EvaluationConfig(channels=channels, cells=cells)
     network = Network(KNOWN_GENOTYPES["DARTS_V2"], evaluation, SupernetConfig(), "none", 10)
     share_statistics(network, world)
-    shape = (batch // world.size, 3, image_size, image_size)
+    shape: tuple[int, int, int, int] = (batch // world.size, 3, image_size, image_size)
     images, labels = torch.randn(shape), torch.randint(10, shape[:1])
-    together = overlapped(copy.deepcopy(network), world)
+    together = overlapped(copy.deepcopy(network), world, shape[1:])
     parameters = list(network.parameters())
 
     def step(way: Way) -> None:

@@ -12,7 +12,7 @@ from benchmarks.published.rows import find_published, published_rows
 from cscdarts.forecast.gpus import GTX_1080_TI, OUTSIDE_BYTES
 from cscdarts.forecast.runs import search_forecast
 from cscdarts.forecast.steps import Images, plain_search_steps, plain_steps_of
-from cscdarts.models.reference import MixedEdge, ReferenceSupernet
+from cscdarts.models.reference import MixedCell, MixedEdge, ReferenceSupernet
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.methods import apply_preset
 from cscdarts.settings.optimiser_recipes import PROFILES
@@ -102,9 +102,10 @@ def _sample(model: ReferenceSupernet, config: RunConfig, draw: random.Random) ->
     ops = config.supernet.ops or ()
     chosen: dict[tuple[str, int], int] = {}
     for cell in model.cells:
-        for row, edge in enumerate(cell.edges):  # type: ignore[arg-type]
+        assert isinstance(cell, MixedCell)
+        for row, edge in enumerate(cell.edges):
             assert isinstance(edge, MixedEdge)
-            place = (cell.plan.kind, row)  # type: ignore[union-attr]
+            place = (cell.plan.kind, row)
             at = chosen.setdefault(place, draw.choice([k for k, op in enumerate(ops) if op != "none"]))
 
             def mix(x: Tensor, weights: Tensor, edge: MixedEdge = edge, at: int = at) -> Tensor:

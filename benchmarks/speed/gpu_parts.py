@@ -66,7 +66,7 @@ class Setting:
         """Seconds until the part must have ended."""
         return self.until - time.monotonic()
 
-    def size(self, space: str) -> dict[str, int]:
+    def size(self, space: str) -> dict[str, Any]:
         """Channels, cells, batch and image size of a supernet of a space."""
         cells = {"darts": 3, "nasbench201": 1} if self.tiny else {"darts": 8, "nasbench201": 5}
         return {"channels": 4 if self.tiny else 16, "cells": cells[space], "batch": 4 if self.tiny else 64,
@@ -257,7 +257,7 @@ def allocated_peak(device: str, step: Callable[[], Any]) -> int:
         return torch.cuda.max_memory_allocated() - before
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as recorded:
         step()
-    events = [e for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"]  # type: ignore[union-attr]
+    events = [e for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"]
     present = peak = 0
     for event in sorted(events, key=lambda e: e.start_ns()):
         present += event.nbytes()
@@ -387,7 +387,8 @@ def long_search(setting: Setting) -> Iterator[Finding]:
             run.train_epoch()
             run.close_epoch()
     spent, steps = time.perf_counter() - begin, run.epoch * run.train.steps + run.step
-    line = next(reversed(list(folder.curves())), {"values": {}})["values"]
+    curves = list(folder.curves())
+    line: dict[str, Any] = curves[-1]["values"] if curves else {}
     error = line.get("search_valid_error_pct")
     told = "" if error is None else f", validation error {error:.1f} %"
     yield Finding(

@@ -11,7 +11,7 @@ comes out is an estimate and is called one wherever it stands.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 #: Share of the bandwidth that small, mostly depthwise float32 maps in NCHW reach, by our count of bytes. Set so that
 #: DARTS of first order comes out at its published 0.4 GPU-days on a GTX 1080 Ti; other published costs test it.
@@ -41,6 +41,9 @@ class Work(Protocol):
     def half(self) -> bool: ...
 
 
+AnyWork = TypeVar("AnyWork", bound=Work)
+
+
 @dataclass(frozen=True)
 class Gpu:
     """A GPU.
@@ -67,7 +70,7 @@ class Gpu:
         peak = self.tflops if work.depthwise else self.half_tflops if work.half else self.tensor_tflops
         return max(work.moved / (BANDWIDTH_SHARE * self.bandwidth_gb_s * 1e9), work.flops / (PEAK_SHARE * peak * 1e12))
 
-    def step_s(self, kinds: Mapping[Work, int]) -> float:
+    def step_s(self, kinds: Mapping[AnyWork, int]) -> float:
         """Seconds of a step, from its launches and how often each comes."""
         kernels = sum(times * self.kernel_s(work) for work, times in kinds.items())
         return max(kernels, sum(kinds.values()) * LAUNCH_S)

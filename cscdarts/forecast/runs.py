@@ -67,7 +67,7 @@ class Forecast:
 
     def hours(self, gpu: Gpu) -> float:
         """GPU-hours on a GPU, an estimate; see `gpus`."""
-        return sum(gpu.step_s(self.work[name]) * times for name, times in self.times.items()) / 3600  # type: ignore[arg-type]
+        return sum(gpu.step_s(self.work[name]) * times for name, times in self.times.items()) / 3600
 
     def fit(self, memory_gb: float) -> int:
         """How many such processes one GPU of so much memory holds at once."""
@@ -106,7 +106,7 @@ def search_forecast(config: RunConfig, plain: bool = False, processes: int = 1) 
         times["validation"] = 2 * search.epochs * half / search.batch_size * processes
     images = shape.images(max(1, search.batch_size // processes))
     costs = _search_costs(_search_config(config), images, plain, tuple(times))
-    return _forecast(costs, {**times}, shape.resident)
+    return _forecast(costs, {str(name): often for name, often in times.items()}, shape.resident)
 
 
 def retraining_forecast(config: RunConfig, cell: Genotype | None = None, processes: int = 1) -> Forecast | None:

@@ -141,7 +141,7 @@ def plain_steps_of(
         "alpha_1st": lambda: reference_steps.first_order_gradient(model, valid),
         "alpha_2nd": lambda: reference_steps.second_order_gradient(model, train, valid, optimiser, 0.025),
     }
-    found = {}
+    found: dict[str, StepCost] = {}
     for name in steps:
         model.zero_grad()
         found[name] = held.cost(run[name], model.architecture(), (*train, *valid))
@@ -168,7 +168,7 @@ def retraining_step(
         else:
             identity = config.identity_in("eval")
             model = in_precision(Network, precision)(genotype, evaluation, config.supernet, identity, *shape, large)
-            model.dropper.probability = probability  # type: ignore[union-attr]
+            model.dropper.probability = probability
     parameters = list(model.parameters())
     optimiser = sgd(parameters, evaluation)
     batch = images.tensors()

@@ -7,6 +7,8 @@ while the backward pass goes on. A search's are averaged after each pass, in one
 between, and DistributedDataParallel knows only `backward` with respect to one set of parameters.
 """
 
+import copy
+import inspect
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -98,17 +100,34 @@ def average(tensors: Sequence[Tensor], world: World) -> None:
         tensor.copy_(piece.view_as(tensor))
 
 
-def overlapped(model: nn.Module, world: World) -> DistributedDataParallel | None:
+def overlapped(model: nn.Module, world: World, images: tuple[int, int, int]) -> DistributedDataParallel | None:
     """The model with its gradients averaged over all processes during each `backward`; None for one process.
 
     Passes whose gradients are only added up go under its `no_sync()`. Parameters that a cell leaves unused keep no
     gradient, as with one process; statistics are shared by the normalisations themselves (`share_statistics`).
+
+    Args:
+        images: channels, height and width of an image.
     """
     if world.size == 1:
         return None
+    # Called so since torch 2.13; before, the name that it now warns of.
+    known = inspect.signature(DistributedDataParallel).parameters
+    buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
     return DistributedDataParallel(
-        model, broadcast_buffers=False, find_unused_parameters=True, bucket_cap_mb=_BUCKET_MB
+        model, find_unused_parameters=_leaves_some_unused(model, images), bucket_cap_mb=_BUCKET_MB, **{buffers: False}
     )
+
+
+def _leaves_some_unused(model: nn.Module, images: tuple[int, int, int]) -> bool:
+    """Whether a training pass leaves parameters without a gradient, by a pass on shapes alone."""
+    shapes = copy.deepcopy(model).to("meta").train()
+    share_statistics(shapes, World())
+    out = shapes(torch.empty(2, *images, device="meta"))
+    logits = [one for one in (out if isinstance(out, tuple) else (out,)) if one is not None]
+    parameters = list(shapes.parameters())
+    grads = torch.autograd.grad(sum(one.sum() for one in logits), parameters, allow_unused=True)
+    return any(grad is None for grad in grads)
 
 
 def same_for_all(value: bool, world: World) -> bool:

@@ -113,7 +113,8 @@ class RetrainRun(ResumableRun):
         self.optimizer = sgd(self.parameters, settings)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.amp == "fp16")
         # A compiled network's gradients are averaged after the pass.
-        self.overlapped = None if settings.compile else overlapped(self.network, self.world)
+        form = (self.data.channels, self.data.size, self.data.size)
+        self.overlapped = None if settings.compile else overlapped(self.network, self.world, form)
         self.forward: Callable[[Tensor], Any] = self.overlapped or self.network
         if settings.compile:
             self.forward = compiled(self.network, lambda model, images: model(images), report)

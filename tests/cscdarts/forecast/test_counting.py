@@ -31,7 +31,7 @@ def test_a_convolution_by_hand() -> None:
     weight = torch.empty(6, 2, 3, 3, device="meta", requires_grad=True)
     with counting([x, weight]) as counted:
         y = F.conv2d(x, weight, stride=2, groups=2)
-        y.backward(torch.empty_like(y))
+        torch.autograd.backward(y, torch.empty_like(y))
     macs = 2 * 6 * 4 * (2 * 9)
     of = {launch.name: launch for launch in counted.kinds}
     sizes = {"x": 4 * x.numel(), "w": 4 * weight.numel(), "y": 4 * y.numel()}
@@ -59,7 +59,7 @@ def test_products_by_hand() -> None:
     layer = nn.Linear(5, 7, device="meta")
     x = torch.empty(3, 5, device="meta")
     with counting([x, *layer.parameters()]) as counted:
-        layer(x).sum().backward()
+        torch.autograd.backward(layer(x).sum())
     # Forward, and the weight's gradient; the input's is not asked for.
     assert counted.flops == 2 * (3 * 5 * 7) * 2
 
@@ -86,7 +86,7 @@ def test_what_is_kept_for_a_backward_pass_is_counted_once() -> None:
     with counting([x, weight]) as counted:
         y = (x * weight).exp()  # keeps x, which was there, and its own result
         z = y * y  # keeps y, which is kept already
-        z.sum().backward()
+        torch.autograd.backward(z.sum())
         del y, z
         (x * weight).exp().sum()  # the first pass is over: nothing is kept twice
     assert counted.saved == 4096
@@ -131,10 +131,10 @@ def test_real_tensors_are_counted_as_those_of_shapes_alone() -> None:
         x = torch.ones(4, 3, 8, 8, device=next(net.parameters()).device)
         labels = torch.zeros(4, dtype=torch.long, device=x.device)
         if device == "uncounted":
-            F.cross_entropy(net(x), labels).backward()
+            torch.autograd.backward(F.cross_entropy(net(x), labels))
         else:
             with counting([*net.parameters(), *net.buffers(), x, labels]) as counted:
-                F.cross_entropy(net(x), labels).backward()
+                torch.autograd.backward(F.cross_entropy(net(x), labels))
             counts.append(counted)
         gradients.append([p.grad for p in net.parameters()])
     real, shapes = counts

@@ -51,7 +51,7 @@ def test_hours_are_seconds_of_steps_times_steps() -> None:
     assert found is not None
     assert found.times == {"retrain": 1500}
     gpu = GPUS["V100"]
-    assert found.hours(gpu) == pytest.approx(1500 * gpu.step_s(found.work["retrain"]) / 3600)  # type: ignore[arg-type]
+    assert found.hours(gpu) == pytest.approx(1500 * gpu.step_s(found.work["retrain"]) / 3600)
     assert found.memory_gb == pytest.approx((found.peak + OUTSIDE_BYTES) / 1e9)
     assert found.fit(3 * found.memory_gb + 0.01) == 3
     assert found.fit(0.5) == 0

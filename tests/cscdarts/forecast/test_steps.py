@@ -21,7 +21,7 @@ from cscdarts.training.memory import saved_bytes
 BATCH = Images(classes=10, channels=3, size=16, batch=8)
 
 
-def config(space: str = "darts", **values: Any) -> RunConfig:
+def config(space: str = "darts", /, **values: Any) -> RunConfig:
     sizes = {"supernet.space": space, "supernet.channels": 8, "supernet.cells": 3 if space == "darts" else 1}
     return with_values(RunConfig(), {**sizes, "supernet.identity": "none", "supernet.split_ratio": 1, **values})
 
@@ -30,7 +30,7 @@ def allocated_peak(step: Callable[[], Any]) -> int:
     """Most bytes that torch's allocator of the CPU had given out at once during a step, above the start."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         step()
-    events = recorded.profiler.kineto_results.events()  # type: ignore[union-attr]
+    events = recorded.profiler.kineto_results.events()
     present = peak = 0
     for event in sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns()):
         present += event.nbytes()
@@ -145,7 +145,7 @@ def test_what_is_asked_of_a_search_moves_its_costs() -> None:
     half = search_steps(config(), BATCH, "bf16", steps=("weight",))["weight"].counted
     assert 0.4 * usual.saved < half.saved < 0.9 * usual.saved
     assert any(launch.half for launch in half.kinds)
-    parts = search_steps(config(**{"search.accumulate": 2}), BATCH, steps=("weight",))["weight"].counted
+    parts = search_steps(config("darts", **{"search.accumulate": 2}), BATCH, steps=("weight",))["weight"].counted
     assert parts.saved == pytest.approx(usual.saved / 2, rel=0.05)
     assert parts.flops == usual.flops
 

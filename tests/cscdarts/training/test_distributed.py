@@ -73,7 +73,7 @@ y = layer(share)
 torch.save([y.detach(), share.grad, layer.running_mean, layer.running_var], f"{sys.argv[1]}/{rank}.pt")
 from cscdarts.training.distributed import World, overlapped
 net, images = together()
-shared = overlapped(net, World(rank, 2))
+shared = overlapped(net, World(rank, 2), (3,))
 first, second = images[rank::2].chunk(2)
 with shared.no_sync():
     shared(first).square().mean().backward()
@@ -184,7 +184,7 @@ def test_gradients_averaged_during_the_pass_are_those_of_the_whole_batch(tmp_pat
 
 
 def test_a_world_of_one_sends_nothing() -> None:
-    assert overlapped(torch.nn.Linear(2, 2), World()) is None
+    assert overlapped(torch.nn.Linear(2, 2), World(), (3, 8, 8)) is None
     tensors = [torch.ones(3)]
     average(tensors, World())
     assert torch.equal(tensors[0], torch.ones(3))
