@@ -39,7 +39,7 @@ mutants: $(VENV)/.dev
 	$(BIN)/python -m tests.mutants --share $(SHARE) $(MODULES)
 
 gpu-check: $(VENV)/.run
-	$(BIN)/python -m benchmarks.speed.gpu_check
+	$(BIN)/python -m benchmarks.speed.gpu.check
 
 mlflow: $(VENV)/.run
 	$(BIN)/cscdarts mlflow --port $(PORT)

@@ -9,10 +9,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from benchmarks.speed import gpu_check as check
 from benchmarks.speed.forecast import cost_against_published, memory_against_published
-from benchmarks.speed.generated import write_images
-from benchmarks.speed.gpu_parts import PARTS, Finding, Setting
+from benchmarks.speed.gpu import check
+from benchmarks.speed.gpu.check import PARTS
+from benchmarks.speed.gpu.generated import write_images
+from benchmarks.speed.gpu.setting import Finding, Setting
 
 
 @pytest.mark.slow

@@ -9,18 +9,31 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from benchmarks.speed.gpu_parts import PARTS, Finding, Setting
+from benchmarks.speed.gpu import runs, steps
+from benchmarks.speed.gpu.setting import Finding, Setting
 from cscdarts.errors import UserError
 from cscdarts.records.environment import describe
 
 RECORD = Path("benchmarks/records/gpu-check.json")
+#: Part -> its function and its share of the time, seconds of eight minutes in all.
+PARTS: dict[str, tuple[Callable[[Setting], Iterator[Finding]], int]] = {
+    "equality": (steps.equality, 60),
+    "resume": (runs.resume, 35),
+    "precision": (steps.precision, 20),
+    "memory": (steps.memory, 45),
+    "seconds": (steps.seconds, 90),
+    "compiling": (steps.compiling, 75),
+    "search": (runs.search, 50),
+    "retraining": (runs.retraining, 35),
+    "long-search": (runs.long_search, 60),
+}
 #: Seconds that a part's process may take to end after its time: then it is killed.
 _GRACE_S = 8.0
 
@@ -41,7 +54,7 @@ def run_part(name: str, setting: Setting, take: Callable[[Finding], None]) -> No
 def _apart(name: str, device: str, tiny: bool, place: Path, seconds: float) -> list[dict[str, Any]]:
     """Run a part in a process of its own, and read what it found line by line."""
     lines = place / f"{name}.jsonl"
-    words = [sys.executable, "-m", "benchmarks.speed.gpu_check", "--only", name, "--lines", str(lines)]
+    words = [sys.executable, "-m", "benchmarks.speed.gpu.check", "--only", name, "--lines", str(lines)]
     words += ["--device", device, "--place", str(place), "--seconds", str(seconds), *(["--tiny"] if tiny else [])]
     reason = ""
     try:
@@ -108,7 +121,7 @@ def check(device: str, tiny: bool, parts: Iterable[str], seconds: float) -> dict
             click.echo(f"       ({name}: {time.monotonic() - started:.0f} s)", err=True)
     return {
         "environment": describe(device),
-        "command": f"python -m benchmarks.speed.gpu_check --device {device}{' --tiny' if tiny else ''}",
+        "command": f"python -m benchmarks.speed.gpu.check --device {device}{' --tiny' if tiny else ''}",
         "seconds": time.monotonic() - begin,
         "findings": findings,
     }

@@ -1,105 +1,28 @@
-"""The parts of the GPU check: each measures something on a device and says what holds.
+"""The parts of the GPU check that look at single steps: equality, precisions, compiling, memory, seconds.
 
 A part takes a `Setting` and gives `Finding`s one by one, so that what was found before it ran out of time stays.
 """
 
-import contextlib
 import copy
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks.speed import steps as speed
-from benchmarks.speed.generated import write_images
-from benchmarks.speed.search import search_share
-from cscdarts.errors import Stopped
-from cscdarts.forecast.steps import CUBLAS_BYTES, Images, StepCost, plain_search_steps, search_steps
+from benchmarks.speed.gpu.setting import CASES, Finding, Setting
+from cscdarts.forecast.steps import CUBLAS_BYTES, StepCost, plain_search_steps, search_steps
 from cscdarts.kernels.batch_norm import flag_set
 from cscdarts.models.supernet import Supernet
-from cscdarts.records.run_folder import RunFolder, write_json
-from cscdarts.settings.config import RunConfig, SearchConfig
-from cscdarts.settings.methods import apply_preset
-from cscdarts.settings.overrides import with_values
-from cscdarts.settings.protocols import protocol
-from cscdarts.spaces.known import KNOWN_GENOTYPES
+from cscdarts.settings.config import SearchConfig
 from cscdarts.training.bilevel import ArchitectureStep
 from cscdarts.training.distributed import World
 from cscdarts.training.gradients import SupernetGradients
-from cscdarts.training.memory import PeakMemory
 from cscdarts.training.resumable import compiled, sgd
-from cscdarts.training.retrain import RetrainRun
-from cscdarts.training.search import SearchRun
 
 Batch = tuple[Tensor, Tensor]
-#: Space and split ratio of the supernets that are looked at.
-CASES = (("darts", "1"), ("darts", "1/4"), ("nasbench201", "1"))
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Where and at what size a part measures.
-
-    Attributes:
-        device: `cuda` or `cpu`.
-        tiny: sizes that a CPU goes through in seconds: only that the check itself works.
-        place: a folder for data and runs.
-        until: `time.monotonic()` at which the part must have ended.
-    """
-
-    device: str
-    tiny: bool
-    place: Path
-    until: float
-
-    @property
-    def cuda(self) -> bool:
-        """Whether it is a GPU; elsewhere nothing is said of goals that are about GPUs."""
-        return self.device.startswith("cuda")
-
-    def left(self) -> float:
-        """Seconds until the part must have ended."""
-        return self.until - time.monotonic()
-
-    def size(self, space: str) -> dict[str, Any]:
-        """Channels, cells, batch and image size of a supernet of a space."""
-        cells = {"darts": 3, "nasbench201": 1} if self.tiny else {"darts": 8, "nasbench201": 5}
-        return {"channels": 4 if self.tiny else 16, "cells": cells[space], "batch": 4 if self.tiny else 64,
-                "image_size": 8 if self.tiny else 32}  # fmt: skip
-
-    def config(self, space: str, ratio: str, **values: Any) -> RunConfig:
-        """A run's config of that size, without identity."""
-        size = self.size(space)
-        named = {"space": space, "split_ratio": ratio if not self.tiny or ratio == "1" else "1/2", "identity": "none",
-                 "channels": size["channels"], "cells": size["cells"]}  # fmt: skip
-        return with_values(RunConfig(), {f"supernet.{key}": value for key, value in named.items()} | values)
-
-    def images(self, space: str) -> Images:
-        """A batch of that size, as the forecast takes it."""
-        size = self.size(space)
-        return Images(10, 3, size["image_size"], size["batch"])
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the table.
-
-    Attributes:
-        name: what was looked at; value: what came out; goal: what was asked of it, "" for nothing.
-        holds: whether it is as asked; None where nothing is asked on this device.
-        values: numbers for the record.
-    """
-
-    name: str
-    value: str
-    goal: str = ""
-    holds: bool | None = None
-    values: dict[str, Any] | None = None
 
 
 class Steps:
@@ -132,10 +55,12 @@ class Steps:
 STEPS = ("weight", "alpha_1st", "alpha_2nd")
 
 
-def _models(setting: Setting, space: str, ratio: str, dtype: torch.dtype) -> tuple[Supernet, tuple[Batch, Batch]]:
-    """A supernet on the CPU and two batches for it."""
+def _models(
+    setting: Setting, space: str, ratio: str, dtype: torch.dtype, **values: Any
+) -> tuple[Supernet, tuple[Batch, Batch]]:
+    """A supernet on the CPU and two batches for it; `values` change its config."""
     torch.manual_seed(0)
-    model = Supernet(setting.config(space, ratio).supernet, 10).to(dtype)
+    model = Supernet(setting.config(space, ratio, **values).supernet, 10).to(dtype)
     size = setting.size(space)
     shape = (min(size["batch"], 8), 3, size["image_size"], size["image_size"])
     first, second = ((torch.randn(shape, dtype=dtype), torch.randint(10, shape[:1])) for _ in range(2))
@@ -172,47 +97,6 @@ def equality(setting: Setting) -> Iterator[Finding]:
     torch.backends.cudnn.allow_tf32 = True
 
 
-def _run_config(setting: Setting, **values: Any) -> RunConfig:
-    """A search and retraining of CSC-DARTS at the paper's size on generated images."""
-    base = apply_preset(protocol("cifar10", "paper"), "csc")
-    tiny = {
-        "supernet.channels": 4, "supernet.cells": 3, "search.batch_size": 4, "evaluation.channels": 4,
-        "evaluation.cells": 3, "evaluation.batch_size": 16, "evaluation.cutout": 0,
-    }  # fmt: skip
-    root = write_images(setting.place / "images", *((40, 10, 8) if setting.tiny else (6400, 640, 32)))
-    asked = {
-        "data.dataset": "image-folder", "runtime.data_root": str(root), "runtime.device": setting.device,
-        "search.epochs": 2, "search.alpha_warmup": 0, "evaluation.epochs": 2,
-    }  # fmt: skip
-    return with_values(base, asked | (tiny if setting.tiny else {}) | values)
-
-
-def _folder(setting: Setting, name: str, config: RunConfig) -> RunFolder:
-    folder = RunFolder(setting.place / name)
-    folder.create(config)
-    return folder
-
-
-def resume(setting: Setting) -> Iterator[Finding]:
-    """A search that is stopped and resumed in deterministic mode ends with the bits of one that was not."""
-    config = _run_config(setting, **{"search.epochs": 1, "search.order": 1, "runtime.deterministic": True})
-    limit = 3 if setting.tiny else 12
-    states = []
-    for name, stops in (("whole", (limit,)), ("stopped", (limit // 2, limit))):
-        folder = _folder(setting, name, config)
-        for stop in stops:
-            run = SearchRun(config, folder, lambda: False, lambda line: None)
-            run.resume()
-            run.stop = lambda run=run, stop=stop: run.step >= stop  # type: ignore[misc]
-            with contextlib.suppress(Stopped):
-                run.train_epoch()
-        states.append({key: value.cpu() for key, value in run.supernet.state_dict().items()})
-    same = all(torch.equal(states[0][key], states[1][key]) for key in states[0])
-    found = "the same bits" if same else "other bits"
-    yield Finding(f"resumed after {limit // 2} of {limit} steps", found, "the same bits", same)
-    torch.use_deterministic_algorithms(False)
-
-
 def precision(setting: Setting) -> Iterator[Finding]:
     """bf16 and fp16: gradients point where those of float32 do."""
     space, ratio = CASES[1]
@@ -230,7 +114,8 @@ def precision(setting: Setting) -> Iterator[Finding]:
 def compiling(setting: Setting) -> Iterator[Finding]:
     """`search.compile`: torch.compile, on a GPU with CUDA graphs, gives the gradients of eager code."""
     space, ratio = CASES[1]
-    model, batches = _models(setting, space, ratio, torch.float32)
+    # Three cells, as a whole supernet takes minutes to compile.
+    model, batches = _models(setting, space, ratio, torch.float32, **{"supernet.cells": 3})
     model.to(setting.device)
     batches = _moved(batches, setting.device)
     eager, fast = Steps(model, batches), Steps(model, batches, compile=True)
@@ -306,7 +191,7 @@ def seconds(setting: Setting) -> Iterator[Finding]:
     compilings = (False, True) if setting.cuda else (False,)
     for compile in compilings:
         for space, ratio in CASES:
-            if setting.left() < (0 if setting.tiny else 15):
+            if setting.left() < (0 if setting.tiny else 45 if compile else 15):
                 return
             ratio = str(setting.config(space, ratio).supernet.split_ratio)
             case = speed.Case(space, ratio, device=setting.device, compile=compile, **setting.size(space))
@@ -324,89 +209,3 @@ def seconds(setting: Setting) -> Iterator[Finding]:
                 holds = share <= 0.35 if setting.cuda else None
                 what = f"memory, {how}: {space}, ratio {ratio}, {name}"
                 yield Finding(what, f"{share:.3f}", "0.35", holds, {**saved, **peak})
-
-
-def search(setting: Setting) -> Iterator[Finding]:
-    """Two epochs of a search of second order on generated images of CIFAR's size."""
-    config = _run_config(setting)
-    values = {key: value for key, value in _flat(config).items() if key.startswith(("data.", "supernet.", "search."))}
-    values["runtime.data_root"] = config.runtime.data_root
-    found = search_share(1, setting.device, values)
-    steps = 2 * (_halves(setting) // config.search.batch_size)
-    per_step = found["steps_s"] / steps
-    on_cifar = per_step * 50 * (25_000 // config.search.batch_size) / 3600
-    yield Finding(
-        "search, two epochs, second order",
-        f"{found['wall_s']:.1f} s, {per_step:.3f} s for both steps, {found['share_pct']:.0f} % in steps and "
-        f"validation; 50 epochs of CIFAR-10 at this rate: {on_cifar:.1f} h", values=found,
-    )  # fmt: skip
-
-
-def _halves(setting: Setting) -> int:
-    return (40 if setting.tiny else 6400) // 2
-
-
-def _flat(config: RunConfig) -> dict[str, Any]:
-    return {f"{part}.{name}": value for part, own in config.model_dump().items() if isinstance(own, dict)
-            for name, value in own.items()}  # fmt: skip
-
-
-def retraining(setting: Setting) -> Iterator[Finding]:
-    """Two epochs of retraining DARTS_V2 at the paper's size on generated images."""
-    config = _run_config(setting)
-    folder = _folder(setting, "retraining", config)
-    cell = KNOWN_GENOTYPES["DARTS_V2"]
-    write_json(folder.file("genotype.json"), {"text": str(cell)})
-    memory = PeakMemory(torch.device(setting.device))
-    run = RetrainRun(config, folder, cell, lambda: False, lambda line: None)
-    took = []
-    for _ in range(2):
-        begin = time.perf_counter()
-        run.train_epoch()
-        speed.wait(torch.device(setting.device))
-        took.append(time.perf_counter() - begin)
-        run.close_epoch()
-    steps = run.data.train.steps
-    yield Finding(
-        "retraining, two epochs",
-        f"{statistics.fmean(took):.1f} s an epoch of {steps} steps, {min(took) / steps:.3f} s a step, "
-        f"peak {memory.mib():.0f} MiB", values={"epochs_s": took, "steps": steps, "peak_mib": memory.mib()},
-    )  # fmt: skip
-
-
-def long_search(setting: Setting) -> Iterator[Finding]:
-    """A search of 50 epochs, first order, as far as the time goes; its rate beside the forecast."""
-    config = _run_config(setting, **{"search.epochs": 50, "search.order": 1})
-    folder = _folder(setting, "long", config)
-    until = setting.until - (0 if setting.tiny else 10)
-    most = 3 if setting.tiny else config.search.epochs
-    run = SearchRun(config, folder, lambda: time.monotonic() > until, lambda line: None)
-    begin = time.perf_counter()
-    with contextlib.suppress(Stopped):
-        while run.epoch < most:
-            run.train_epoch()
-            run.close_epoch()
-    spent, steps = time.perf_counter() - begin, run.epoch * run.train.steps + run.step
-    curves = list(folder.curves())
-    line: dict[str, Any] = curves[-1]["values"] if curves else {}
-    error = line.get("search_valid_error_pct")
-    told = "" if error is None else f", validation error {error:.1f} %"
-    yield Finding(
-        "search of 50 epochs, as far as the time went",
-        f"{run.epoch} epochs and {run.step} steps in {spent:.0f} s, {spent / max(1, steps):.3f} s a step{told}",
-        values={"epochs": run.epoch, "steps": steps, "seconds": spent, **line},
-    )  # fmt: skip
-
-
-#: Part -> its function and its share of the time, seconds of eight minutes in all.
-PARTS: dict[str, tuple[Callable[[Setting], Iterator[Finding]], int]] = {
-    "equality": (equality, 60),
-    "resume": (resume, 35),
-    "precision": (precision, 20),
-    "memory": (memory, 45),
-    "seconds": (seconds, 90),
-    "compiling": (compiling, 75),
-    "search": (search, 50),
-    "retraining": (retraining, 35),
-    "long-search": (long_search, 60),
-}
