@@ -118,14 +118,14 @@ def cost(
 
 def _tell_steps(steps: dict[str, dict[str, Any]]) -> None:
     """A step a column."""
-    click.echo(f"{'':16s}" + "".join(f"{name:>14s}" for name in steps))
+    click.echo(f"{'':16s}" + "".join(f"{name:>18s}" for name in steps))
     for key in next(iter(steps.values())):
         values = [step[key] for step in steps.values()]
         if key == "step_s":
             for gpu in values[0]:
-                click.echo(f"{'s on ' + gpu:16s}" + "".join(f"{value[gpu]:14.3f}" for value in values) + "  (estimate)")
+                click.echo(f"{'s on ' + gpu:16s}" + "".join(f"{value[gpu]:18.3f}" for value in values) + "  (estimate)")
         else:
-            told = [f"{value:14,d}" if isinstance(value, int) else f"{value:14.3f}" for value in values]
+            told = [f"{value:18,d}" if isinstance(value, int) else f"{value:18.3f}" for value in values]
             click.echo(f"{key:16s}" + "".join(told))
 
 
