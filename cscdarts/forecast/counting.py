@@ -111,7 +111,7 @@ class _Known:
 _known: dict[Any, _Known] = {}
 
 
-class Count(TorchDispatchMode):
+class Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts everything that happens inside of it; see `counting`.
 
     Args:
@@ -120,7 +120,7 @@ class Count(TorchDispatchMode):
     """
 
     def __init__(self, held: Iterable[Tensor] = ()) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.counted = Counted()
         self._alive: dict[int, int] = {}
         self._kept: set[int] = set()  # storages that a backward pass will read

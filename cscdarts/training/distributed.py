@@ -12,6 +12,7 @@ import inspect
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -114,9 +115,8 @@ def overlapped(model: nn.Module, world: World, images: tuple[int, int, int]) -> 
     # Called so since torch 2.13; before, the name that it now warns of.
     known = inspect.signature(DistributedDataParallel).parameters
     buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    return DistributedDataParallel(
-        model, find_unused_parameters=_leaves_some_unused(model, images), bucket_cap_mb=_BUCKET_MB, **{buffers: False}
-    )
+    options: dict[str, Any] = {buffers: False, "find_unused_parameters": _leaves_some_unused(model, images)}
+    return DistributedDataParallel(model, bucket_cap_mb=_BUCKET_MB, **options)
 
 
 def _leaves_some_unused(model: nn.Module, images: tuple[int, int, int]) -> bool:
