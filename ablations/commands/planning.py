@@ -11,7 +11,7 @@ from ablations.drive.backend import Observer
 from ablations.drive.driver import Driver
 from ablations.drive.plan import Plan, absent_data, plan
 from ablations.grid.estimate import Measured, measured, sentence
-from ablations.grid.forecast import Offers, kinds, total_hours
+from ablations.grid.forecast import Kind, Offers, kinds, total_hours
 from ablations.run.state import RunState
 
 
@@ -47,13 +47,20 @@ def forecasting(asked: bool | None, gpus: Offers) -> Offers | None:
     return gpus if wanted else None
 
 
+def _kinds(whole: Plan, past: Measured, gpus: Offers) -> list[Kind]:
+    left = whole.left()
+    if any(left):
+        click.echo("counting what each kind of run asks of a GPU: a second or two each", err=True)
+    return kinds(*left, past, gpus)
+
+
 def _forecast_values(whole: Plan, past: Measured, gpus: Offers) -> dict[str, Any]:
-    found = kinds(*whole.left(), past, gpus)
+    found = _kinds(whole, past, gpus)
     return {"kinds": [kind.values() for kind in found], "gpu_hours": total_hours(found)}
 
 
 def _forecast_lines(whole: Plan, past: Measured, gpus: Offers) -> list[str]:
-    found = kinds(*whole.left(), past, gpus)
+    found = _kinds(whole, past, gpus)
     if not found:
         return []
     hours = ", ".join(f"{name} {spent:,.1f}" for name, spent in total_hours(found).items())

@@ -32,6 +32,8 @@ _READ_BACK = ("aten::_local_scalar_dense", "aten::item", "aten::is_nonzero", "at
 _WAITS = frozenset(
     {*_READ_BACK, "aten::nonzero", "aten::masked_select", "aten::_unique2", "aten::unique_dim"}
 )  # fmt: skip
+#: Operators that change a tensor's form in its place.
+_RESHAPE = frozenset({"aten::t_", "aten::transpose_", "aten::squeeze_", "aten::unsqueeze_", "aten::as_strided_"})
 #: Operators that read their maps twice: for statistics or sums first, then for values.
 _READ_TWICE = frozenset({"aten::native_batch_norm", "aten::native_batch_norm_backward", "aten::_softmax"})
 
@@ -100,12 +102,14 @@ class _Known:
         workspace: see `Counted`.
         outputs: size, strides and dtype of each tensor it makes, where it makes new ones only; else None.
         single: whether it gives one tensor, and not several.
+        in_place: whether it changes its first argument and gives that or nothing.
     """
 
     launch: Launch | None
     workspace: int
     outputs: tuple[tuple[Any, Any, torch.dtype] | None, ...] | None
     single: bool
+    in_place: bool = False
 
 
 _known: dict[Any, _Known] = {}
@@ -137,17 +141,19 @@ class Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        name = func._schema.name
-        if self._beside(args, kwargs):
-            return func(*args, **kwargs)
-        self.counted.host_waits += name in _WAITS
         key = _key(func, args, kwargs)
         known = None if key is None else _known.get(key)
+        if known is None and self._beside(args, kwargs):
+            return func(*args, **kwargs)
         if known is not None and known.outputs is not None:
             made = [None if o is None else torch.empty_strided(o[0], o[1], dtype=o[2], device="meta")
                     for o in known.outputs]  # fmt: skip
             out: Any = made[0] if known.single else tuple(made)
+        elif known is not None and known.in_place:
+            made, out = [], args[0] if func._schema.returns else None
         else:
+            name = func._schema.name
+            self.counted.host_waits += name in _WAITS
             on_meta = any(isinstance(a, Tensor) and a.is_meta for a in args)
             # Nobody knows the value; 1 is finite, true and no zero.
             out = 1 if name in _READ_BACK and on_meta else func(*args, **kwargs)
@@ -180,8 +186,9 @@ class Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._kept.add(key)
             self._kept_bytes += self._alive[key]
             self.counted.saved = max(self.counted.saved, self._kept_bytes)
-        # Detached: a tensor that knows its graph, kept by that graph, would never be freed.
-        return tensor.detach()
+        # Detached: a tensor that knows its graph, kept by that graph, would never be freed. It is a view, not counted.
+        with torch._C._DisableTorchDispatch():  # type: ignore[attr-defined]
+            return tensor.detach()
 
     def _hold(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
@@ -287,7 +294,8 @@ def _learn(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any, m
         flops = 2 * first.numel() * int(second.shape[-1])
     half = any(one.dtype in (torch.float16, torch.bfloat16) for one in given.values())
     launch = Launch(name.removeprefix("aten::"), read + written, flops, depthwise, half)
-    return _Known(launch, workspace, outputs, single)
+    in_place = name.endswith("_") and name not in _RESHAPE and (out is None or (bool(args) and out is args[0]))
+    return _Known(launch, workspace, outputs, single, in_place)
 
 
 #: Matrix products -> the places of their factors.

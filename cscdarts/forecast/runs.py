@@ -26,6 +26,12 @@ TYPICAL = {
 }
 
 
+#: Order of the search -> its step of the architecture.
+_ALPHA_STEPS: dict[Literal[1, 2, "second-exact"], SearchStep] = {
+    1: "alpha_1st", 2: "alpha_2nd", "second-exact": "alpha_exact",
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class DataShape:
     """A data set as far as its cost goes.
@@ -96,7 +102,7 @@ def search_forecast(config: RunConfig, plain: bool = False, processes: int = 1) 
     if shape is None or not config.search.trains_supernet:
         return None
     search = config.search
-    alpha: SearchStep = "alpha_1st" if search.order == 1 else "alpha_2nd"
+    alpha: SearchStep = _ALPHA_STEPS[search.order]
     half = half_size(shape.counts, config.data.search_fraction)
     steps = max(1, half // search.batch_size)
     times: dict[SearchStep, float] = {"weight": search.epochs * steps}
@@ -105,7 +111,7 @@ def search_forecast(config: RunConfig, plain: bool = False, processes: int = 1) 
     if not plain:  # the supernet and its derived cell, which off the CPU costs as much; every process sees all images
         times["validation"] = 2 * search.epochs * half / search.batch_size * processes
     images = shape.images(max(1, search.batch_size // processes))
-    costs = _search_costs(_search_config(config), images, plain, tuple(times))
+    costs = {name: _search_cost(_search_config(config), images, plain, name) for name in times}
     return _forecast(costs, {str(name): often for name, often in times.items()}, shape.resident)
 
 
@@ -150,7 +156,7 @@ def _forecast(costs: Mapping[str, StepCost], times: Mapping[str, float], residen
 def _search_config(config: RunConfig) -> RunConfig:
     """A run's config with all that its search's steps do not hang on at one value, so that equal kinds are counted
     once."""
-    kept = ("order", "batch_size", "accumulate", "amp", "checkpointing", "momentum", "nesterov", "weight_decay")
+    kept = ("batch_size", "accumulate", "amp", "checkpointing", "momentum", "nesterov", "weight_decay")
     search = RunConfig().search.model_copy(update={name: getattr(config.search, name) for name in kept})
     return _identity_alone(config, "search").model_copy(update={"search": search})
 
@@ -161,9 +167,10 @@ def _identity_alone(config: RunConfig, phase: Literal["search", "eval"]) -> RunC
     return RunConfig().model_copy(update={"supernet": config.supernet.model_copy(update=place)})
 
 
-@lru_cache(maxsize=256)
-def _search_costs(config: RunConfig, images: Images, plain: bool, names: tuple[SearchStep, ...]) -> dict[str, StepCost]:
-    return (plain_search_steps if plain else search_steps)(config, images, config.search.amp, names)
+@lru_cache(maxsize=512)
+def _search_cost(config: RunConfig, images: Images, plain: bool, name: SearchStep) -> StepCost:
+    """A step's cost, once for all searches that have it, whatever their order."""
+    return (plain_search_steps if plain else search_steps)(config, images, config.search.amp, (name,))[name]
 
 
 @lru_cache(maxsize=256)

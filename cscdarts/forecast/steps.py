@@ -27,7 +27,7 @@ from cscdarts.training.gradients import SupernetGradients, full
 from cscdarts.training.resumable import sgd
 from cscdarts.training.schedules import drop_path
 
-SearchStep = Literal["weight", "alpha_1st", "alpha_2nd", "validation"]
+SearchStep = Literal["weight", "alpha_1st", "alpha_2nd", "alpha_exact", "validation"]
 SEARCH_STEPS: tuple[SearchStep, ...] = ("weight", "alpha_1st", "alpha_2nd")
 #: 8 buffers of 4 MiB that cuBLAS keeps in deterministic mode (`CUBLAS_WORKSPACE_CONFIG=:4096:8`).
 CUBLAS_BYTES = 8 * 4 * 2**20
@@ -97,7 +97,8 @@ class StepCost:
 def search_steps(
     config: RunConfig, images: Images, precision: str = "none", steps: Iterable[SearchStep] = SEARCH_STEPS
 ) -> dict[str, StepCost]:
-    """What each step of a search asks of a GPU; `validation` is a pass of the whole supernet over one batch.
+    """What each step of a search asks of a GPU; `alpha_exact` differentiates twice, `validation` is a pass of the
+    whole supernet over one batch.
 
     Args:
         config: its supernet, its search's optimisers, accumulation and checkpointing.
@@ -217,6 +218,7 @@ class _Search:
             "weight": self._weight,
             "alpha_1st": lambda: self._alpha(1),
             "alpha_2nd": lambda: self._alpha(2),
+            "alpha_exact": lambda: self._alpha("second-exact"),
             "validation": self._validation,
         }
         return self.held.cost(run[name], self.architecture, (*self.train, *self.valid))
@@ -234,7 +236,7 @@ class _Search:
         self.optimiser.step()
         self.optimiser.zero_grad()
 
-    def _alpha(self, order: Literal[1, 2]) -> None:
+    def _alpha(self, order: Literal[1, 2, "second-exact"]) -> None:
         settings = self.config.search.model_copy(update={"order": order})
         step = ArchitectureStep(self.model, settings, self.optimiser, self.gradients)
         for parameter, grad in zip(self.architecture, step.gradient(self.train, self.valid, 0.025), strict=True):

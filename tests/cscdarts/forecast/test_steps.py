@@ -150,6 +150,12 @@ def test_what_is_asked_of_a_search_moves_its_costs() -> None:
     assert parts.flops == usual.flops
 
 
+def test_the_exact_second_order_keeps_the_graph_of_its_gradient() -> None:
+    found = search_steps(config("nasbench201"), BATCH, steps=("alpha_2nd", "alpha_exact"))
+    assert found["alpha_exact"].counted.saved > 1.5 * found["alpha_2nd"].counted.saved
+    assert found["alpha_exact"].counted.host_waits == 0
+
+
 def test_fp16_retraining_looks_once_whether_gradients_ran_over() -> None:
     cost = retraining_step(KNOWN_GENOTYPES["DARTS_V2"], EvaluationConfig(channels=8, cells=3), config(), BATCH, "fp16")
     assert cost.counted.host_waits == 1
