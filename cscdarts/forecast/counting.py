@@ -187,7 +187,7 @@ class Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._kept_bytes += self._alive[key]
             self.counted.saved = max(self.counted.saved, self._kept_bytes)
         # Detached: a tensor that knows its graph, kept by that graph, would never be freed. It is a view, not counted.
-        with torch._C._DisableTorchDispatch():  # type: ignore[attr-defined]
+        with torch._C._DisableTorchDispatch():
             return tensor.detach()
 
     def _hold(self, tensor: Tensor) -> None:

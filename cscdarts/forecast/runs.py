@@ -111,7 +111,7 @@ def search_forecast(config: RunConfig, plain: bool = False, processes: int = 1) 
     if not plain:  # the supernet and its derived cell, which off the CPU costs as much; every process sees all images
         times["validation"] = 2 * search.epochs * half / search.batch_size * processes
     images = shape.images(max(1, search.batch_size // processes))
-    costs = {name: _search_cost(_search_config(config), images, plain, name) for name in times}
+    costs = {str(name): _search_cost(_search_config(config), images, plain, name) for name in times}
     return _forecast(costs, {str(name): often for name, often in times.items()}, shape.resident)
 
 
