@@ -114,7 +114,7 @@ def precision(setting: Setting) -> Iterator[Finding]:
 def compiling(setting: Setting) -> Iterator[Finding]:
     """`search.compile`: torch.compile, on a GPU with CUDA graphs, gives the gradients of eager code."""
     space, ratio = CASES[2]
-    # A cell a stage: a supernet of the DARTS space takes minutes to compile, once for each set of parameters that learn.
+    # A cell a stage: one of the DARTS space takes minutes to compile, once for each set of parameters that learn.
     model, batches = _models(setting, space, ratio, torch.float32, **{"supernet.cells": 1})
     model.to(setting.device)
     batches = _moved(batches, setting.device)
