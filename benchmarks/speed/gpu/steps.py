@@ -3,7 +3,9 @@
 A part takes a `Setting` and gives `Finding`s one by one, so that what was found before it ran out of time stays.
 """
 
+import contextlib
 import copy
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -17,7 +19,7 @@ from cscdarts.forecast.steps import CUBLAS_BYTES, StepCost, plain_search_steps, 
 from cscdarts.kernels.batch_norm import flag_set
 from cscdarts.models.supernet import Supernet
 from cscdarts.settings.config import SearchConfig
-from cscdarts.training.bilevel import ArchitectureStep
+from cscdarts.training.bilevel import ArchitectureStep, plain_autograd
 from cscdarts.training.distributed import World
 from cscdarts.training.gradients import SupernetGradients
 from cscdarts.training.resumable import compiled, sgd
@@ -118,17 +120,31 @@ def compiling(setting: Setting) -> Iterator[Finding]:
     model, batches = _models(setting, space, ratio, torch.float32, **{"supernet.cells": 1})
     model.to(setting.device)
     batches = _moved(batches, setting.device)
-    eager, fast = Steps(model, batches), Steps(model, batches, compile=True)
-    for step in STEPS:
-        begin = time.perf_counter()
-        found = [fast.gradient(step) for _ in range(3)][-1]  # the third is a replay
-        spent = time.perf_counter() - begin
-        difference = _difference(found, eager.gradient(step))
-        yield Finding(
-            f"compiled{', CUDA graphs' if setting.cuda else ''}: {step} step",
-            f"{difference:.1e}, three in {spent:.0f} s{'; ' + fast.told[0] if fast.told else ''}", "1e-02",
-            difference <= 1e-2 and not fast.told,
-        )  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        if setting.tiny:
+            stack.enter_context(_tracing_alone())
+        if not setting.cuda:  # the path of a GPU, which is the one that can be traced
+            stack.enter_context(plain_autograd(model))
+        eager, fast = Steps(model, batches), Steps(model, batches, compile=True)
+        for step in STEPS:
+            begin = time.perf_counter()
+            found = [fast.gradient(step) for _ in range(3)][-1]  # the third is a replay
+            spent = time.perf_counter() - begin
+            difference = _difference(found, eager.gradient(step))
+            told = "; ".join([f"{difference:.1e}, three in {spent:.0f} s", *fast.told])
+            what = f"compiled{', CUDA graphs' if setting.cuda else ''}: {step} step"
+            yield Finding(what, told, "1e-02", difference <= 1e-2 and not fast.told)
+
+
+@contextlib.contextmanager
+def _tracing_alone() -> Iterator[None]:
+    """Let torch.compile trace and generate no code, which takes minutes on a CPU."""
+    before = torch.compile
+    torch.compile = functools.partial(before, backend="aot_eager")  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.compile = before
 
 
 def allocated_peak(device: str, step: Callable[[], Any]) -> int:
