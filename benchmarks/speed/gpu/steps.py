@@ -140,7 +140,7 @@ def compiling(setting: Setting) -> Iterator[Finding]:
 def _tracing_alone() -> Iterator[None]:
     """Let torch.compile trace and generate no code, which takes minutes on a CPU."""
     before = torch.compile
-    torch.compile = functools.partial(before, backend="aot_eager")  # type: ignore[assignment]
+    torch.compile = functools.partial(before, backend="aot_eager")
     try:
         yield
     finally:
