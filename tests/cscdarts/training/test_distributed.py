@@ -152,8 +152,15 @@ def test_two_processes_equal_one_on_the_doubled_batch(tmp_path: Path) -> None:
     assert len(lines) == len([json.loads(line) for line in lines]) == 2  # one writer
 
 
-def test_shared_statistics_are_those_of_the_whole_batch(tmp_path: Path) -> None:
-    launch(SYNC_SCRIPT, tmp_path, str(tmp_path))
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes have found."""
+    place = tmp_path_factory.mktemp("two")
+    launch(SYNC_SCRIPT, place, str(place))
+    return place
+
+
+def test_shared_statistics_are_those_of_the_whole_batch(two: Path) -> None:
     torch.manual_seed(0)
     x = torch.randn(8, 3, 4, 4, dtype=torch.float64, requires_grad=True)
     layer = BatchNorm(3).double()
@@ -161,23 +168,22 @@ def test_shared_statistics_are_those_of_the_whole_batch(tmp_path: Path) -> None:
     (y * torch.arange(y[0].numel(), dtype=torch.float64).view_as(y[0])).sum().backward()
     assert x.grad is not None
     for rank in (0, 1):
-        values, grad, mean, var = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        values, grad, mean, var = torch.load(two / f"{rank}.pt", weights_only=True)
         assert torch.allclose(values, y[rank::2])
         assert torch.allclose(grad, x.grad[rank::2])
         assert torch.allclose(mean, layer.running_mean)
         assert torch.allclose(var, layer.running_var)
 
 
-def test_gradients_averaged_during_the_pass_are_those_of_the_whole_batch(tmp_path: Path) -> None:
+def test_gradients_averaged_during_the_pass_are_those_of_the_whole_batch(two: Path) -> None:
     """In two parts, of which only the second sends: the sum of both arrives; an unused part has no gradient."""
-    launch(SYNC_SCRIPT, tmp_path, str(tmp_path))
     scope: dict[str, Any] = {}
     exec(NET, scope)
     net, images = scope["together"]()
     for part in images.chunk(2):
         net(part).square().mean().backward()
     for rank in (0, 1):
-        grad, local, unused = torch.load(tmp_path / f"grads{rank}.pt", weights_only=True)
+        grad, local, unused = torch.load(two / f"grads{rank}.pt", weights_only=True)
         assert torch.allclose(grad, net.used.weight.grad)
         assert not torch.allclose(local, net.used.weight.grad / 2)
         assert unused is None
