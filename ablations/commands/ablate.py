@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ablations.commands.choice import Choice, Command, choice_options, require_grid_devices, require_inputs
 from ablations.commands.options.values import MOST_PARALLEL, Whole
-from ablations.commands.planning import tell_plan
+from ablations.commands.planning import forecasting, tell_plan
 from ablations.drive.backend import Cluster, Observer, Options, backend_forms, clusters_of, read_backend
 from ablations.drive.driver import Driver, chosen_for_retry, mended, untouched
 from ablations.drive.exit_codes import DONE, UNFINISHED
@@ -88,10 +88,14 @@ def list_grids() -> None:
 @_choice_options
 @_backend_options
 @click.option("--script/--no-script", default=True, help="Print the scripts that would be submitted to the cluster.")
+@click.option(
+    "--forecast/--no-forecast", default=None,
+    help="What each kind of run takes of a GPU: memory, how many fit, hours. [where the runs get GPUs]",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Only the counts, as one JSON object.")
 def plan(
     sources: Sequence[str], choice: Choice, backend: str, overrides: Sequence[str], parallel: int | None, wait: bool,
-    allow_dirty: bool, snapshot: bool, script: bool, as_json: bool,
+    allow_dirty: bool, snapshot: bool, script: bool, forecast: bool | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Show what is to be done for some grids together and what it would cost; nothing is submitted or written.
 
@@ -99,14 +103,16 @@ def plan(
     and `done` count distinct runs, `searches` and `retrainings` what is still to be done (`searches_total` and
     `retrainings_total` also count what is done); a random architecture counts as a search, a given one does not.
     `node_hours` is null where nothing like it was measured; `unmeasured` counts the searches and retrainings that it
-    leaves out.
+    leaves out. With --forecast, `gpu` has the kinds of searches and retrainings, each with its GPU memory, how many fit
+    one GPU at once, and GPU-hours, which are an estimate until a finished one replaces it.
     """
     make = read_backend(backend, overrides)
     drivers = [Driver(choice.grid(source, recall=False), choice.runs) for source in dict.fromkeys(sources)]
     for driver in drivers:
         require_grid_devices(driver.grid, backend)
-    nodes = make(drivers[0], Options(parallel)).nodes_of_run
-    states, told = tell_plan(drivers, choice.runs, as_json, nodes)
+    where = make(drivers[0], Options(parallel))
+    gpus = forecasting(forecast, where.gpus())
+    states, told = tell_plan(drivers, choice.runs, as_json, where.nodes_of_run, gpus)
     if as_json:
         return
     console = Console()

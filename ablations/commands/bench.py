@@ -14,11 +14,15 @@ if TYPE_CHECKING:
     from cscdarts.models.activation_checkpointing import Level
     from cscdarts.models.mixed_ops import Kernels
 
-_PARTS = ("steps", "growth", "data", "search", "retraining", "look-ups")
+_PARTS = ("steps", "growth", "data", "search", "retraining", "look-ups", "forecast")
+#: Measured only where it is asked for.
+_ASKED = ("growth", "forecast")
 
 
 @click.command()
-@click.option("--part", "parts", multiple=True, type=click.Choice(_PARTS), help="What to measure [all but growth].")
+@click.option(
+    "--part", "parts", multiple=True, type=click.Choice(_PARTS), help="What to measure [all but growth and forecast]."
+)
 @click.option("--space", "spaces", multiple=True, type=click.Choice(("darts", "nasbench201")), help="[both]")
 @click.option("--split-ratio", "ratios", multiple=True, metavar="R", help="[1 and, for darts, 1/4]")
 @click.option("--step", "steps", multiple=True, type=click.Choice(("weight", "alpha-1st", "alpha-2nd")), help="[all]")
@@ -47,7 +51,10 @@ def bench(
     precision: str, compiled: bool, checkpointing: "Level", kernels: "Kernels", json_path: Path | None,
     figure: Path | None,
 ) -> None:  # fmt: skip
-    """Measure steps of the search, data, retraining and look-ups; ratios above 1 say how often ours is faster."""
+    """Measure steps of the search, data, retraining and look-ups; ratios above 1 say how often ours is faster.
+
+    `forecast` measures nothing here: it holds what is forecast of GPUs against what others have measured on them.
+    """
     from benchmarks.speed import steps as speed
     from cscdarts.records.environment import describe
     from cscdarts.spaces import SPACES
@@ -59,7 +66,7 @@ def bench(
     require_device(device)
     if figure is not None and "growth" not in parts:
         raise UserError("--figure", str(figure), "together with --part growth", "Add --part growth.")
-    wanted = parts or tuple(part for part in _PARTS if part != "growth")
+    wanted = parts or tuple(part for part in _PARTS if part not in _ASKED)
     found: dict[str, Any] = {"environment": describe(device, kernels=kernels), "steps": [], "growth": []}
     for count in threads or (1,):
         for space in spaces or ("darts", "nasbench201"):
@@ -105,6 +112,18 @@ def bench(
         click.echo(
             "embedded benchmark: opened in {open_s:.2f} s, {look_up_s:.1e} s per look-up".format(**found["look_ups"])
         )
+    if "forecast" in wanted:
+        from dataclasses import asdict
+
+        from benchmarks.speed.forecast import cost_against_published, memory_against_published
+
+        found["forecast"] = []
+        for held in (*memory_against_published(), *cost_against_published()):
+            found["forecast"].append({**asdict(held), "error_pct": held.error_pct})
+            click.echo(
+                f"{held.what}: {held.method} {held.forecast:.2f}, published {held.published:.2f} "
+                f"({held.error_pct:+.1f} %)"
+            )
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(json.dumps(found, indent=1))

@@ -52,6 +52,10 @@ TARGETS["all"] = _together(list(TARGETS.values()))
 @click.option("--parallel", type=Whole(1, MOST_PARALLEL), help="At most this many runs at once.")
 @click.option("--allow-dirty", is_flag=True, help="On a cluster: submit uncommitted code, storing the difference.")
 @click.option("--plan", "only_plan", is_flag=True, help="Count what is to be done, and run nothing.")
+@click.option(
+    "--forecast/--no-forecast", default=None,
+    help="With --plan: what each kind of run takes of a GPU: memory, how many fit, hours. [where the runs get GPUs]",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="With --plan: the counts as one JSON object.")
 @click.option("--out", type=PathName(), help="Folder of the report; report-TABLE if not given.")
 def reproduce(
@@ -62,6 +66,7 @@ def reproduce(
     parallel: int | None,
     allow_dirty: bool,
     only_plan: bool,
+    forecast: bool | None,
     as_json: bool,
     out: Path | None,
 ) -> int:
@@ -76,7 +81,7 @@ def reproduce(
     """
     from rich.console import Console
 
-    from ablations.commands.planning import tell_plan
+    from ablations.commands.planning import forecasting, tell_plan
     from ablations.drive.backend import Options, read_backend
     from ablations.drive.driver import Driver
     from ablations.drive.loop import run_grid
@@ -91,8 +96,9 @@ def reproduce(
     for driver in drivers:
         require_grid_devices(driver.grid, backend)
     if only_plan:
-        nodes = make(drivers[0], Options(parallel)).nodes_of_run
-        states, told = tell_plan(drivers, choice.runs, as_json, nodes)
+        where = make(drivers[0], Options(parallel))
+        gpus = forecasting(forecast, where.gpus())
+        states, told = tell_plan(drivers, choice.runs, as_json, where.nodes_of_run, gpus)
         if not as_json:
             for driver, own in zip(drivers, states, strict=True):
                 click.echo(f"{driver.grid.name} ({driver.grid.scale}): {tally(own)}")

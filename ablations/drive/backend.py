@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from ablations.drive.driver import Driver
 from ablations.grid.estimate import ONE_NODE, Nodes
+from ablations.grid.forecast import NO_GPUS, Offers
 from ablations.run.state import IN_HAND, RunState
 from cscdarts.errors import UserError
 from cscdarts.records.environment import Code
@@ -118,6 +119,10 @@ class Backend(Observable, Protocol):
         """The scripts that would be submitted for runs that nobody has in hand; needs no scheduler."""
         ...
 
+    def gpus(self) -> Offers:
+        """The GPUs that a search and a retraining get there."""
+        ...
+
     def close(self) -> None:
         """End what must not outlive the driver: work saves its state and stops."""
         ...
@@ -163,6 +168,10 @@ class Cluster(Backend, Protocol):
     def scripts(self, states: Sequence[RunState]) -> list[str]:
         """See `Backend`; jobs need none."""
         return []
+
+    def gpus(self) -> Offers:
+        """See `Backend`; none are told of."""
+        return NO_GPUS
 
     def close(self) -> None:
         """See `Backend`; jobs go on."""

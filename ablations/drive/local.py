@@ -8,6 +8,7 @@ from functools import partial
 from ablations.drive.backend import Factory, Options, in_hand_s
 from ablations.drive.driver import Driver, untouched
 from ablations.grid.estimate import ONE_NODE
+from ablations.grid.forecast import NO_GPUS, GpuOffer, Offers
 from ablations.run.stages import STAGES
 from ablations.run.state import RunState
 from cscdarts.errors import OutsideFailure, UserError
@@ -120,6 +121,10 @@ class LocalBackend:
     def scripts(self, states: Sequence[RunState]) -> list[str]:
         """See `Backend`; workers need none."""
         return []
+
+    def gpus(self) -> Offers:
+        """See `Backend`: one each, where this machine has any."""
+        return {"search": GpuOffer(), "retrain": GpuOffer()} if visible_gpus() else NO_GPUS
 
     def close(self) -> None:
         """See `Backend`."""

@@ -6,6 +6,7 @@ from functools import partial
 
 from ablations.drive.backend import Cluster, Factory, Options, in_hand_s, open_runs
 from ablations.drive.driver import Driver, untouched
+from ablations.grid.forecast import GpuOffer, Offers
 from ablations.grid.load import Point
 from ablations.run.stages import GROUPS, STAGES, missing_stages
 from ablations.run.state import RunState
@@ -170,6 +171,11 @@ class SlurmBackend(Cluster):
     def _stage_groups(self) -> tuple[str, str]:
         """The groups whose jobs hold searches and retrainings."""
         return (WHOLE, WHOLE) if self.profile.graph == "single" else ("search", "retrain")
+
+    def gpus(self) -> Offers:
+        """See `Backend`: what the profile asks for and says of its GPUs."""
+        search, retrain = (GpuOffer.of_profile(self.profile.resources(group)) for group in self._stage_groups())
+        return {"search": search, "retrain": retrain}
 
     def _groups(self, point: Point) -> tuple[str, ...]:
         missing = missing_stages(point.config, RunFolder(self.driver.path(point)))

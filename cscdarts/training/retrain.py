@@ -8,6 +8,7 @@ test error is that of the last epoch, never of the best one.
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from cscdarts.settings.config import EvaluationConfig, RunConfig, SupernetConfig
 from cscdarts.settings.connected import require_connected
 from cscdarts.settings.keys import retraining_key
 from cscdarts.spaces import Genotype, is_large, parse_genotype
-from cscdarts.training.distributed import average, place, share_statistics
+from cscdarts.training.distributed import average, overlapped, place, share_statistics
 from cscdarts.training.gradients import autocast, full
 from cscdarts.training.guards.finite import Watch, not_finite
 from cscdarts.training.guards.standstill import RetrainProgress
@@ -116,7 +117,10 @@ class RetrainRun(ResumableRun):
         self.parameters = list(self.network.parameters())
         self.optimizer = sgd(self.parameters, settings)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.amp == "fp16")
-        self.forward: Callable[[Tensor], Any] = self.network
+        # A compiled network's gradients are averaged after the pass.
+        form = (self.data.channels, self.data.size, self.data.size)
+        self.overlapped = None if settings.compile else overlapped(self.network, self.world, form)
+        self.forward: Callable[[Tensor], Any] = self.overlapped or self.network
         if settings.compile:
             self.forward = compiled(self.network, lambda model, images: model(images), report)
         self.sums = torch.zeros(3, device=self.device)  # loss, wrong answers, steps
@@ -144,21 +148,14 @@ class RetrainRun(ResumableRun):
         settings = self.settings
         images, labels = batch
         self.optimizer.zero_grad()
-        for part, answers in zip(
-            images.chunk(settings.accumulate), labels.chunk(settings.accumulate), strict=True
-        ):  # fmt: skip
-            with autocast(self.device, settings.amp):
-                logits, auxiliary = self.forward(part)
-            loss = F.cross_entropy(full(logits), answers, label_smoothing=settings.label_smoothing)
-            total = loss
-            if auxiliary is not None:
-                extra = F.cross_entropy(full(auxiliary), answers, label_smoothing=settings.label_smoothing)
-                total = loss + settings.auxiliary * extra
-            self.scaler.scale(total / settings.accumulate).backward()  # type: ignore[no-untyped-call]
-            wrong = (logits.detach().argmax(1) != answers).sum()
-            self.sums += torch.stack([loss.detach() / settings.accumulate, wrong, wrong.new_zeros(())])
+        parts = [*zip(images.chunk(settings.accumulate), labels.chunk(settings.accumulate), strict=True)]
+        for number, (part, answers) in enumerate(parts, start=1):
+            more = number < len(parts)
+            with self.overlapped.no_sync() if self.overlapped is not None and more else nullcontext():
+                self._accumulate(part, answers)
         self.sums[2] += 1
-        average([p.grad for p in self.parameters if p.grad is not None], self.world)
+        if self.overlapped is None:
+            average([p.grad for p in self.parameters if p.grad is not None], self.world)
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.parameters, settings.grad_clip)
         self.scaler.step(self.optimizer)
@@ -172,6 +169,20 @@ class RetrainRun(ResumableRun):
         found = self.watch.broken() if self.watch.due(last) else None
         if found is not None:
             raise self.broken(*found)
+
+    def _accumulate(self, images: Tensor, labels: Tensor) -> None:
+        """Add the gradients of a part of the batch, its loss and its wrong answers."""
+        settings = self.settings
+        with autocast(self.device, settings.amp):
+            logits, auxiliary = self.forward(images)
+        loss = F.cross_entropy(full(logits), labels, label_smoothing=settings.label_smoothing)
+        total = loss
+        if auxiliary is not None:
+            extra = F.cross_entropy(full(auxiliary), labels, label_smoothing=settings.label_smoothing)
+            total = loss + settings.auxiliary * extra
+        self.scaler.scale(total / settings.accumulate).backward()  # type: ignore[no-untyped-call]
+        wrong = (logits.detach().argmax(1) != labels).sum()
+        self.sums += torch.stack([loss.detach() / settings.accumulate, wrong, wrong.new_zeros(())])
 
     def close_epoch(self) -> None:
         """Record and save at the end of an epoch."""
