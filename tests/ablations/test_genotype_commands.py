@@ -119,8 +119,8 @@ def test_no_label_of_a_drawing_hides_another(name: str) -> None:
         (("draw", "PDARTS", "--out", "folder.svg"), "A folder has this name."),
         (("draw", "nonsense", "--out", "cell.svg"), "genotype: 'nonsense' is not valid"),
         (("draw", "-1", "--out", "cell.svg"), "No such option"),
-        (("check", "PDARTS"), "a cell of the darts space"),
-        (("check", CELL), "a cell of the darts space"),
+        (("check", "PDARTS"), "The benchmarks hold no other cells"),
+        (("check", CELL), "The benchmarks hold no other cells"),
         (("check", "15625"), "RUN|ARCH: '15625' is not valid; allowed: a run folder, a cell of the nasbench201 space"),
         (
             ("cost", "--genotype", CELL.replace("normal_concat=range(2, 6)", "normal_concat=[]")),
