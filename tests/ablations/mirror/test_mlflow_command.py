@@ -27,8 +27,9 @@ Path(sys.argv[1]).write_text(" ".join(str(worker.pid) for worker in workers))
 time.sleep(600)
 """
 _CALLER = """
-import sys
+import signal, sys
 from ablations.commands import mlflow
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may have told them not to hear it
 mlflow.GRACE_S = 1.0
 sys.exit(mlflow._serve([sys.executable, "-c", sys.argv[1], sys.argv[2]]))
 """
