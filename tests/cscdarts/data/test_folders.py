@@ -242,7 +242,7 @@ def test_the_command_says_it_records_it_and_names_what_is_broken(tmp_path: Path)
     (root / "test" / "bee" / "spoilt.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     failed = search("bad", "imagenet", 2)
     assert failed.returncode == 2
-    assert "failed (user): --data-root: '" in failed.stderr
+    assert "retrain: --data-root: '" in failed.stderr
     assert all(line.count("spoilt.png") <= 1 for line in failed.stderr.splitlines())
     assert "Traceback" not in failed.stderr
     # It was met in the test, after an epoch of training, which is not thrown away; what is met before leaves nothing.

@@ -120,7 +120,8 @@ def test_parts_of_the_memory_by_hand() -> None:
     # A step of second order is four passes and the look ahead.
     first, second = told["alpha_1st"].counted, told["alpha_2nd"].counted
     assert 4 * first.launches < second.launches < 8 * first.launches
-    assert second.flops > 3 * told["weight"].counted.flops
+    # Four passes, of which those for alpha alone compute no gradients of weights.
+    assert 2.5 * told["weight"].counted.flops < second.flops < 4 * told["weight"].counted.flops
 
 
 @pytest.mark.parametrize("space", ["darts", "nasbench201"])
@@ -146,7 +147,8 @@ def test_what_is_asked_of_a_search_moves_its_costs() -> None:
     assert 0.4 * usual.saved < half.saved < 0.9 * usual.saved
     assert any(launch.half for launch in half.kinds)
     parts = search_steps(config("darts", **{"search.accumulate": 2}), BATCH, steps=("weight",))["weight"].counted
-    assert parts.saved == pytest.approx(usual.saved / 2, rel=0.05)
+    # Maps halve, what is kept of weights does not.
+    assert usual.saved / 2 <= parts.saved < 0.57 * usual.saved
     assert parts.flops == usual.flops
 
 
