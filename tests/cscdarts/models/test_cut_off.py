@@ -1,5 +1,6 @@
 """Whether an image reaches the classifier: what the records say of a cell, against the network itself."""
 
+import json
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from cscdarts.settings.overrides import build, with_values
 from cscdarts.spaces import NASBENCH201, CellGenotype, DartsGenotype, Genotype
 from cscdarts.spaces.connected import idle_kinds, is_cut_off
 from cscdarts.spaces.known import KNOWN_GENOTYPES
-from cscdarts.training.derivation import derive
+from cscdarts.training.derivation import derive, derived_cell
 from cscdarts.training.retrain import retrain
 
 NOTHING = CellGenotype(("none",) * 6)
@@ -142,7 +143,7 @@ def test_a_given_cell_that_is_cut_off_is_refused_before_anything_begins(name: st
 def test_a_derived_cell_that_is_cut_off_is_recorded_and_not_retrained(tmp_path: Path) -> None:
     """The derivation keeps it, with a note, so that it can be looked up; the retraining begins with a refusal."""
     folder = RunFolder(tmp_path)
-    chosen = config("nasbench201")
+    chosen = with_values(config("nasbench201"), {"search.epochs": 1, "search.alpha_warmup": 0})
     folder.create(chosen)
     write_json(folder.file("search.json"), {"values": {}})
     alpha = [[1.0, 0.0, 0.0, 0.0, 0.0]] * 6
@@ -166,5 +167,7 @@ def test_alpha_that_is_no_number_derives_no_cell(tmp_path: Path) -> None:
     write_json(folder.file("search.json"), {"values": {}})
     line = '{"epoch": 3, "alpha": {"cell": [[NaN, 0, 0, 0, 0], ' + ", ".join(["[0, 0, 0, 0, 1]"] * 5) + "]}}\n"
     folder.file("alphas.jsonl").write_text(line, encoding="utf-8")
-    with pytest.raises(UserError, match=r"alphas\.jsonl: 'epoch 3, cell'.*finite"):
+    with pytest.raises(UserError, match=r"alphas\.jsonl"):  # such a line is none of a search of ours
         derive(chosen, folder)
+    with pytest.raises(UserError, match=r"alphas\.jsonl: 'epoch 3, cell'.*finite"):
+        derived_cell(chosen, [json.loads(line)], [], {"values": {}})
