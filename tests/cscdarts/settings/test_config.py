@@ -61,7 +61,16 @@ OTHER: dict[str, Any] = {
     "search.alpha_weight_decay": 0.0,
     "search.alpha_init_std": 0.0,
     "search.alpha_warmup": 0,
+    "search.weighting": "gumbel",
+    "search.temperature": 10.0,
+    "search.temperature_end": 0.1,
+    "search.alpha_noise": 0.3,
+    "search.penalty": "zero-one",
+    "search.penalty_weight": 2.0,
+    "search.penalty_rise": "linear",
+    "search.skip_dropout": 0.2,
     "search.derive": "best",
+    "search.derive_finetune": 2,
     "search.derive_skips": 3,
     "search.derive_window": 4,
     "search.derive_growth": 1.3,
@@ -120,6 +129,8 @@ def changed(path: str) -> RunConfig:
     values = {path: OTHER[path]}
     if path == "supernet.identity_decay":
         values["supernet.identity_phases"] = "search"
+    if path == "search.penalty_weight":  # of a penalty, which may weigh nothing
+        values["search.penalty"] = "log-sum-exp"
     if path == "search.genotype":
         values["search.strategy"] = "given"
     return with_values(RunConfig(), values)

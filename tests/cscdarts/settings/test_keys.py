@@ -19,7 +19,8 @@ SEARCH_ONLY = {
     "supernet.bypass_reduce", "supernet.identity_decay",
 }  # fmt: skip
 NEITHER = {
-    "search.derive", "search.derive_skips", "search.derive_window", "search.derive_growth", "search.best_of",
+    "search.derive", "search.derive_skips", "search.derive_window", "search.derive_growth", "search.derive_finetune",
+    "search.best_of",
     "data.search_fingerprint",  # of no set while both stages read the same one
 }  # fmt: skip
 BOTH = {"schema_version", "seed"}  # a retraining without a seed of its own takes the run's

@@ -301,7 +301,7 @@ def test_a_torn_record_is_derived_from_what_it_has(rule: str) -> None:
         ({"derive": "eigenvalue-stop", "hessian_every": 6}, "widen the window"),
         ({"derive_growth": 1.0}, "a number above 1 and at most 100"),
         ({"derive_window": 0}, "a whole number from 1 to 1,000"),
-        ({"derive": "first"}, "last, best, skip-stop, eigenvalue-stop or skip-cap"),
+        ({"derive": "first"}, "last, best, skip-stop, eigenvalue-stop, skip-cap or perturbation"),
     ],
 )
 def test_rules_that_cannot_work_are_refused(values: dict[str, Any], words: str) -> None:
