@@ -18,7 +18,7 @@ from cscdarts.settings.overrides import with_values
 from cscdarts.spaces import is_large, parse_genotype
 from cscdarts.training.retrain import retrain
 from tests.support.cells import CELLS
-from tests.support.equality import randomize
+from tests.support.models.equality import randomize
 from tests.support.training.retraining import GENOTYPE, config, random_tree
 
 COMMIT = "c0ffee" * 6 + "abcd"

@@ -14,8 +14,8 @@ from cscdarts.export.classifier import Classifier, exported_tensors
 from cscdarts.export.formats import FORMATS
 from cscdarts.export.writing import TOLERANCE, write_export
 from tests.support.cells import CELLS
-from tests.support.covering import covering
 from tests.support.exports import batch, drawn, pair
+from tests.support.models.covering import covering
 
 ROOT = Path(__file__).parents[3]
 SWITCHES: dict[str, tuple[Any, ...]] = {

@@ -23,7 +23,7 @@ from cscdarts.spaces import (
     register_operation,
     register_space,
 )
-from tests.support.equality import assert_equal_step, images, in_double, randomize
+from tests.support.models.equality import assert_equal_step, images, in_double, randomize
 from tests.support.own_space import tree_space
 
 

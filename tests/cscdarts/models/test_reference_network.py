@@ -14,8 +14,8 @@ from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import with_values
 from cscdarts.spaces.genotype import parse_genotype
 from tests.support.cells import CELLS
-from tests.support.covering import covering
-from tests.support.equality import assert_close, assert_equal_step, images, in_double, randomize
+from tests.support.models.covering import covering
+from tests.support.models.equality import assert_close, assert_equal_step, images, in_double, randomize
 
 SWITCHES: dict[str, tuple[Any, ...]] = {
     "genotype": tuple(CELLS),

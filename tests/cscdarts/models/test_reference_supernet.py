@@ -16,8 +16,8 @@ from cscdarts.settings.overrides import with_values
 from cscdarts.spaces.genotype import random_genotype
 from cscdarts.training.one_shot import discrete_mixing
 from cscdarts.training.schedules import identity_scale
-from tests.support.covering import covering
-from tests.support.equality import assert_close, assert_equal_step, images, in_double, randomize
+from tests.support.models.covering import covering
+from tests.support.models.equality import assert_close, assert_equal_step, images, in_double, randomize
 
 #: Few at a time, as a mixed operation is a sum; all of them have a test of their own.
 OPS: dict[str, dict[str, Any]] = {

@@ -213,7 +213,7 @@ def test_an_architecture_parameter_that_is_not_finite_is_named(tmp_path: Path, m
 
     monkeypatch.setattr(ArchitectureStep, "gradient", poisoned)
     # The weight step after it would see the NaN too; without one only alpha is broken.
-    monkeypatch.setattr(SearchRun, "_move_weights", lambda self, batch: None)
+    monkeypatch.setattr(SearchRun, "move_weights", lambda self, batch: None)
     folder = RunFolder(tmp_path)
     folder.create(tiny())
     with pytest.raises(NumericalError, match=r"alphas\.cell"):
@@ -343,6 +343,6 @@ def test_config_of_a_folder_is_read_back(tmp_path: Path) -> None:
     config = tiny()
     RunFolder(tmp_path).create(config)
     assert RunFolder(tmp_path).config() == config
-    (tmp_path / "config.json").write_text(json.dumps({"nonsense": 1}))
+    (tmp_path / "config.json").write_text(json.dumps({**config.model_dump(mode="json"), "nonsense": 1}))
     with pytest.raises(UserError, match="nonsense"):
         RunFolder(tmp_path).config()
