@@ -1,9 +1,8 @@
 """`cscdarts ablate`: plan, run, status, watch, logs, cancel, retry and prune of a grid."""
 
-import contextlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -12,18 +11,17 @@ from rich.console import Console
 from ablations.commands.choice import Choice, Command, choice_options, require_grid_devices, require_inputs
 from ablations.commands.options.values import MOST_PARALLEL, Whole
 from ablations.commands.planning import forecasting, tell_plan
+from ablations.commands.trash import empty_trash, restore_runs
 from ablations.drive.backend import Cluster, Observer, Options, backend_forms, clusters_of, read_backend
 from ablations.drive.driver import Driver, chosen_for_retry, mended, untouched
 from ablations.drive.exit_codes import DONE, UNFINISHED
 from ablations.drive.loop import exit_code, follow, run_grid, tell_end
 from ablations.drive.mirroring import mirroring
-from ablations.drive.prune import counted, other_sources, runs_of, summary, survey, take, told, unused_stages
+from ablations.drive.prune import other_sources, runs_of, summary, survey, take, told, unused_stages
 from ablations.drive.show import following, label, states_record, status_table, tally
 from ablations.grid.file import grid_names
-from ablations.grid.load import Grid
-from ablations.mirror.rows import forget, remember
+from ablations.mirror.rows import forget
 from ablations.run.state import RunState
-from ablations.run.trash import empty, entries, restore
 from cscdarts.errors import UserError
 from cscdarts.records.grid_names import require_grid_name
 from cscdarts.records.runs_folder import TRASH
@@ -323,9 +321,9 @@ def prune(
             "--empty-trash", " ".join(keys), "no HASH: it empties the trash of the whole grid", "Leave it out."
         )
     if back:
-        return _restore(choice.runs, name, keys)
+        return restore_runs(choice.runs, name, keys)
     if final:
-        return _empty(choice.runs, name, yes)
+        return empty_trash(choice.runs, name, yes)
     driver = Driver(choice.grid(source), choice.runs)
     found = survey(driver, superseded)
     if keys:
@@ -354,51 +352,3 @@ def prune(
     ways = "--restore brings it back, --empty-trash deletes it"
     click.echo(f"{label_}: {summary(again, moved)} moved to {entry.path}; {ways}")
     return UNFINISHED if again.busy or len(again.taken) < len(found.taken) else DONE
-
-
-def _restore(runs: Path, grid: str, keys: Sequence[str]) -> int:
-    found = [path for entry in reversed(entries(runs, grid)) for path in entry.runs]
-    wanted = [path for path in found if not keys or any(map(path.name.startswith, keys))]
-    if keys and not wanted:
-        raise UserError("HASH", " ".join(keys), "the beginning of a hash in the trash", f"It holds {len(found)} runs.")
-    if not entries(runs, grid):
-        click.echo(f"{grid}: nothing in the trash")
-        return DONE
-    with _sole_driver(runs, grid):
-        back, left = restore(runs, grid, wanted, whole=not keys)
-        remember(runs / grid, [path.name for path in back if path.parent.name == grid])
-    for path in back:
-        click.echo(f"{path} is back")
-    for path in left:
-        click.echo(f"{path} stays in the trash: something is at its place")
-    click.echo(f"{grid}: {counted(len(back), 'folder')} restored")
-    return UNFINISHED if left else DONE
-
-
-def _empty(runs: Path, grid: str, yes: bool) -> int:
-    there = entries(runs, grid)
-    number = sum(len(entry.runs) for entry in there)
-    for entry in there:
-        for path in (*entry.runs, *entry.stages.values()):
-            click.echo(str(path))
-    if not there:
-        click.echo(f"{grid}: nothing in the trash")
-        return DONE
-    if not yes and not click.confirm(f"Delete {counted(number, 'run')} of {grid} for good?", default=False):
-        return UNFINISHED
-    with _sole_driver(runs, grid):
-        empty(runs, grid)
-    click.echo(f"{grid}: {counted(number, 'run')} deleted for good")
-    return DONE
-
-
-@contextlib.contextmanager
-def _sole_driver(runs: Path, grid: str) -> Iterator[None]:
-    """Keep others from running or pruning a grid for the length of a block."""
-    driver = Driver(Grid(grid, "", {}, (), runs / grid), runs)
-    driver.take()
-    try:
-        with driver.lock.refreshing():
-            yield
-    finally:
-        driver.lock.release()
