@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from ablations.commands.choice import Choice, Command, choice_options, require_grid_devices, require_inputs
+from ablations.commands.grid.choice import Choice, Command, choice_options, require_grid_devices, require_inputs
+from ablations.commands.grid.planning import forecasting, tell_plan
+from ablations.commands.grid.trash import empty_trash, restore_runs
 from ablations.commands.options.values import MOST_PARALLEL, Whole
-from ablations.commands.planning import forecasting, tell_plan
-from ablations.commands.trash import empty_trash, restore_runs
 from ablations.drive.backend import Cluster, Observer, Options, backend_forms, clusters_of, read_backend
 from ablations.drive.driver import Driver, chosen_for_retry, mended, untouched
 from ablations.drive.exit_codes import DONE, UNFINISHED

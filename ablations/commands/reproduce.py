@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ablations.commands.choice import Choice, choice_options, require_grid_devices, require_inputs
+from ablations.commands.grid.choice import Choice, choice_options, require_grid_devices, require_inputs
 from ablations.commands.options.values import MOST_PARALLEL, PathName, Whole
 from ablations.drive.backend import backend_forms
 from cscdarts.settings.protocols import DEFAULT_SCALE
@@ -81,7 +81,7 @@ def reproduce(
     """
     from rich.console import Console
 
-    from ablations.commands.planning import forecasting, tell_plan
+    from ablations.commands.grid.planning import forecasting, tell_plan
     from ablations.drive.backend import Options, read_backend
     from ablations.drive.driver import Driver
     from ablations.drive.loop import run_grid

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations.commands.choice import Choice
+from ablations.commands.grid.choice import Choice
 from ablations.drive.driver import Driver, chosen_for_retry
 from ablations.drive.prune import other_sources, runs_of, survey, take, told, unused_stages
 from ablations.grid.load import load_grid

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations.commands.choice import Choice
+from ablations.commands.grid.choice import Choice
 from ablations.drive.driver import Driver
 from ablations.grid.load import Grid, load_grid
 from ablations.grid.past import MANIFEST, Source, read_past, recalled, renamed
