@@ -16,13 +16,18 @@ from cscdarts.data.limits import require_data
 from cscdarts.errors import UserError
 from cscdarts.records.run_folder import RunFolder, read_json
 from cscdarts.settings.protocols import DEFAULT_SCALE, SCALES
+from cscdarts.spaces import SUBSPACES
 
 if TYPE_CHECKING:
     from cscdarts.settings.config import RunConfig
     from cscdarts.spaces import Genotype
 
 #: The protocol that retrains cells of a space, where none is named; of other spaces quickstart's.
-PROTOCOL_OF: Mapping[str, str] = {"darts": "cifar10", "nasbench201": "nasbench201"}
+PROTOCOL_OF: Mapping[str, str] = {
+    "darts": "cifar10",
+    "nasbench201": "nasbench201",
+    **dict.fromkeys((space.name for space in SUBSPACES), "cifar10"),
+}
 
 
 @click.command()

@@ -8,6 +8,7 @@ the convolutions of one kind are batched over the outgoing edges, mixing weights
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -186,6 +187,67 @@ class MixedOps(nn.Module):
             total = mixed if total is None else total + mixed
         assert total is not None
         return torch.split(total, self.channels, dim=1)
+
+
+class GroupedWeights(NamedTuple):
+    """Mixing weights of the edges that leave one node, group by group; see `EdgeWeights`."""
+
+    groups: list[EdgeWeights]
+    factors: Tensor | None
+
+
+class GroupedOps(nn.Module):
+    """All mixed operations that leave one node, where not every edge has the same candidates.
+
+    Edges with the same candidates are computed together, and no edge computes another's.
+
+    Args:
+        ops: all operations in the order of the mixing weights' columns.
+        columns: for each edge those of its candidates.
+        channels, stride, pool_norm: see `MixedOps`.
+    """
+
+    def __init__(
+        self, ops: tuple[str, ...], columns: Sequence[tuple[int, ...]], channels: int, stride: int, pool_norm: bool
+    ) -> None:
+        super().__init__()
+        self.edges = len(columns)
+        self.columns = list(dict.fromkeys(columns))
+        self.members = [[edge for edge, its in enumerate(columns) if its == one] for one in self.columns]
+        self.groups = nn.ModuleList(
+            MixedOps(tuple(ops[column] for column in one), len(edges), channels, stride, pool_norm)
+            for one, edges in zip(self.columns, self.members, strict=True)
+        )
+
+    def mixing_weights(
+        self, weights: Tensor, factors: Tensor | None = None, chosen: Sequence[int] | None = None
+    ) -> GroupedWeights:
+        """See `MixedOps.mixing_weights`; chosen operations are candidates of their edges."""
+        found = []
+        for columns, edges, group in zip(self.columns, self.members, self.groups, strict=True):
+            assert isinstance(group, MixedOps)
+            own = None
+            if chosen is not None:  # of an edge whose only operation was dropped any one will do: it weighs 0
+                own = [columns.index(chosen[edge]) if chosen[edge] in columns else 0 for edge in edges]
+            its = weights[edges][:, list(columns)]
+            found.append(group.mixing_weights(its, None if factors is None else factors[edges], own))
+        return GroupedWeights(found, factors)
+
+    def forward(self, x: Tensor, weights: GroupedWeights) -> tuple[Tensor, ...]:
+        """See `MixedOps.forward`."""
+        by_edge: dict[int, Tensor] = {}
+        for edges, group, own in zip(self.members, self.groups, weights.groups, strict=True):
+            by_edge |= dict(zip(edges, group(x, own), strict=True))
+        return tuple(by_edge[edge] for edge in range(self.edges))
+
+
+def mixed_operations(
+    ops: tuple[str, ...], columns: Sequence[tuple[int, ...]], channels: int, stride: int, pool_norm: bool
+) -> MixedOps | GroupedOps:
+    """The mixed operations that leave one node; `columns` are each edge's candidates, see `GroupedOps`."""
+    if all(len(one) == len(ops) for one in columns):
+        return MixedOps(ops, len(columns), channels, stride, pool_norm)
+    return GroupedOps(ops, columns, channels, stride, pool_norm)
 
 
 def batched_operation(record: Operation, edges: int, channels: int, stride: int, pool_norm: bool) -> nn.Module | None:

@@ -15,14 +15,16 @@ from cscdarts.kernels.mixing_weights import EdgeWeights
 from cscdarts.models.activation_checkpointing import Level, checkpointed
 from cscdarts.models.channel_split import Split, concat_and_shuffle
 from cscdarts.models.identity import CellIdentity
-from cscdarts.models.mixed_ops import MixedOps
+from cscdarts.models.mixed_ops import GroupedWeights, MixedOps, mixed_operations
 from cscdarts.models.operations import ResidualReduction, head, preprocessing, stems
 from cscdarts.models.relaxation.mixing import Relaxation, Weighting
 from cscdarts.settings.config import SupernetConfig
-from cscdarts.spaces import OPERATIONS, SPACES, CellPlan
+from cscdarts.spaces import CLOSED, OPERATIONS, SPACES, CellPlan
 
 #: Mixing weights per kind of cell: (edges, operations), and (edges,) factors of edge normalisation or None.
 Mixing = dict[str, tuple[Tensor, Tensor | None]]
+#: Each node's mixing weights in one pass.
+NodeWeights = list[EdgeWeights | GroupedWeights]
 
 
 class SearchCell(nn.Module):
@@ -42,11 +44,13 @@ class SearchCell(nn.Module):
         self.checkpoint_nodes = False
         self.preprocess = nn.ModuleList(preprocessing(plan, affine=False) if space.preprocesses else [])
         self.splits, self.mixed_ops, self.edge_identities = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        columns = space.columns(plan.kind, config.ops)
         for source, rows in enumerate(space.outgoing):
             stride = 2 if plan.reduction and source < space.inputs else 1
             split = Split(config, plan.channels, stride)
             self.splits.append(split)
-            self.mixed_ops.append(MixedOps(config.ops, len(rows), split.operated, stride, space.pool_norm))
+            its = [columns[row] for row in rows]
+            self.mixed_ops.append(mixed_operations(config.ops, its, split.operated, stride, space.pool_norm))
             if identity == "edge" and stride == 2:
                 self.edge_identities.append(MixedOps(("skip_connect",), len(rows), plan.channels, stride))
             else:
@@ -59,7 +63,7 @@ class SearchCell(nn.Module):
 
     def mixing_weights(
         self, mixing: Tensor, factors: Tensor | None, chosen: Sequence[int] | None = None
-    ) -> list[EdgeWeights]:
+    ) -> NodeWeights:
         """Mixing weights node by node, as this cell and all others of its kind take them.
 
         Args:
@@ -77,7 +81,7 @@ class SearchCell(nn.Module):
             for node_ops, rows in zip(self.mixed_ops, self.space.outgoing, strict=True)
         ]
 
-    def forward(self, previous: tuple[Tensor, ...], mixing: list[EdgeWeights], scale: float) -> Tensor:
+    def forward(self, previous: tuple[Tensor, ...], mixing: NodeWeights, scale: float) -> Tensor:
         """Compute the cell.
 
         Args:
@@ -232,6 +236,7 @@ class Supernet(nn.Module):
         self.betas = nn.ParameterDict(
             {kind: alpha_std * torch.randn(edges) for kind in space.cell_kinds} if config.edge_norm else {}
         )
+        self.close_columns()
         skips = [column for column, op in enumerate(config.ops) if OPERATIONS[op].is_skip]
         self.relaxation = Relaxation(weighting, dict.fromkeys(space.cell_kinds, (edges, ops)), skips)
 
@@ -241,6 +246,15 @@ class Supernet(nn.Module):
         for cell in self.cells:
             if isinstance(cell, SearchCell):
                 cell.checkpoint_nodes = level == "node"
+
+    @torch.no_grad()
+    def close_columns(self) -> None:
+        """Hold the architecture parameters of operations that are no candidates of their edge at `CLOSED`."""
+        ops = self.config.ops
+        assert ops is not None
+        for kind, alpha in self.alphas.items() if self.space.candidates is not None else ():
+            for row, columns in enumerate(self.space.columns(kind, ops)):
+                alpha[row, [column for column in range(len(ops)) if column not in columns]] = CLOSED
 
     def architecture(self) -> list[nn.Parameter]:
         """The architecture parameters: alphas, then betas."""
@@ -282,7 +296,7 @@ class Supernet(nn.Module):
         # Which operations a sample has is asked of the device once a pass, and lets it compute no others.
         chosen = {kind: mixed.argmax(-1).tolist() for kind, (mixed, _) in mixing.items()} if one_hot else {}
         # Once for all cells of a kind, and outside of what is computed again.
-        weights: dict[tuple[str, bool], list[EdgeWeights]] = {}
+        weights: dict[tuple[str, bool], NodeWeights] = {}
         # All that follows keeps this layout, which is the faster one on CPUs and on tensor cores.
         x = x.contiguous(memory_format=torch.channels_last)
         if self.stem0 is None:
