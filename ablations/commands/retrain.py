@@ -69,7 +69,7 @@ def retrain(
     config = _config(cell, recipe, scale, preset, {"seed": seed, "runtime.device": device}, data_root, assignments)
     _say_identity(genotype, config)
     require_data(config)
-    require_benchmark(config.runtime.benchmark)
+    require_benchmark(config.runtime.benchmark, config.supernet)
     # The lines of a run's progress go where they do not stand in the way of the answer.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         config = identified(config)
