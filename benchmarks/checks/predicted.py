@@ -48,7 +48,7 @@ def predict_run(folder: RunFolder, surrogate: Surrogate) -> dict[str, Any]:
     weighting = config.search.weighting
     cells = {int(line["epoch"]): genotype_of_line(config.supernet, line, weighting) for line in folder.alphas()}
     different = list({str(cell): cell for cell in cells.values()}.values())
-    means = surrogate.predict(different)[0] if different else []
+    means = surrogate.predict(different)[0].tolist() if different else list[float]()
     by_cell = {str(cell): float(mean) for cell, mean in zip(different, means, strict=True)}
     found["trajectory"] = [
         {"epoch": epoch, "arch": str(cell), "predicted_valid_acc": by_cell[str(cell)]}

@@ -74,7 +74,7 @@ def test_what_is_computed_again_in_the_backward_pass_is_the_same() -> None:
     for level in ("none", "node", "cell"):
         torch.manual_seed(0)
         model = Supernet(CONFIG, 5)
-        model.checkpoint_activations(level)  # type: ignore[arg-type]
+        model.checkpoint_activations(level)
         seed_noise(noises(model), 11)
         out = model(images)
         found.append((out, *torch.autograd.grad(out.square().sum(), model.architecture())))

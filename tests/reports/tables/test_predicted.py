@@ -21,7 +21,7 @@ def prediction(accuracy: float) -> dict[str, Any]:
 def test_predictions_have_a_block_of_their_own(store: SyntheticStore) -> None:  # noqa: F811
     values = {"test_error_pct": 3.0}
     for seed, accuracy in enumerate((93.0, 95.0)):
-        its = {"supernet__space": "darts", "supernet__cells": 3}
+        its: dict[str, Any] = {"supernet__space": "darts", "supernet__cells": 3}
         store.add(tiny(seed, **its), values, check=prediction(accuracy), name=f"d{seed:015d}")
         store.add(tiny(seed), values, check=check_content(seed), name=f"e{seed:015d}")
     found = load(["quickstart"], store.finish())
