@@ -19,7 +19,7 @@ from cscdarts.training.memory import keep_freed_memory, saved_bytes
 from cscdarts.training.resumable import sgd
 
 #: Space -> most bytes that samples keep for a weight step, on average, as a share of what the mixture keeps.
-SAVED_BARS = {"darts": 0.65, "nasbench201": 0.75}
+SAVED_BARS = {"darts": 0.45, "nasbench201": 0.6}
 
 
 @dataclass(frozen=True)

@@ -100,14 +100,19 @@ class MixedOps(nn.Module):
         """Each edge's only operation, times its weight; see `cscdarts.models.relaxation.one_per_edge`."""
         n, _, h, w = x.shape
         found: list[Tensor | None] = [None] * self.edges
-        active = F.relu(x)
+        fuse = not self.plain and may_fuse(x, self.training, self._norms)
         for row in sorted({row for row in chosen if row is not None}):
             edges = [edge for edge, its in enumerate(chosen) if its == row]
             op = self.active[row]
             kind = self.kinds[op] if op in self.kinds else None  # noqa: SIM401 (a ModuleDict has no get)
             if isinstance(kind, Convolutions):
-                outputs = convolutions_of(x, active, kind.stages(), edges)
-            elif isinstance(kind, OperationPerEdge):
+                its = weights.per_op[row, edges]
+                found_here = convolutions_of(x, kind.stages(), edges, its, fuse)
+                for edge, output in zip(edges, found_here, strict=True):
+                    found[edge] = output
+                continue
+            outputs: tuple[Tensor, ...]
+            if isinstance(kind, OperationPerEdge):
                 outputs = tuple(kind.edges[edge](x) for edge in edges)
             elif kind is None or isinstance(kind, BatchNorm):
                 outputs = (self._shared(x, SharedMap(_pooling(OPERATIONS[op]), kind, self.stride)),) * len(edges)

@@ -46,6 +46,7 @@ def test_what_a_sample_keeps_does_not_depend_on_the_number_of_candidates() -> No
         # But for the mixing weights themselves, a number for each edge and candidate.
         assert abs(kept_by((op, other), op, weighting="gumbel-hard") - hard[op]) <= 4 * 6 * 5 * 4
     assert hard["none"] < hard["skip_connect"] < hard["nor_conv_3x3"]
+    assert max(hard.values()) < kept_by(every, "none")  # whatever is sampled, less than the mixture
 
 
 def test_the_command_prints_both() -> None:
