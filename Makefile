@@ -10,12 +10,19 @@ PORT ?= 5000
 MODULES ?=
 SHARE ?= 1
 
-.PHONY: help quickstart test check mutants mlflow slurm-up slurm-down clean
+# Every command and test starts many a Python: where none keeps what it has compiled, each compiles all of it again.
+unexport PYTHONDONTWRITEBYTECODE
+
+# Compiles what pip has installed on all cores (pip would do it on one); test folders of others are never imported.
+COMPILE = $(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true
+
+.PHONY: help quickstart test tests check mutants gpu-check mlflow slurm-up slurm-down clean
 
 help:
 	@echo "make quickstart   a real ablation grid on real scans, its tables and its page, in minutes"
 	@echo "make test         format, lint, types, layers, tests"
 	@echo "make mutants      the method made wrong line by line: do the tests notice? (hours; SHARE=0.1 for a sample)"
+	@echo "make gpu-check    what could only be predicted without a GPU, checked on one, in eight minutes at most"
 	@echo "make mlflow       open the MLflow page on the recorded runs (PORT=$(PORT))"
 	@echo "make slurm-up     a SLURM cluster of simulated nodes on this Debian machine (root); make slurm-down stops it"
 	@echo "make clean        remove the environment and caches; runs and records stay"
@@ -24,9 +31,13 @@ quickstart: $(VENV)/.run
 	$(BIN)/cscdarts ablate run quickstart --scale $(SCALE)
 	$(BIN)/cscdarts report quickstart --out report
 
-# Three on two cores: the tests on a SLURM cluster are one group, and mostly wait.
-test: check
-	$(BIN)/pytest -n 3 --dist loadgroup
+# Format, lint and types take one core for a minute and tests wait now and then: both at once.
+test: $(VENV)/.dev
+	@$(MAKE) --no-print-directory -j 2 check tests
+
+# Four on two cores: the tests on a SLURM cluster are two groups, and mostly wait.
+tests: $(VENV)/.dev
+	$(BIN)/pytest -n 4 --dist loadgroup --no-loadscope-reorder
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -36,6 +47,9 @@ check: $(VENV)/.dev
 
 mutants: $(VENV)/.dev
 	$(BIN)/python -m tests.mutants --share $(SHARE) $(MODULES)
+
+gpu-check: $(VENV)/.run
+	$(BIN)/python -m benchmarks.speed.gpu.check
 
 mlflow: $(VENV)/.run
 	$(BIN)/cscdarts mlflow --port $(PORT)
@@ -52,19 +66,21 @@ $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed, this is $$($(PYTHON) --version); set PYTHON=/path/to/python3.11"; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
-		{ test "$$(id -u)" = 0 && apt-get update -q && apt-get install -y -q python3-venv; } || \
+		{ test "$$(id -u)" = 0 && apt-get update -q && apt-get install -y -q -o DPkg::Lock::Timeout=300 python3-venv; } || \
 		{ echo "python3-venv is missing: sudo apt-get install python3-venv"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 
 $(VENV)/.run: pyproject.toml | $(BIN)/pip
 	@echo "installing (torch is large: a few minutes the first time)"
-	$(BIN)/pip install --quiet -e .
+	$(BIN)/pip install --quiet --no-compile -e .
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/pip
 	@echo "installing (torch is large: a few minutes the first time)"
-	$(BIN)/pip install --quiet -e '.[dev]'
+	$(BIN)/pip install --quiet --no-compile -e '.[dev]'
+	@$(COMPILE)
 	@touch $@ $(VENV)/.run
 
 clean:

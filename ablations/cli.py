@@ -8,10 +8,13 @@ from typing import Any, NoReturn
 
 import click
 
+from ablations.commands.options.terminal import one_line, readable_output
+from ablations.commands.options.usage import system_sentence, usage_sentence
 from ablations.drive.exit_codes import DONE, INTERRUPTED, READER_GONE, REFUSED, UNFINISHED
 from cscdarts import __version__
 from cscdarts.errors import UserError
 from slurm.errors import ClusterError
+from slurm.jobs import cause_of_limit
 
 #: Command -> (where it lives, one line of help). Nothing here is imported to print the help.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -79,7 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if debug:
         # The option is the whole command's, wherever it stands.
         words = ["--debug", *(word for word in words if word != "--debug")]
-    sys.exit(_run(words, debug))
+    with readable_output():
+        code = _run(words, debug)
+    sys.exit(code)
 
 
 def _run(words: list[str], debug: bool) -> int:
@@ -89,24 +94,32 @@ def _run(words: list[str], debug: bool) -> int:
         return _interrupted()
     except KeyboardInterrupt:
         return _interrupted()
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        click.echo(f"cscdarts: {one_line(usage_sentence(error))}", err=True)
         return error.exit_code
     except (UserError, ClusterError) as error:
         if debug:
             raise
-        click.echo(f"cscdarts: {_one_line(str(error))}", err=True)
+        click.echo(f"cscdarts: {one_line(str(error))}", err=True)
         return REFUSED
     except BrokenPipeError:
         # The reader (head, less) has gone; that is no error of ours.
         sys.stderr.close()
         return READER_GONE
+    except OSError as error:
+        if debug:
+            raise
+        limit = cause_of_limit(error)
+        click.echo(f"cscdarts: {one_line(system_sentence(error) if limit is None else limit.sentence)}", err=True)
+        return REFUSED
     except Exception as error:
         if debug:
             raise
         click.echo(
-            f"cscdarts: unexpected {type(error).__name__}: {_one_line(str(error))} "
-            "(run with --debug for the traceback)",
+            f"cscdarts: unexpected {type(error).__name__}: {one_line(str(error))} (run with --debug for the traceback)",
             err=True,
         )
         return UNFINISHED
@@ -116,10 +129,6 @@ def _run(words: list[str], debug: bool) -> int:
 def _interrupted() -> int:
     click.echo("cscdarts: interrupted; what has finished is kept, the same command goes on", err=True)
     return INTERRUPTED
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,27 @@
 """The errors a user sees: each is one sentence that names what is wrong and the way out."""
 
+import re
+import reprlib
 from typing import Any
+
+#: Of a value as much is shown as a sentence can hold.
+_SHOWN = reprlib.Repr()
+_SHOWN.maxstring = _SHOWN.maxother = 200
+_SHOWN.maxtuple = _SHOWN.maxlist = _SHOWN.maxdict = 12
+
+
+def shown(value: object) -> str:
+    """A value as `repr` writes it, of a long one its two ends; of what has no text of its own its type."""
+    try:
+        text = _SHOWN.repr(value)
+    except (ValueError, RecursionError):  # a whole number of thousands of digits
+        return f"a {type(value).__name__} too long to show"
+    return f"a value of type {type(value).__name__}" if re.search(" at 0x[0-9a-f]+>", text) else text
+
+
+def _without_number(reason: str) -> str:
+    """What the system said, without its number."""
+    return re.sub(r"\[Errno -?[0-9]+\] ", "", reason)
 
 
 class UserError(Exception):
@@ -16,7 +37,7 @@ class UserError(Exception):
 
     def __init__(self, field: str, value: object, allowed: str, fix: str, sentence: str | None = None) -> None:
         self.field, self.value, self.allowed, self.fix = field, value, allowed, fix
-        super().__init__(sentence or f"{field}: {value!r} is not valid; allowed: {allowed}. {fix}")
+        super().__init__(sentence or f"{field}: {shown(value)} is not valid; allowed: {allowed}. {fix}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """By its sentence and attributes, so that it survives the way out of another process."""
@@ -55,6 +76,7 @@ class BrokenFile(UserError):
     """
 
     def __init__(self, path: object, reason: str, wanted: str, fix: str) -> None:
+        reason = _without_number(reason)
         super().__init__(str(path), reason, wanted, fix, f"{path} is not {wanted}: {reason}. {fix}")
 
 
@@ -97,6 +119,7 @@ class OutsideFailure(UserError):
     """
 
     def __init__(self, what: str, reason: str, fix: str) -> None:
+        reason = _without_number(reason)
         super().__init__(what, reason, "an answer", fix, f"{what} failed: {reason.rstrip('.')}. {fix}")
 
 
@@ -105,7 +128,7 @@ class Stopped(Exception):
 
 
 class NumericalError(Exception):
-    """A loss or an architecture parameter is no longer finite.
+    """A loss, a gradient, a parameter or a running statistic is no longer finite.
 
     Args:
         stage: `search` or `retrain`.
@@ -115,7 +138,11 @@ class NumericalError(Exception):
 
     def __init__(self, stage: str, epoch: int, step: int, tensor: str) -> None:
         self.stage, self.epoch, self.step, self.tensor = stage, epoch, step, tensor
+        lower, section = (
+            ("search.lr or search.alpha_lr", "search") if stage == "search" else ("evaluation.lr", "evaluation")
+        )
+        verb = "are" if tensor.startswith(("running statistics", "logits")) else "is"
         super().__init__(
-            f"{stage}: {tensor} is not finite at epoch {epoch}, step {step}; the state is saved. "
-            "Lower the learning rate, or use amp=none."
+            f"{stage}: {tensor} {verb} not finite at epoch {epoch}, step {step}; the state is saved. "
+            f"Lower {lower}, or use {section}.amp=none."
         )

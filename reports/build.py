@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,7 @@ def build_report(
     formats: Sequence[str] = FORMATS,
     uri: str | None = None,
     tell: Callable[[str], None] = lambda line: None,
+    bold_best: bool = False,
 ) -> Report:
     """Read the grids' runs from MLflow and write the report; all of it appears at once, or nothing does.
 
@@ -80,6 +82,7 @@ def build_report(
         formats: of csv, tex, html, md, pdf, png.
         uri: tracking URI, the environment's if None.
         tell: receives one line for each step.
+        bold_best: set the best number of each block of a LaTeX table in bold.
     Errors:
         UserError: unknown format, unknown grid, no store, a folder that is not a report or cannot be written.
     """
@@ -92,7 +95,7 @@ def build_report(
     store = load(grids, uri, scale)
     tell(f"{len(store.runs)} runs of {', '.join(store.grids)}")
     with new_report(out) as writer:
-        report = _write(store, writer, set(formats), tell)
+        report = _write(store, writer, set(formats), tell, bold_best)
     report.folder = out
     return report
 
@@ -147,7 +150,9 @@ def _ranks(study: Study, checks: CheckBook, suffix: str) -> Drawing | None:
     return rank_figure(study, [check.one_shot() for check in found], suffix)
 
 
-def _write(store: Store, writer: Writer, formats: set[str], tell: Callable[[str], None]) -> Report:
+def _write(
+    store: Store, writer: Writer, formats: set[str], tell: Callable[[str], None], bold_best: bool = False
+) -> Report:
     found = studies(store)
     checks = CheckBook(store)
     doubts = trust.findings(store, bool(formats & {"html", "pdf", "png"}))
@@ -156,7 +161,7 @@ def _write(store: Store, writer: Writer, formats: set[str], tell: Callable[[str]
     report.warnings = [f"{one.title}: {one.text}" for one in doubts]
     files: dict[str, list[tuple[str, str]]] = {}
     for table in report.tables:
-        for form, render in (("csv", csvfile.table_csv), ("tex", latex.table_latex)):
+        for form, render in (("csv", csvfile.table_csv), ("tex", partial(latex.table_latex, bold_best=bold_best))):
             if form in formats:
                 path = f"tables/{table.name}.{form}"
                 writer.text(path, render(table))

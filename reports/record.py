@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cscdarts.errors import CannotWrite, UserError
-from cscdarts.records.run_folder import RunFolder, read_json, write_json
+from cscdarts.errors import BrokenFile, CannotWrite, UserError
+from cscdarts.records.run_folder import RunFolder, read_record, write_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.methods import PRESETS
 from cscdarts.settings.overrides import dotted
@@ -56,12 +56,17 @@ def grid_record(store: Store, name: str) -> dict[str, Any]:
     runs, configs, checks, environments, labels = [], [], [], [], []
     for key in planned:
         folder = store.folder(rows[key]["run_id"], rows[key]["artifact_uri"]) if key in rows else None
-        check = read_json(folder.file("check.json")) if folder is not None else None
+        check = read_record(folder.file("check.json")) if folder is not None else None
         if folder is not None and check is not None and "predicted" not in check:
-            runs.append(entry(folder, check, str(rows[key]["methods"]).split(",")))
+            try:
+                runs.append(entry(folder, check, str(rows[key]["methods"]).split(",")))
+            except (KeyError, TypeError, AttributeError) as error:
+                why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+                fix = f"Move the run's own check.json away and run {grid} again."
+                raise BrokenFile(folder.file("check.json"), why, "a whole look-up", fix) from error
             configs.append(folder.config())
             checks.append(check)
-            environments.append(_kept(read_json(folder.file("environment.json")) or {}, _SURROUNDINGS))
+            environments.append(_kept(read_record(folder.file("environment.json")) or {}, _SURROUNDINGS))
             labels.append(str(rows[key]["data"]))
     tables = {str(check["benchmark"].get("sha256", check["benchmark"]["source"])) for check in checks}
     if len(tables) != 1:
@@ -116,7 +121,7 @@ def entry(folder: RunFolder, check: Mapping[str, Any], methods: Sequence[str]) -
         "kendall_tau": check["kendall_tau"],
         "top_k_overlap_pct": check["top_k_overlap_pct"],
         "baselines": check["baselines"],
-        "search": (read_json(folder.file("search.json")) or {}).get("values", {}),
+        "search": (read_record(folder.file("search.json")) or {}).get("values", {}),
     }
 
 

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 STOP_SIGNALS = (signal.SIGUSR2, signal.SIGTERM)
+#: Reason of a stop that is meant for one piece of work, not for the process.
+CANCELLED = "cancelled"
 
 
 class Stopping(BaseException):
@@ -56,6 +58,7 @@ class Control:
         self._calls = 0
         self._stepping = False
         self._looked = 0.0
+        self._mark: Path | None = None
         self._beats: list[Callable[[], bool]] = []
         self._hung: Callable[[str, bool], None] | None = None
         self._end = threading.Event()
@@ -71,6 +74,8 @@ class Control:
                 self.request_stop("asked to stop")
             elif self.parent is not None and not _alive(self.parent):
                 self.request_stop("the driver is gone")
+            elif self._mark is not None and self._mark.exists():
+                self.request_stop(CANCELLED)
         return self._requested.is_set()
 
     def pause(self, seconds: float) -> None:
@@ -108,6 +113,23 @@ class Control:
         finally:
             self._stepping, self._hung = False, before
             self._beats.remove(beat)
+
+    @contextlib.contextmanager
+    def cancellable(self, mark: Path | None) -> Iterator[None]:
+        """While the block runs a file at `mark` asks its work, and no other, to stop."""
+        self._mark = mark
+        try:
+            yield
+        finally:
+            self._mark = None
+            if self.cancelled:
+                self.reason = ""
+                self._requested.clear()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the work under way alone is to stop, and nothing has asked the process to."""
+        return self.reason == CANCELLED and not self.signals
 
     @contextlib.contextmanager
     def without_steps(self) -> Iterator[None]:
@@ -160,7 +182,8 @@ class Control:
                 beaten = now
                 for beat in tuple(self._beats):
                     with contextlib.suppress(OSError):
-                        if not beat():
+                        # One whose block has ended meanwhile has let go of its claim itself.
+                        if not beat() and beat in self._beats:
                             self.request_stop("another process has taken the work over")
             self._check_stall(now)
 

@@ -1,20 +1,59 @@
 """Fixtures that several areas share."""
 
+import gc
 import os
 import re
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.harness.slurm_site import Site
+from tests.support.harness.slurm_site import Site, cluster
 
 # One thread per worker, and for the processes it starts: with more, workers wait for each other's cores and spin, and
 # the supernets' tests take eight times as long. A test of threads sets them itself.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that share something made once for their module go to one worker, or each worker would make it again; and
+    of several workers none is left with the longest at the end."""
+    for item in items:
+        if isinstance(item, pytest.Function) and item.get_closest_marker("xdist_group") is None:
+            used = (found[-1] for found in item._fixtureinfo.name2fixturedefs.values())
+            if any(one.scope == "module" and one.func.__module__.startswith("tests.") for one in used):
+                item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+    if hasattr(config, "workerinput"):
+        first = ("slurm", "xdist_group", "slow")
+        items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in first])
+
+
+#: How many modules were there when `_keep` was last called.
+_kept = 0
+
+
+def _keep() -> None:
+    """What imports have made stays to the end, so no collection need look through it; a search and a retraining begin
+    with one each, which took half a second."""
+    global _kept
+    if len(sys.modules) > _kept + 100:
+        gc.collect()
+        gc.freeze()
+        _kept = len(sys.modules)
+
+
+def pytest_collection_finish() -> None:
+    _keep()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    _keep()
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +86,16 @@ def slurm() -> None:
             pytest.skip(f"SLURM does not run: {question[0]}: {reason} (make slurm-up)")
 
 
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite store without runs: making its tables takes seconds, copying it none."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
 @pytest.fixture
 def fake_engine(monkeypatch: pytest.MonkeyPatch) -> "object":
     """`ablations.drive.driver.TaskFunctions` that call the tiny engine of `engine`, importable by workers and jobs."""
@@ -58,16 +107,27 @@ def fake_engine(monkeypatch: pytest.MonkeyPatch) -> "object":
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    """A folder to run drivers in; processes and jobs left over are ended."""
-    site = Site(tmp_path)
-    yield site
+def no_other_on_the_cluster() -> None:
+    """Asked for by a test that stops what all tests on the cluster need; see `site`."""
+
+
+@pytest.fixture
+def site(tmp_path: Path, empty_store: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
+    """A folder with an empty store to run drivers in; processes and jobs left over are ended."""
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    with cluster(alone="no_other_on_the_cluster" in request.fixturenames):
+        site = Site(tmp_path)
+        yield site
+        _end(site)
+
+
+def _end(site: Site) -> None:
     for process in site.processes:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         if process.stdout is not None and not process.stdout.closed:
             process.communicate()
-    for journal in tmp_path.glob("runs/*/submissions.jsonl"):
+    for journal in site.path.glob("runs/*/submissions.jsonl"):
         jobs = {job.split("_")[0] for job in re.findall(r'"(\d+(?:_\d+)?)"', journal.read_text())}
         names = set(re.findall(r'"token": "(cscdarts-[^"]+)"', journal.read_text()))
         if jobs:

@@ -1,6 +1,7 @@
 """`cscdarts ablate`: plan, run, status, watch, logs, cancel, retry and prune of a grid."""
 
 import contextlib
+import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,16 +9,18 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from ablations.commands.choice import Choice, Command, choice_options, require_inputs
-from ablations.commands.planning import tell_plan
+from ablations.commands.choice import Choice, Command, choice_options, require_grid_devices, require_inputs
+from ablations.commands.options.values import MOST_PARALLEL, Whole
+from ablations.commands.planning import forecasting, tell_plan
 from ablations.drive.backend import Cluster, Observer, Options, backend_forms, clusters_of, read_backend
-from ablations.drive.driver import Driver, chosen_for_retry, untouched
+from ablations.drive.driver import Driver, chosen_for_retry, mended, untouched
 from ablations.drive.exit_codes import DONE, UNFINISHED
 from ablations.drive.loop import exit_code, follow, run_grid, tell_end
 from ablations.drive.mirroring import mirroring
 from ablations.drive.prune import counted, other_sources, runs_of, summary, survey, take, told, unused_stages
-from ablations.drive.show import following, label, status_table, tally
-from ablations.grid.load import Grid, grid_names
+from ablations.drive.show import following, label, states_record, status_table, tally
+from ablations.grid.file import grid_names
+from ablations.grid.load import Grid
 from ablations.mirror.rows import forget, remember
 from ablations.run.state import RunState
 from ablations.run.trash import empty, entries, restore
@@ -59,7 +62,7 @@ def _backend_options(function: Command) -> Command:
             click.option(
                 "--slurm", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the profile."
             ),
-            click.option("--parallel", type=click.IntRange(min=1), help="At most this many runs at once."),
+            click.option("--parallel", type=Whole(1, MOST_PARALLEL), help="At most this many runs at once."),
             click.option(
                 "--wait/--no-wait", default=True, help="On a cluster: stay and mirror until the jobs have ended."
             ),
@@ -85,10 +88,14 @@ def list_grids() -> None:
 @_choice_options
 @_backend_options
 @click.option("--script/--no-script", default=True, help="Print the scripts that would be submitted to the cluster.")
+@click.option(
+    "--forecast/--no-forecast", default=None,
+    help="What each kind of run takes of a GPU: memory, how many fit, hours. [where the runs get GPUs]",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Only the counts, as one JSON object.")
 def plan(
     sources: Sequence[str], choice: Choice, backend: str, overrides: Sequence[str], parallel: int | None, wait: bool,
-    allow_dirty: bool, snapshot: bool, script: bool, as_json: bool,
+    allow_dirty: bool, snapshot: bool, script: bool, forecast: bool | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Show what is to be done for some grids together and what it would cost; nothing is submitted or written.
 
@@ -96,11 +103,16 @@ def plan(
     and `done` count distinct runs, `searches` and `retrainings` what is still to be done (`searches_total` and
     `retrainings_total` also count what is done); a random architecture counts as a search, a given one does not.
     `node_hours` is null where nothing like it was measured; `unmeasured` counts the searches and retrainings that it
-    leaves out.
+    leaves out. With --forecast, `gpu` has the kinds of searches and retrainings, each with its GPU memory, how many fit
+    one GPU at once, and GPU-hours, which are an estimate until a finished one replaces it.
     """
     make = read_backend(backend, overrides)
     drivers = [Driver(choice.grid(source, recall=False), choice.runs) for source in dict.fromkeys(sources)]
-    states, told = tell_plan(drivers, choice.runs, as_json)
+    for driver in drivers:
+        require_grid_devices(driver.grid, backend)
+    where = make(drivers[0], Options(parallel))
+    gpus = forecasting(forecast, where.gpus())
+    states, told = tell_plan(drivers, choice.runs, as_json, where.nodes_of_run, gpus)
     if as_json:
         return
     console = Console()
@@ -128,7 +140,7 @@ def run(
     """Run what has not been run; a second call runs nothing again."""
     make = read_backend(backend, overrides)
     driver = Driver(choice.grid(source, recall=False), choice.runs)
-    require_inputs(driver.grid)
+    require_inputs(driver.grid, backend)
     for line in other_sources(driver):
         click.echo(line, err=True)
     return run_grid(make(driver, Options(parallel, wait, allow_dirty, snapshot)), Console())
@@ -144,13 +156,18 @@ def retry(
     source: str, choice: Choice, backend: str, overrides: Sequence[str], parallel: int | None, wait: bool,
     allow_dirty: bool, snapshot: bool, failed: bool, lost: bool, timeout: bool,
 ) -> int:  # fmt: skip
-    """Run again what failed, and nothing else; each goes on from its last checkpoint."""
+    """Run again what failed, and nothing else; each goes on from its last checkpoint.
+
+    Damaged files of a run are set aside into a folder `damaged` beside them, never deleted, and what they said is made
+    again.
+    """
     make = read_backend(backend, overrides)
     driver = Driver(choice.grid(source), choice.runs)
+    require_grid_devices(driver.grid, backend)
     which = (failed or not (lost or timeout), lost, timeout)
 
     def choose(states: Sequence[RunState]) -> list[str]:
-        return chosen_for_retry(states, *which)
+        return mended(driver, states, chosen_for_retry(states, *which), click.echo)
 
     return run_grid(make(driver, Options(parallel, wait, allow_dirty, snapshot)), Console(), choose)
 
@@ -158,11 +175,13 @@ def retry(
 @ablate.command()
 @_grid_options
 @click.option("--brief", is_flag=True, help="Only the counts.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: counts, and each run's state.")
 @click.option("--watch", "live", is_flag=True, help="Stay, and keep showing the table until no run is in hand.")
 def status(
     source: str,
     choice: Choice,
     brief: bool,
+    as_json: bool,
     live: bool,
 ) -> None:
     """Show what has become of each run."""
@@ -173,6 +192,9 @@ def status(
         with following(driver.grid, console) as progress:
             follow(observer, progress, lambda states: None)
     states = observer.states()
+    if as_json:
+        click.echo(json.dumps(states_record(driver.grid, states, observer.caveat), indent=1))
+        return
     if not brief:
         # Wide where nobody's terminal wraps it: `status | grep` must find whole lines.
         wide = console if console.is_terminal else Console(width=240)
@@ -202,7 +224,7 @@ def watch(source: str, choice: Choice, once: bool) -> int:
 @ablate.command()
 @_grid_options
 @click.argument("key", metavar="HASH")
-@click.option("--lines", default=40, show_default=True, type=click.IntRange(min=1), help="How many of the last lines.")
+@click.option("--lines", default=40, show_default=True, type=Whole(1, 1_000_000), help="How many of the last lines.")
 @click.option("--follow", "-f", is_flag=True, help="Go on as the log grows.")
 def logs(
     source: str,
@@ -218,7 +240,7 @@ def logs(
         raise UserError("HASH", key, "the beginning of one run's hash", f"cscdarts ablate status {source} lists them.")
     folder = driver.path(matches[0])
     for name in ("log.txt", "failure.json"):
-        if (folder / name).exists():
+        if (folder / name).is_file():
             click.echo(f"== {folder / name}")
             click.echo("\n".join((folder / name).read_text(errors="replace").splitlines()[-lines:]))
     for cluster in _clusters_here(driver):
@@ -251,7 +273,10 @@ def _follow(path: Path) -> None:
 @_grid_options
 @click.argument("keys", metavar="[HASH]...", nargs=-1)
 def cancel(source: str, choice: Choice, keys: Sequence[str]) -> None:
-    """Cancel a grid's jobs on the cluster, or only those of the runs named; `run` submits them again."""
+    """Cancel a grid's jobs on the cluster, or only the runs named; `run` submits them again.
+
+    A job that has other runs too goes on with those.
+    """
     driver = Driver(choice.grid(source), choice.runs)
     clusters = _clusters_here(driver)
     if not clusters:
@@ -262,7 +287,8 @@ def cancel(source: str, choice: Choice, keys: Sequence[str]) -> None:
     chosen = {key for key in named | live if any(key.startswith(one) for one in keys)} if keys else named
     if keys and not chosen:
         raise UserError("HASH", " ".join(keys), "the beginnings of runs' hashes", f"cscdarts ablate status {source}")
-    click.echo(f"{sum(cluster.cancel(chosen) for cluster in clusters)} jobs cancelled")
+    jobs = sum(cluster.cancel(chosen) for cluster in clusters)
+    click.echo(f"{len(chosen)} runs cancelled in {jobs} jobs" if keys else f"{jobs} jobs cancelled")
     left = len(live - chosen)
     if left and not keys:
         click.echo(f"jobs of {left} runs stay: this grid has not named them (as recorded); name their hashes", err=True)

@@ -6,27 +6,32 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ablations.commands.options.device import require_device
+from ablations.commands.options.values import PathName, Whole
 from cscdarts.errors import UserError
 
 if TYPE_CHECKING:
     from cscdarts.models.activation_checkpointing import Level
+    from cscdarts.models.mixed_ops import Kernels
 
-_PARTS = ("steps", "growth", "hard-samples", "data", "search", "retraining", "look-ups")
+_PARTS = ("steps", "growth", "hard-samples", "data", "search", "retraining", "look-ups", "forecast")
+#: Measured only where it is asked for.
+_ASKED = ("growth", "forecast")
 
 
 @click.command()
-@click.option("--part", "parts", multiple=True, type=click.Choice(_PARTS), help="What to measure [all but growth].")
+@click.option(
+    "--part", "parts", multiple=True, type=click.Choice(_PARTS), help="What to measure [all but growth and forecast]."
+)
 @click.option("--space", "spaces", multiple=True, type=click.Choice(("darts", "nasbench201")), help="[both]")
 @click.option("--split-ratio", "ratios", multiple=True, metavar="R", help="[1 and, for darts, 1/4]")
 @click.option("--step", "steps", multiple=True, type=click.Choice(("weight", "alpha-1st", "alpha-2nd")), help="[all]")
-@click.option("--threads", multiple=True, type=click.IntRange(1), help="[1]")
-@click.option(
-    "--rounds", type=click.IntRange(1), default=6, show_default=True, help="Turns of which the median counts."
-)
-@click.option("--batch", type=click.IntRange(2), default=16, show_default=True)
-@click.option("--channels", type=click.IntRange(4), default=16, show_default=True)
-@click.option("--cells", type=click.IntRange(3), help="[darts 8, nasbench201 5 a stage]")
-@click.option("--image-size", type=click.IntRange(8), default=32, show_default=True)
+@click.option("--threads", multiple=True, type=Whole(1, 4096), help="[1]")
+@click.option("--rounds", type=Whole(1, 10_000), default=6, show_default=True, help="Turns of which the median counts.")
+@click.option("--batch", type=Whole(2, 65536), default=16, show_default=True)
+@click.option("--channels", type=Whole(4, 1024), default=16, show_default=True)
+@click.option("--cells", type=Whole(3, 64), help="[darts 8, nasbench201 5 a stage]")
+@click.option("--image-size", type=Whole(8, 512), default=32, show_default=True)
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--precision", type=click.Choice(("none", "bf16", "fp16")), default="none", show_default=True)
 @click.option("--compile", "compiled", is_flag=True, help="Ours through torch.compile.")
@@ -34,16 +39,22 @@ _PARTS = ("steps", "growth", "hard-samples", "data", "search", "retraining", "lo
     "--checkpointing", type=click.Choice(("none", "node", "cell")), default="none", show_default=True,
     help="Ours computing maps again in the backward pass.",
 )  # fmt: skip
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write everything measured here.")
-@click.option("--figure", type=click.Path(path_type=Path), help="Draw what `growth` measured here (PNG or PDF).")
+@click.option(
+    "--kernels", type=click.Choice(("auto", "portable", "plain")), default="auto", show_default=True,
+    help="How ours computes the mixed operations.",
+)  # fmt: skip
+@click.option("--json", "json_path", type=PathName(), help="Write everything measured here.")
+@click.option("--figure", type=PathName(), help="Draw what `growth` measured here (PNG or PDF).")
 def bench(
     parts: tuple[str, ...], spaces: tuple[str, ...], ratios: tuple[str, ...], steps: tuple[str, ...],
     threads: tuple[int, ...], rounds: int, batch: int, channels: int, cells: int | None, image_size: int, device: str,
-    precision: str, compiled: bool, checkpointing: "Level", json_path: Path | None, figure: Path | None,
+    precision: str, compiled: bool, checkpointing: "Level", kernels: "Kernels", json_path: Path | None,
+    figure: Path | None,
 ) -> None:  # fmt: skip
-    """Measure steps of the search, data, retraining and look-ups; ratios above 1 say how often ours is faster."""
-    import torch
+    """Measure steps of the search, data, retraining and look-ups; ratios above 1 say how often ours is faster.
 
+    `forecast` measures nothing here: it holds what is forecast of GPUs against what others have measured on them.
+    """
     from benchmarks.speed import steps as speed
     from benchmarks.speed.hard_samples import Size, hard_samples
     from cscdarts.records.environment import describe
@@ -51,18 +62,21 @@ def bench(
 
     if image_size % 4:
         raise UserError("--image-size", image_size, "a multiple of 4", "Maps are halved twice.")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError("--device", device, "cpu", "torch sees no GPU here.")
+    if device not in ("cpu", "cuda"):
+        raise UserError("--device", device, "cpu or cuda", "Choose one of these.")
+    require_device(device)
     if figure is not None and "growth" not in parts:
         raise UserError("--figure", str(figure), "together with --part growth", "Add --part growth.")
-    wanted = parts or tuple(part for part in _PARTS if part != "growth")
-    found: dict[str, Any] = {"environment": describe(device), "steps": [], "growth": [], "hard_samples": []}
+    wanted = parts or tuple(part for part in _PARTS if part not in _ASKED)
+    found: dict[str, Any] = {"environment": describe(device, kernels=kernels)}
+    found |= {"steps": [], "growth": [], "hard_samples": []}
     for count in threads or (1,):
         for space in spaces or ("darts", "nasbench201"):
             for ratio in ratios or [ratio for name, ratio in speed.BARS if name == space]:
                 number = cells or SPACES[space].search_size.cells
                 case = speed.Case(
-                    space, ratio, channels, number, batch, image_size, count, device, precision, compiled, checkpointing
+                    space, ratio, channels, number, batch, image_size, count, device, precision, compiled,
+                    checkpointing, kernels,
                 )  # fmt: skip
                 if "steps" in wanted:
                     found["steps"].append(speed.measure(case, rounds, steps or speed.STEPS))
@@ -104,6 +118,18 @@ def bench(
         click.echo(
             "embedded benchmark: opened in {open_s:.2f} s, {look_up_s:.1e} s per look-up".format(**found["look_ups"])
         )
+    if "forecast" in wanted:
+        from dataclasses import asdict
+
+        from benchmarks.speed.forecast import cost_against_published, memory_against_published
+
+        found["forecast"] = []
+        for held in (*memory_against_published(), *cost_against_published()):
+            found["forecast"].append({**asdict(held), "error_pct": held.error_pct})
+            click.echo(
+                f"{held.what}: {held.method} {held.forecast:.2f}, published {held.published:.2f} "
+                f"({held.error_pct:+.1f} %)"
+            )
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(json.dumps(found, indent=1))

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from ablations.commands.options.values import PathName, Whole
+
 
 def _say(line: str) -> None:
     click.echo(line, err=True)
@@ -16,15 +18,11 @@ def benchmark() -> None:
 
 
 @benchmark.command()
-@click.option(
-    "--nats", type=click.Path(path_type=Path), help="NATS-tss-*-simple folder or NATS-tss-*.pickle.pbz2 file."
-)
-@click.option("--nasbench201", type=click.Path(path_type=Path), help="NAS-Bench-201-v1_1-096897.pth")
-@click.option(
-    "--csv", "table", type=click.Path(path_type=Path), help="CSV (.gz or not) with columns like cifar10_test_acc_200."
-)
+@click.option("--nats", type=PathName(), help="NATS-tss-*-simple folder or NATS-tss-*.pickle.pbz2 file.")
+@click.option("--nasbench201", type=PathName(), help="NAS-Bench-201-v1_1-096897.pth")
+@click.option("--csv", "table", type=PathName(), help="CSV (.gz or not) with columns like cifar10_test_acc_200.")
 @click.option("--pip", "installed", is_flag=True, help="The validation results that cscdarts[nasbench201] installs.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("nasbench201.parquet"), show_default=True)
+@click.option("--out", type=PathName(), default=Path("nasbench201.parquet"), show_default=True)
 def index(nats: Path | None, nasbench201: Path | None, table: Path | None, installed: bool, out: Path) -> None:
     """Turn one source into one small Parquet file; ask it with `cscdarts check ARCH --benchmark index:FILE`."""
     from benchmarks.sources import open_table
@@ -49,10 +47,10 @@ def index(nats: Path | None, nasbench201: Path | None, table: Path | None, insta
 
 
 @benchmark.command()
-@click.argument("index_file", type=click.Path(path_type=Path))
+@click.argument("index_file", type=PathName())
 @click.option("--against", required=True, metavar="NAME", help="nats:DIR, nats:FILE or nasbench201:FILE.")
-@click.option("--sample", type=click.IntRange(min=1), default=100, show_default=True, help="Architectures to compare.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--sample", type=Whole(1, 15_625), default=100, show_default=True, help="Architectures to compare.")
+@click.option("--seed", type=Whole(0, 2**31 - 1), default=0, show_default=True)
 def verify(index_file: Path, against: str, sample: int, seed: int) -> None:
     """Compare a random sample of an index with the official answers."""
     from benchmarks.official.table import compare
@@ -66,19 +64,19 @@ def verify(index_file: Path, against: str, sample: int, seed: int) -> None:
 @benchmark.command()
 @click.option(
     "--work",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     default=Path("embedded-build"),
     show_default=True,
     help="Where trained chunks are kept.",
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     default=Path("embedded-benchmark"),
     show_default=True,
     help="Where the finished files go.",
 )
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes, of one thread each.")
+@click.option("--jobs", type=Whole(1, 4096), default=1, show_default=True, help="Processes, of one thread each.")
 @click.option("--seeds", default="777,888,999", show_default=True, help="Training seeds, in this order.")
 @click.option("--assemble-only", is_flag=True, help="Train nothing; pack the seeds that are complete.")
 def build(work: Path, out: Path, jobs: int, seeds: str, assemble_only: bool) -> None:
@@ -90,21 +88,25 @@ def build(work: Path, out: Path, jobs: int, seeds: str, assemble_only: bool) -> 
     from benchmarks.embedded.build import assemble
     from benchmarks.embedded.training_recipe import TrainingRecipe
     from cscdarts.errors import UserError
+    from cscdarts.settings.values import Unreadable, whole
 
-    parts = seeds.split(",")
-    if not all(part.strip().isdigit() for part in parts) or len(set(parts)) != len(parts):
+    try:
+        numbers = [whole(part) for part in seeds.split(",")]
+    except Unreadable:
+        numbers = []
+    if not numbers or len(set(numbers)) != len(numbers) or not all(0 <= number < 2**31 for number in numbers):
         raise UserError("--seeds", seeds, "different whole numbers with commas between", "For example: --seeds 777,888")
     if not assemble_only:
         from benchmarks.embedded.trainer import train_all
 
-        train_all(work, TrainingRecipe(seeds=tuple(int(part) for part in parts)), jobs, _say)
+        train_all(work, TrainingRecipe(seeds=tuple(numbers)), jobs, _say)
     made = assemble(work, out)
     size = sum(path.stat().st_size for path in out.iterdir())
     click.echo(f"{out}: {made['architectures']:,} architectures, seeds {made['seeds']}, {size / 1e6:.2f} MB")
 
 
 @benchmark.command()
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write to.")
+@click.option("--out", type=PathName(), required=True, help="Folder to write to.")
 @click.option("--form", type=click.Choice(["folder", "file"]), default="file", show_default=True)
 def export(out: Path, form: str) -> None:
     """Write the embedded benchmark in the official NATS-Bench form, for `nats_bench.create`."""
@@ -116,7 +118,7 @@ def export(out: Path, form: str) -> None:
 
 @benchmark.command()
 @click.argument("name", metavar="BENCHMARK", default="embedded")
-@click.option("--top", type=click.IntRange(min=1, max=100), default=5, show_default=True, help="Best cells to list.")
+@click.option("--top", type=Whole(1, 100), default=5, show_default=True, help="Best cells to list.")
 def show(name: str, top: int) -> None:
     """What a benchmark holds, where it comes from, and its best cells."""
     import numpy as np

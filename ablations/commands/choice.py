@@ -9,7 +9,10 @@ from typing import Any
 
 import click
 
-from ablations.grid.load import MOST_RETRAININGS, Grid, grid_names, load_grid, setting_keys, source_now
+from ablations.commands.options.values import PathName, Whole
+from ablations.drive.backend import LOCAL, require_devices
+from ablations.grid.file import grid_names
+from ablations.grid.load import MOST_RETRAININGS, Grid, load_grid, setting_keys, source_now
 from ablations.grid.past import MANIFEST, Past, read_past, recalled
 from benchmarks.sources import require_benchmark
 from cscdarts.data.limits import require_data
@@ -103,19 +106,17 @@ def choice_options(scale_help: str) -> Callable[[Command], Command]:
                 click.option(
                     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a setting of all runs."
                 ),
-                click.option(
-                    "--data-root", type=click.Path(path_type=Path), help="Where data sets lie or are downloaded to."
-                ),
+                click.option("--data-root", type=PathName(), help="Where data sets lie or are downloaded to."),
                 click.option(
                     "--retrainings",
-                    type=click.IntRange(1, MOST_RETRAININGS),
+                    type=Whole(1, MOST_RETRAININGS),
                     metavar="N",
                     help="Retrain each cell N times, with seeds of their own; the search is shared. "
                     "[what the grid says]",
                 ),
                 click.option(
                     "--runs",
-                    type=click.Path(path_type=Path),
+                    type=PathName(),
                     default=Path("runs"),
                     show_default=True,
                     help="Folder of run folders.",
@@ -128,12 +129,22 @@ def choice_options(scale_help: str) -> Callable[[Command], Command]:
     return decorate
 
 
-def require_inputs(grid: Grid) -> None:
-    """Make sure that the data and benchmarks of a grid's runs are there before the first one begins.
+def require_grid_devices(grid: Grid, backend: str) -> None:
+    """Make sure that this machine has the devices of a grid's runs where it is to run them.
 
     Errors:
-        UserError: see `require_data` and `require_benchmark`.
+        UserError: see `require_devices`.
     """
+    require_devices(backend, (point.config.runtime.device for point in grid.points))
+
+
+def require_inputs(grid: Grid, backend: str = LOCAL) -> None:
+    """Make sure that the data, benchmarks and devices of a grid's runs are there before the first one begins.
+
+    Errors:
+        UserError: see `require_data`, `require_benchmark` and `require_devices`.
+    """
+    require_grid_devices(grid, backend)
     for point in grid.points:
         require_data(point.config)
     asked = {(p.config.runtime.benchmark, p.config.supernet.space, p.config.supernet.ops): p for p in grid.points}

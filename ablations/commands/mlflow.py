@@ -10,6 +10,7 @@ import time
 
 import click
 
+from ablations.commands.options.values import Whole
 from cscdarts.errors import MissingFile, UserError
 from reports.read.database import is_there, schema_of
 from reports.read.tracking import VARIABLE, is_server, quiet_client, shown, sqlite_path, tracking_uri
@@ -21,7 +22,7 @@ _LOCAL = ("localhost", "localhost:*", "127.0.0.1", "127.0.0.1:*", "[::1]", "[[]:
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+@click.option("--port", type=Whole(1, 65535), default=5000, show_default=True)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option(
     "--allow-host",

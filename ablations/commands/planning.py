@@ -3,22 +3,28 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ablations.drive.backend import Observer
 from ablations.drive.driver import Driver
-from ablations.drive.plan import absent_data, plan
-from ablations.grid.estimate import measured, sentence
+from ablations.drive.plan import Plan, absent_data, plan
+from ablations.grid.estimate import ONE_NODE, Measured, Nodes, measured, sentence
+from ablations.grid.forecast import Kind, Offers, kinds, total_hours
 from ablations.run.state import RunState
 
 
-def tell_plan(drivers: Sequence[Driver], runs: Path, as_json: bool) -> tuple[list[list[RunState]], str]:
+def tell_plan(
+    drivers: Sequence[Driver], runs: Path, as_json: bool, nodes: Nodes = ONE_NODE, gpus: Offers | None = None
+) -> tuple[list[list[RunState]], str]:
     """Look at some grids, say on standard error what could not be seen, and count what is to be done.
 
     Args:
         runs: the folder of runs, whose finished ones say what work costs.
         as_json: print the counts as one JSON object, and nothing else on standard output.
+        nodes: how many a search and a retraining hold, where the runs are to go.
+        gpus: what the runs get there, to say what each kind of run takes of a GPU; None says nothing.
 
     Returns:
         The states of each grid's runs, and the counts as a sentence.
@@ -29,5 +35,50 @@ def tell_plan(drivers: Sequence[Driver], runs: Path, as_json: bool) -> tuple[lis
     for line in (*absent_data(drivers), *dict.fromkeys(one.caveat for one in observers if one.caveat)):
         click.echo(line, err=True)
     if as_json:
-        click.echo(json.dumps(whole.values(past), indent=1))
-    return states, f"{whole.sentence()}; {sentence(whole.expected(past))}"
+        forecast = {} if gpus is None else {"gpu": _forecast_values(whole, past, gpus)}
+        click.echo(json.dumps(whole.values(past, nodes) | forecast, indent=1))
+        return states, ""
+    told = [f"{whole.sentence()}; {sentence(whole.expected(past, nodes))}{_shared(nodes)}"]
+    return states, "\n".join(told if gpus is None else [*told, *_forecast_lines(whole, past, gpus)])
+
+
+def _shared(nodes: Nodes) -> str:
+    """How runs and nodes go together, where it is not one to one."""
+    told = [
+        f"{1 / held:.0f} {name} on a node at once" if held < 1 else f"{held:.0f} nodes for each of the {name}"
+        for name, held in zip(("searches", "retrainings"), nodes, strict=True)
+        if held != 1
+    ]
+    return f" ({', '.join(told)})" if told else ""
+
+
+def forecasting(asked: bool | None, gpus: Offers) -> Offers | None:
+    """The GPUs to tell forecasts for: as asked, and where nothing is asked, where the runs get any."""
+    wanted = any(gpus.values()) if asked is None else asked
+    return gpus if wanted else None
+
+
+def _kinds(whole: Plan, past: Measured, gpus: Offers) -> list[Kind]:
+    left = whole.left()
+    if any(left):
+        click.echo("counting what each kind of run asks of a GPU: a second or two each", err=True)
+    return kinds(*left, past, gpus)
+
+
+def _forecast_values(whole: Plan, past: Measured, gpus: Offers) -> dict[str, Any]:
+    found = _kinds(whole, past, gpus)
+    return {"kinds": [kind.values() for kind in found], "gpu_hours": total_hours(found)}
+
+
+def _forecast_lines(whole: Plan, past: Measured, gpus: Offers) -> list[str]:
+    found = _kinds(whole, past, gpus)
+    if not found:
+        return []
+    hours = ", ".join(f"{name} {spent:,.1f}" for name, spent in total_hours(found).items())
+    counted = "" if all(kind.hours for kind in found) else ", what is not known left out"
+    basis = "as finished ones took" if all(kind.measured for kind in found) else "an estimate, see docs/gpu.md"
+    return [
+        "what a GPU gives to each kind of run:",
+        *(f"  {kind.sentence()}" for kind in found),
+        f"GPU-hours together: {hours} ({basis}{counted})",
+    ]

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from ablations.commands.options.values import PathName
+
 
 class _GridsOrCommand(click.Group):
     """A group whose first argument is a subcommand or, when it is none, the first grid."""
@@ -27,23 +29,30 @@ def report() -> None:
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.argument("grids", nargs=-1, metavar="GRID...", required=True)
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("report"), show_default=True, help="Folder to write."
-)
+@click.option("--out", type=PathName(), default=Path("report"), show_default=True, help="Folder to write.")
 @click.option("--scale", help="Only runs at this scale.")
 @click.option("--formats", default="csv,tex,html,md,pdf,png", show_default=True, help="What to write.")
+@click.option("--bold-best", is_flag=True, help="Set the best number of each block in bold in the LaTeX tables.")
 @click.option("--quiet", is_flag=True, help="Print only where the report is.")
-def build(grids: tuple[str, ...], out: Path, scale: str | None, formats: str, quiet: bool) -> None:
+def build(grids: tuple[str, ...], out: Path, scale: str | None, formats: str, bold_best: bool, quiet: bool) -> None:
     """Read the runs of GRID... from MLflow and write a report: tables, figures, one HTML page, a page for each run."""
     from rich.console import Console
 
+    from cscdarts.errors import UserError
     from reports.build import build_report
     from reports.read.tracking import tracking_uri
     from reports.terminal import print_report
 
     wanted = [form.strip() for form in formats.split(",") if form.strip()]
+    if bold_best and "tex" not in wanted:
+        raise UserError("--bold-best", True, "with tex among --formats", "Add tex to --formats, or leave it out.")
     made = build_report(
-        grids, out, scale=scale, formats=wanted, tell=lambda line: None if quiet else click.echo(line, err=True)
+        grids,
+        out,
+        scale=scale,
+        formats=wanted,
+        tell=lambda line: None if quiet else click.echo(line, err=True),
+        bold_best=bold_best,
     )
     for warning in made.warnings:
         click.echo(f"warning: {warning}", err=True)
@@ -55,7 +64,7 @@ def build(grids: tuple[str, ...], out: Path, scale: str | None, formats: str, qu
 
 @report.command("record", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("grid", metavar="GRID")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The JSON file to write.")
+@click.option("--out", type=PathName(), required=True, help="The JSON file to write.")
 @click.option("--scale", help="Only runs at this scale.")
 def record(grid: str, out: Path, scale: str | None) -> None:
     """Write the runs of GRID that a benchmark answered for, with their look-ups, as one JSON record."""
@@ -69,7 +78,7 @@ def record(grid: str, out: Path, scale: str | None) -> None:
 @click.argument("a")
 @click.argument("b")
 @click.option("--grid", "grids", multiple=True, help="Where A or B is a commit: the grid whose runs are meant.")
-@click.option("--out", type=click.Path(path_type=Path), help="Also write the table here; .csv, .md or .tex.")
+@click.option("--out", type=PathName(), help="Also write the table here; .csv, .md or .tex.")
 def diff(a: str, b: str, grids: tuple[str, ...], out: Path | None) -> None:
     """What moved from A to B: two report folders, or two commits among the runs of --grid."""
     from rich.console import Console

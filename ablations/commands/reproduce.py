@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from ablations.commands.choice import Choice, choice_options, require_inputs
+from ablations.commands.choice import Choice, choice_options, require_grid_devices, require_inputs
+from ablations.commands.options.values import MOST_PARALLEL, PathName, Whole
 from ablations.drive.backend import backend_forms
 from cscdarts.settings.protocols import DEFAULT_SCALE
 
@@ -48,11 +49,15 @@ TARGETS["all"] = _together(list(TARGETS.values()))
     "--on", "backend", default="local", show_default=True, metavar="|".join(backend_forms()), help="Where they go."
 )
 @click.option("--slurm", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the profile.")
-@click.option("--parallel", type=click.IntRange(min=1), help="At most this many runs at once.")
+@click.option("--parallel", type=Whole(1, MOST_PARALLEL), help="At most this many runs at once.")
 @click.option("--allow-dirty", is_flag=True, help="On a cluster: submit uncommitted code, storing the difference.")
 @click.option("--plan", "only_plan", is_flag=True, help="Count what is to be done, and run nothing.")
+@click.option(
+    "--forecast/--no-forecast", default=None,
+    help="With --plan: what each kind of run takes of a GPU: memory, how many fit, hours. [where the runs get GPUs]",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="With --plan: the counts as one JSON object.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the report; report-TABLE if not given.")
+@click.option("--out", type=PathName(), help="Folder of the report; report-TABLE if not given.")
 def reproduce(
     table: str,
     choice: Choice,
@@ -61,6 +66,7 @@ def reproduce(
     parallel: int | None,
     allow_dirty: bool,
     only_plan: bool,
+    forecast: bool | None,
     as_json: bool,
     out: Path | None,
 ) -> int:
@@ -75,7 +81,7 @@ def reproduce(
     """
     from rich.console import Console
 
-    from ablations.commands.planning import tell_plan
+    from ablations.commands.planning import forecasting, tell_plan
     from ablations.drive.backend import Options, read_backend
     from ablations.drive.driver import Driver
     from ablations.drive.loop import run_grid
@@ -87,8 +93,12 @@ def reproduce(
     if as_json and not only_plan:
         raise UserError("--json", "without --plan", "with --plan", "Add --plan: only its counts are JSON.")
     drivers = [Driver(choice.grid(name, recall=False), choice.runs) for name in target.grids]
+    for driver in drivers:
+        require_grid_devices(driver.grid, backend)
     if only_plan:
-        states, told = tell_plan(drivers, choice.runs, as_json)
+        where = make(drivers[0], Options(parallel))
+        gpus = forecasting(forecast, where.gpus())
+        states, told = tell_plan(drivers, choice.runs, as_json, where.nodes_of_run, gpus)
         if not as_json:
             for driver, own in zip(drivers, states, strict=True):
                 click.echo(f"{driver.grid.name} ({driver.grid.scale}): {tally(own)}")
@@ -99,7 +109,7 @@ def reproduce(
     from reports.terminal import print_ablation, print_table
 
     for driver in drivers:
-        require_inputs(driver.grid)
+        require_inputs(driver.grid, backend)
     console = Console()
     # A failed run leaves a gap in the table, not a table unprinted.
     options = Options(parallel=parallel, wait=True, allow_dirty=allow_dirty)

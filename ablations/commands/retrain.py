@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ablations.commands.options.device import require_device
+from ablations.commands.options.values import PathName, Whole
 from benchmarks.sources import require_benchmark
 from cscdarts.data.fingerprint import identified
 from cscdarts.data.limits import require_data
 from cscdarts.errors import UserError
-from cscdarts.records.run_folder import RunFolder, read_json
+from cscdarts.records.run_folder import RunFolder, read_record
 from cscdarts.settings.protocols import DEFAULT_SCALE, SCALES
 from cscdarts.spaces import SUBSPACES
 
@@ -35,9 +37,9 @@ PROTOCOL_OF: Mapping[str, str] = {
 @click.option("--protocol", "recipe", help="Data, sizes and schedules [cifar10 or nasbench201, by the cell's space].")
 @click.option("--scale", default=DEFAULT_SCALE, show_default=True, help=f"{', '.join(SCALES)}.")
 @click.option("--preset", help="Build the network of this method, csc with its identity connection [the plain one].")
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="Run folder [runs/retrain/HASH].")
-@click.option("--data-root", help="Where data sets lie or are downloaded to.")
+@click.option("--seed", type=Whole(0, 2**31 - 1), default=0, show_default=True)
+@click.option("--out", type=PathName(), help="Run folder [runs/retrain/HASH].")
+@click.option("--data-root", type=PathName(), help="Where data sets lie or are downloaded to.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: genotype, hash, folder, values, data.")
@@ -48,7 +50,7 @@ def retrain(
     preset: str | None,
     seed: int,
     out: Path | None,
-    data_root: str | None,
+    data_root: Path | None,
     device: str,
     assignments: tuple[str, ...],
     as_json: bool,
@@ -68,6 +70,7 @@ def retrain(
     cell = given_genotype(genotype)
     config = _config(cell, recipe, scale, preset, {"seed": seed, "runtime.device": device}, data_root, assignments)
     _say_identity(genotype, config)
+    require_device(config.runtime.device)
     require_data(config)
     require_benchmark(config.runtime.benchmark, config.supernet)
     # The lines of a run's progress go where they do not stand in the way of the answer.
@@ -85,7 +88,7 @@ def _config(
     scale: str,
     preset: str | None,
     values: Mapping[str, Any],
-    data_root: str | None,
+    data_root: Path | None,
     assignments: Sequence[str],
 ) -> "RunConfig":
     from cscdarts.settings.methods import apply_cell
@@ -106,7 +109,7 @@ def _config(
             )
         base = with_values(base, {"supernet.space": cell.space})
     given = apply_cell(base, str(cell), preset)
-    root = {} if data_root is None else {"runtime.data_root": data_root}
+    root = {} if data_root is None else {"runtime.data_root": str(data_root)}
     return with_values(given, {**values, **changes, **root})
 
 
@@ -139,18 +142,19 @@ def _say_identity(genotype: str, config: "RunConfig") -> None:
 
 
 def _print(folder: RunFolder, config: "RunConfig", as_json: bool) -> None:
-    result = read_json(folder.file("result.json")) or {}
+    result = read_record(folder.file("result.json")) or {}
     if as_json:
         found = {
-            "genotype": result["genotype"],
+            "genotype": result.get("genotype"),
             "hash": config.hash,
             "folder": str(folder.path),
             "values": result["values"],
-            "data": result["data"],
+            "data": result.get("data"),
         }
-        click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+        click.echo(json.dumps(found, indent=1))
         return
     values = result["values"]
     click.echo(f"test error   {values['test_error_pct']:.2f} %")
-    click.echo(f"parameters   {values['params_m']:.6f} M")
+    if values.get("params_m") is not None:
+        click.echo(f"parameters   {values['params_m']:.6f} M")
     click.echo(f"run folder   {folder.path}")

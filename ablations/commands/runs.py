@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ablations.commands.options.values import PathName
 from ablations.drive.backend import queued
 from ablations.drive.driver import Driver
 from ablations.drive.exit_codes import DONE, UNFINISHED
@@ -22,8 +23,8 @@ def runs() -> None:
 
 
 @runs.command()
-@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Runs folder.")
-@click.option("--data-root", type=click.Path(path_type=Path), help="Where data sets lie [as each run has it].")
+@click.option("--runs", type=PathName(), default=Path("runs"), show_default=True, help="Runs folder.")
+@click.option("--data-root", type=PathName(), help="Where data sets lie [as each run has it].")
 @click.option("--dry-run/--yes", "dry", default=True, help="Only say what would be done (the default), or do it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def migrate(runs: Path, data_root: Path | None, dry: bool, as_json: bool) -> int:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ablations.drive.driver import Driver
+from ablations.grid.estimate import ONE_NODE, Nodes
+from ablations.grid.forecast import NO_GPUS, Offers
 from ablations.run.state import IN_HAND, RunState
 from cscdarts.errors import UserError
 from cscdarts.records.environment import Code
@@ -71,11 +73,13 @@ class Backend(Observable, Protocol):
         driver: the grid's driver.
         options: how to go about it.
         outlives_driver: whether submitted runs go on when the driver ends.
+        nodes_of_run: how many nodes a search and a retraining hold while they last; less than one where runs share one.
     """
 
     driver: Driver
     options: Options
     outlives_driver: bool
+    nodes_of_run: Nodes
 
     def open(self) -> list[str]:
         """Make sure that runs can be submitted, and put in order what an earlier driver left; returns what to tell.
@@ -115,6 +119,10 @@ class Backend(Observable, Protocol):
         """The scripts that would be submitted for runs that nobody has in hand; needs no scheduler."""
         ...
 
+    def gpus(self) -> Offers:
+        """The GPUs that a search and a retraining get there."""
+        ...
+
     def close(self) -> None:
         """End what must not outlive the driver: work saves its state and stops."""
         ...
@@ -132,6 +140,7 @@ class Cluster(Backend, Protocol):
 
     name: str
     outlives_driver: bool = True
+    nodes_of_run: Nodes = ONE_NODE
     every_s: float = 3.0
 
     def open(self) -> list[str]:
@@ -159,6 +168,10 @@ class Cluster(Backend, Protocol):
     def scripts(self, states: Sequence[RunState]) -> list[str]:
         """See `Backend`; jobs need none."""
         return []
+
+    def gpus(self) -> Offers:
+        """See `Backend`; none are told of."""
+        return NO_GPUS
 
     def close(self) -> None:
         """See `Backend`; jobs go on."""
@@ -218,6 +231,16 @@ def read_backend(text: str, overrides: Sequence[str] = ()) -> Factory:
         raise UserError("--on", text, " or ".join(forms), "For example: --on slurm:cpu")
     factory: Factory = _adapter(name).configured(text, profile, overrides)
     return factory
+
+
+def require_devices(text: str, names: Iterable[str]) -> None:
+    """Refuse devices that runs would lack on the backend that `NAME[:PROFILE]` names.
+
+    Errors:
+        UserError: this machine is to run them and lacks one; the nodes of a cluster are not asked.
+    """
+    if text == LOCAL:
+        _adapter(LOCAL).require_devices(names)
 
 
 def clusters_of(driver: Driver) -> list[Cluster]:

@@ -1,9 +1,10 @@
 """The driver of a grid: what is to run and what became of it. Its memory is the runs folder and nothing else."""
 
+import os
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 from ablations.grid.identify import identified_grid
 from ablations.grid.load import Grid, Point
 from ablations.grid.past import MANIFEST, PAST, read_past, remembered
+from ablations.run.stages import known_failure
 from ablations.run.state import RunState, Status, run_state
 from cscdarts.errors import CannotWrite, UserError
+from cscdarts.records.damage import repair, set_aside
 from cscdarts.records.environment import Code
-from cscdarts.records.run_folder import read_json, write_json
+from cscdarts.records.run_folder import RunFolder, read_record, write_json
 from slurm.job import Task
 from slurm.jobs import SubmittedJob
 from slurm.lock import Lock, file_time
@@ -30,7 +33,7 @@ class TaskFunctions:
     """Import paths of what jobs call; tests put a small engine here."""
 
     run: str = "ablations.run.stages:run_task"
-    hung: str = "ablations.run.stages:record_hang"
+    record: str = "ablations.run.stages:record_end"
 
 
 class Driver:
@@ -57,7 +60,7 @@ class Driver:
 
     def states(self, jobs: Iterable[SubmittedJob] = ()) -> list[RunState]:
         """Every run's state, in the grid's order; `jobs` are those that schedulers have of its runs."""
-        now = file_time(self.folder) if self.folder.exists() else time.time()
+        now = file_time(self.folder) or _latest(self.folder)
         by_run: dict[str, list[SubmittedJob]] = {}
         for job in jobs:
             by_run.setdefault(job.key, []).append(job)
@@ -87,11 +90,15 @@ class Driver:
     def write_manifest(self, code: Code) -> None:
         """Write `grid.json` where it differs from what is there; what the grid was run with before stays in it.
 
-        Errors:
-            BrokenFile: what is there cannot be made sense of.
+        One that cannot be read is set aside.
         """
-        past = remembered(read_past(self.folder), self.grid.choice(self.runs))
-        present = read_json(self.folder / MANIFEST) or {}
+        try:
+            before = read_past(self.folder)
+            present = read_record(self.folder / MANIFEST) or {}
+        except UserError:
+            set_aside(self.folder / MANIFEST)
+            before, present = [], {}
+        past = remembered(before, self.grid.choice(self.runs))
         wanted = {
             **self.grid.manifest(code.commit or None),
             "home": present.get("home") or secrets.token_hex(8),
@@ -108,8 +115,8 @@ class Driver:
                 point.hash,
                 str(self.path(point).resolve()),
                 self.functions.run,
-                self.functions.hung,
-                _arguments(point, stages, since, threads, self.grid.plugins),
+                self.functions.record,
+                _arguments(point, stages, since, threads, self.grid.plugins, known_failure(self.path(point))),
             )
             for point in points
         ]
@@ -126,18 +133,46 @@ def untouched(states: Sequence[RunState]) -> list[str]:
 
 
 def chosen_for_retry(states: Iterable[RunState], failed: bool, lost: bool, timeout: bool) -> list[str]:
-    """Hashes that `retry` takes up: `failed` all failures, `timeout` only those by time, `lost` the lost and the
-    cancelled."""
+    """Hashes that `retry` takes up: `failed` all failures and what is damaged, `timeout` only those by time, `lost` the
+    lost and the cancelled."""
     return [
         state.hash
         for state in states
-        if (state.status == "failed" and (failed or (timeout and state.kind == "timeout")))
+        if (state.status in ("failed", "damaged") and (failed or (timeout and state.kind == "timeout")))
         or (state.status in ("lost", "cancelled") and lost)
     ]
 
 
+def _latest(folder: Path) -> float:
+    """The latest time that a folder's entries tell: where nothing can be written, as by a colleague who only looks, the
+    present is no earlier than that by the file system's clock, whatever this host's own says."""
+    try:
+        return max(float(entry.stat(follow_symlinks=False).st_mtime) for entry in os.scandir(folder))
+    except (OSError, ValueError):
+        return 0.0
+
+
+def mended(driver: Driver, states: Sequence[RunState], chosen: Iterable[str], say: Callable[[str], None]) -> list[str]:
+    """Set the damaged files of some runs aside, and say so; returns the runs that can be taken up.
+
+    Args:
+        chosen: hashes, damaged or not.
+    """
+    wanted, usable = set(chosen), []
+    for point, state in zip(driver.grid.points, states, strict=True):
+        if state.hash not in wanted:
+            continue
+        try:
+            for damage, place in repair(RunFolder(driver.path(point)), point.config) if state.damage else ():
+                say(f"{state.hash[:8]} {damage} is set aside as {place}")
+            usable.append(state.hash)
+        except OSError as error:
+            say(f"{state.hash[:8]} {state.detail}; it cannot be set aside: {error}")
+    return usable
+
+
 def _arguments(
-    point: Point, stages: Sequence[str], since: float, threads: int | None, plugins: Sequence[str]
+    point: Point, stages: Sequence[str], since: float, threads: int | None, plugins: Sequence[str], known: float | None
 ) -> Mapping[str, Any]:
     return {
         "config": point.config.model_dump(mode="json"),
@@ -145,4 +180,5 @@ def _arguments(
         "since": since,
         "threads": threads,
         "plugins": list(plugins),
+        "known": known,
     }

@@ -2,17 +2,20 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from ablations.drive.backend import Factory, Options, in_hand_s
 from ablations.drive.driver import Driver, untouched
-from ablations.run.stages import STAGES, missing_stages
+from ablations.grid.estimate import ONE_NODE
+from ablations.grid.forecast import NO_GPUS, GpuOffer, Offers
+from ablations.run.stages import STAGES
 from ablations.run.state import RunState
-from cscdarts.errors import OutsideFailure
+from cscdarts.errors import OutsideFailure, UserError
 from cscdarts.records.environment import Code
 from cscdarts.records.run_folder import RunFolder, write_json
-from slurm.backends.local import LocalPool, usable_cores, visible_gpus
+from slurm.backends.local import NO_WORD, LocalPool, usable_cores
+from slurm.devices import visible_gpus
 
 #: A run that comes back untouched this often is left alone by this driver.
 MAX_TRIES = 3
@@ -27,6 +30,7 @@ class LocalBackend:
     """
 
     outlives_driver = False
+    nodes_of_run = ONE_NODE
     every_s = 1.0
 
     def __init__(self, driver: Driver, options: Options) -> None:
@@ -40,6 +44,23 @@ class LocalBackend:
     def configured(cls, label: str, profile: str, overrides: Sequence[str]) -> Factory:
         """The factory for `--on local`, which has no profile."""
         return partial(cls)
+
+    @staticmethod
+    def require_devices(names: Iterable[str]) -> None:
+        """Refuse devices that the workers will lack: each sees one GPU and calls it `cuda:0`.
+
+        Errors:
+            UserError: CUDA is named and not there, or a second GPU where each worker sees one.
+        """
+        for name in sorted(name for name in set(names) if name.startswith("cuda")):
+            from cscdarts.training.distributed import World, resolve_device
+
+            resolve_device("cuda", World())
+            if name not in ("cuda", "cuda:0"):
+                raise UserError(
+                    "runtime.device", name, "auto, cpu, cuda or cuda:0 in a grid on this machine",
+                    "Each worker sees a GPU of its own; CUDA_VISIBLE_DEVICES chooses which GPUs take part.",
+                )  # fmt: skip
 
     def open(self) -> list[str]:
         """See `Backend`; this machine is always ready."""
@@ -58,16 +79,20 @@ class LocalBackend:
         return f"{len(hashes)} to run here"
 
     def states(self) -> list[RunState]:
-        """See `Backend`. A killed worker records nothing, so once all have ended its run is recorded as failed."""
+        """See `Backend`. A killed worker records nothing, so once all have ended its run is recorded as failed.
+
+        One that was killed before its run began left nothing, and the run is taken up again.
+        """
         self._at_work = self.pool.alive() > 0
         states = self.driver.states()
         if self._at_work:
             return states
         own = set(self._submitted) - self.pool.held()
-        killed = [state.hash for state in states if state.status == "lost" and state.hash in own]
-        for key in killed:
-            self._record_killed(key)
-        self._killed = self._killed or bool(killed)
+        lost = [state for state in states if state.status == "lost" and state.hash in own]
+        killed = [state for state in lost if self._has_begun(state.hash) or self._tries[state.hash] + 1 >= MAX_TRIES]
+        for state in killed:
+            self._record_killed(state)
+        self._killed = self._killed or bool(lost)
         return self.driver.states() if killed else states
 
     def wait_s(self, states: Sequence[RunState]) -> float:
@@ -81,27 +106,37 @@ class LocalBackend:
         held = self.pool.held()
         unbegun = [state.hash for state in states if state.hash in self._submitted and state.status == "new"]
         if not self._killed:
-            first = self._submitted and not self._tries
-            if first and len(unbegun) == len(self._submitted) and not held:
-                why = "; ".join(self.pool.errors()) or "all ended"
+            errors, none_began = self.pool.errors(), len(unbegun) == len(self._submitted) > 0 and not held
+            # Killed before they said a word: started again. Anything else that keeps all of them from starting is told.
+            silent = bool(errors) and set(errors) == {NO_WORD}
+            if none_began and (self._tries[self._submitted[0]] + 1 >= MAX_TRIES if silent else not self._tries):
+                why = "; ".join(errors) or "all ended"
                 raise OutsideFailure("Starting workers", why, "See the jobs folder.")
             # A worker that found its run in other hands has not tried it.
             self._tries.update(key for key in self._submitted if key not in held)
+        else:
+            self._tries.update(s.hash for s in states if s.status == "lost" and s.hash in self._submitted)
         return [key for key in untouched(states) if self._tries[key] < MAX_TRIES]
 
     def scripts(self, states: Sequence[RunState]) -> list[str]:
         """See `Backend`; workers need none."""
         return []
 
+    def gpus(self) -> Offers:
+        """See `Backend`: one each, where this machine has any."""
+        return {"search": GpuOffer(), "retrain": GpuOffer()} if visible_gpus() else NO_GPUS
+
     def close(self) -> None:
         """See `Backend`."""
         self.pool.stop()
 
-    def _record_killed(self, key: str) -> None:
-        folder = RunFolder(self.driver.folder / key)
-        stage = (missing_stages(folder.config(), folder) or (STAGES[-1],))[0]
+    def _has_begun(self, key: str) -> bool:
+        return RunFolder(self.driver.folder / key).file("config.json").exists()
+
+    def _record_killed(self, state: RunState) -> None:
+        folder = RunFolder(self.driver.folder / state.hash)
         failure = {
-            "stage": stage,
+            "stage": state.stage,
             "kind": "memory",
             "message": "the worker was killed, most likely because memory ran out",
             "traceback": "\n".join(self.pool.errors()),

@@ -23,6 +23,7 @@ LONGEST_PAUSE_S = 30.0
 AWAY_S = 10.0
 #: How many failed runs are named at the end.
 NAMED = 20
+_BAD = ("failed", "lost", "damaged")
 
 
 def run_grid(backend: Backend, console: Console, choose: Choose = untouched) -> int:
@@ -137,15 +138,15 @@ def follow(grid: Observable, progress: Progress, mirror: Callable[[Sequence[RunS
 
 
 def tell_end(driver: Driver, states: Sequence[RunState], progress: Progress) -> None:
-    """Say how a grid ended, the failed and the lost runs by name."""
+    """Say how a grid ended, the failed, the lost and the damaged runs by name."""
     name = driver.grid.name
     progress.say(f"{name}: {tally(states)}; {duration(time.monotonic() - progress.started)}")
-    bad = [(p, s) for p, s in zip(driver.grid.points, states, strict=True) if s.status in ("failed", "lost")]
+    bad = [(p, s) for p, s in zip(driver.grid.points, states, strict=True) if s.status in _BAD]
     for point, state in bad[:NAMED]:
         kind = f" ({state.kind})" if state.status == "failed" else ""
         progress.say(f"  {state.hash[:8]} {'/'.join(point.methods)} {state.status}{kind}: {state.detail}")
-    if counts(states)["failed"]:
-        progress.say(f"`cscdarts ablate retry {name}` runs the failed ones again.")
-    open_ = sum(state.status not in ("done", "failed") for state in states)
+    if counts(states)["failed"] or counts(states)["damaged"]:
+        progress.say(f"`cscdarts ablate retry {name}` runs the failed ones again, and sets damaged files aside.")
+    open_ = sum(state.status not in ("done", "failed", "damaged") for state in states)
     if open_:
         progress.say(f"{open_} runs are not done; `cscdarts ablate run {name}` takes them up.")

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ablations.drive.driver import Driver
-from ablations.grid.estimate import Estimate, Measured, estimate
+from ablations.grid.estimate import ONE_NODE, Estimate, Measured, Nodes, estimate
 from ablations.run.stages import has_output
 from ablations.run.state import RunState
 from cscdarts.errors import UserError
 from cscdarts.records.ownership import foreign
-from cscdarts.records.run_folder import STAGE_FOLDERS, STAGE_OUTPUTS, RunFolder, read_json
+from cscdarts.records.run_folder import STAGE_FOLDERS, STAGE_OUTPUTS, RunFolder, read_record
 from cscdarts.records.runs_folder import folders_in, grid_folders
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.keys import Stage, planned_retraining_key, search_key, searches
@@ -48,16 +48,16 @@ class Plan:
             [config for key, config in self.retrainings.items() if key not in self.retrained],
         )
 
-    def expected(self, past: Measured) -> Estimate:
+    def expected(self, past: Measured, nodes: Nodes = ONE_NODE) -> Estimate:
         """What is still to be done, in node-seconds."""
-        return estimate(*self.left(), past)
+        return estimate(*self.left(), past, nodes)
 
-    def values(self, past: Measured) -> dict[str, Any]:
+    def values(self, past: Measured, nodes: Nodes = ONE_NODE) -> dict[str, Any]:
         """As plain data. `runs` and `done` count runs; `searches` and `retrainings` what is still to be done, the names
         with `_total` also what is done; `node_hours` is None where nothing like it was measured, and `unmeasured`
         counts the searches and retrainings that it leaves out."""
         searched, retrained = self.left()
-        expected = self.expected(past)
+        expected = self.expected(past, nodes)
         return {
             "runs": self.runs,
             "done": self.done,
@@ -170,7 +170,7 @@ def _whole(folder: RunFolder) -> bool:
 def _is_there(runs: Path, stage: Stage, key: str) -> bool:
     """Whether a stage's output lies under its key, and is that key's."""
     try:
-        content = read_json(runs / STAGE_FOLDERS[stage] / key / STAGE_OUTPUTS[stage])
+        content = read_record(runs / STAGE_FOLDERS[stage] / key / STAGE_OUTPUTS[stage])
     except UserError:
         return False
-    return isinstance(content, dict) and content.get("key", key) == key
+    return content is not None and content.get("key", key) == key

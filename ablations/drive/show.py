@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -18,7 +18,7 @@ from ablations.run.state import STATUSES, RunState
 
 STYLES = {
     "done": "green", "running": "cyan", "pending": "yellow", "preempted": "magenta", "new": "dim", "failed": "red",
-    "lost": "red", "cancelled": "dim red",
+    "lost": "red", "cancelled": "dim red", "damaged": "red",
 }  # fmt: skip
 #: Seconds between plain lines when only the epochs have moved.
 PLAIN_EVERY_S = 30.0
@@ -57,7 +57,7 @@ def status_table(grid: Grid, states: Sequence[RunState], every: bool = True, lim
         if every or state.status not in ("done", "new", "pending")
     ]
     for point, state in shown[:limit]:
-        where = state.host or (state.jobs[-1] if state.jobs else "")
+        where = " ".join((state.host, state.jobs[-1] if state.jobs else "")).strip()
         kind = f"{state.status} ({state.kind})" if state.status == "failed" else state.status
         table.add_row(
             state.hash[:8],
@@ -70,6 +70,24 @@ def status_table(grid: Grid, states: Sequence[RunState], every: bool = True, lim
     if len(shown) > limit:
         table.add_row("...", f"and {len(shown) - limit} more", "", "", "", "")
     return table
+
+
+def states_record(grid: Grid, states: Sequence[RunState], caveat: str) -> dict[str, Any]:
+    """What `status --json` prints: `grid`, `scale`, `counts` by state, `caveat` (what could not be seen; null if all
+    could) and `runs`: of each `hash`, `run` (a few words), `state`, `kind` (of a failure), `detail`, `damaged` (the
+    file), `stage`, `epoch`, `epochs`, `eta_s`, `host` and `jobs`, null where there is none."""
+    runs = [
+        {
+            "hash": state.hash, "run": label(point), "state": state.status, "kind": state.kind or None,
+            "detail": state.detail or None, "damaged": state.damage or None, "stage": state.stage or None,
+            "epoch": state.epoch, "epochs": state.epochs, "eta_s": state.eta_s, "host": state.host or None,
+            "jobs": list(state.jobs),
+        }
+        for point, state in zip(grid.points, states, strict=True)
+    ]  # fmt: skip
+    return {
+        "grid": grid.name, "scale": grid.scale, "counts": dict(counts(states)), "caveat": caveat or None, "runs": runs,
+    }  # fmt: skip
 
 
 class Progress:
@@ -100,7 +118,7 @@ class Progress:
 
     def say(self, line: str) -> None:
         """One line, above the live table where there is one."""
-        self.console.print(line, highlight=False, soft_wrap=True)
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
         self.console.file.flush()
 
     def __call__(self, states: Sequence[RunState]) -> None:

@@ -1,15 +1,16 @@
 """A grid's runs on a SLURM cluster: which of them need which jobs, and what the scheduler knows of those."""
 
 import os
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from ablations.drive.backend import Cluster, Factory, Options, in_hand_s, open_runs
 from ablations.drive.driver import Driver, untouched
+from ablations.grid.forecast import GpuOffer, Offers
 from ablations.grid.load import Point
 from ablations.run.stages import GROUPS, STAGES, missing_stages
 from ablations.run.state import RunState
+from ablations.run.visible import VISIBLE_S
 from cscdarts.records.environment import COMMIT_VARIABLE, Code
 from cscdarts.records.run_folder import RunFolder
 from cscdarts.settings.keys import search_key, searches
@@ -24,7 +25,8 @@ from slurm.jobs import SubmittedJob
 
 #: Group that holds all stages, for profiles with `graph: single`.
 WHOLE = "all"
-#: Accounting and shared file systems lag behind a job's end: a run that looks lost is looked at again after this time.
+#: Accounting lags behind a job's end: what looks ended without a result is looked at again after this time; what looks
+#: lost, so long that a shared file system shows the result too.
 LAG_S = 10.0
 
 
@@ -50,6 +52,8 @@ class SlurmBackend(Cluster):
         queue: Queue | None = None,
     ) -> None:
         self.driver, self.options, self.profile, self.label = driver, options, profile or Profile(), label
+        search, retrain = (self.profile.resources(group).nodes_of_run for group in self._stage_groups())
+        self.nodes_of_run = (search, retrain)
         self.queue = queue or Queue(
             driver.folder, f"cscdarts-{driver.grid.name}", SlurmScheduler(), SubmititSubmitter(driver.folder / "jobs")
         )
@@ -100,7 +104,7 @@ class SlurmBackend(Cluster):
         Of runs that share a search which is not done, all but one wait for the chains of the others: a job that would
         only look on while another searches holds no GPU for it.
         """
-        wanted, now = set(hashes), time.time()
+        wanted, now = set(hashes), self.queue.now()
         by_need: dict[tuple[str, ...], list[Point]] = {}
         for point in self.driver.grid.points:
             if point.hash in wanted:
@@ -145,11 +149,13 @@ class SlurmBackend(Cluster):
 
     def wait_s(self, states: Sequence[RunState]) -> float:
         """See `Backend`."""
+        if any(state.status == "lost" for state in states):
+            return in_hand_s(states) or VISIBLE_S
         return in_hand_s(states) or (0.0 if not open_runs(states) else LAG_S)
 
     def scripts(self, states: Sequence[RunState]) -> list[str]:
         """See `Backend`: one script per array of the chain."""
-        jobs = -(-len(untouched(states)) // self.profile.runs_per_job)
+        jobs = -(-len(untouched(states)) // self.profile.runs_of_job)
         if jobs == 0:
             return []
         groups = (WHOLE,) if self.profile.graph == "single" else tuple(GROUPS)
@@ -161,6 +167,15 @@ class SlurmBackend(Cluster):
             scripts.append(sbatch_script(own, self.driver.folder / "jobs", name, jobs, throttle, dependency))
             dependency = "aftercorr:JOB_OF_" + group.upper()
         return scripts
+
+    def _stage_groups(self) -> tuple[str, str]:
+        """The groups whose jobs hold searches and retrainings."""
+        return (WHOLE, WHOLE) if self.profile.graph == "single" else ("search", "retrain")
+
+    def gpus(self) -> Offers:
+        """See `Backend`: what the profile asks for and says of its GPUs."""
+        search, retrain = (GpuOffer.of_profile(self.profile.resources(group)) for group in self._stage_groups())
+        return {"search": search, "retrain": retrain}
 
     def _groups(self, point: Point) -> tuple[str, ...]:
         missing = missing_stages(point.config, RunFolder(self.driver.path(point)))

@@ -2,13 +2,14 @@
 measured, nothing said."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
 from cscdarts.errors import UserError
-from cscdarts.records.run_folder import RunFolder, read_json
+from cscdarts.records.run_folder import RunFolder, read_record
 from cscdarts.records.runs_folder import run_folders
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.keys import searches
@@ -16,6 +17,10 @@ from cscdarts.settings.keys import searches
 #: At most this many finished run folders are read for a plan.
 MAX_READ = 2000
 
+#: How many nodes a search and a retraining hold while they last: 2 for one that is spread over two, 1/4 where four runs
+#: share a node.
+Nodes = tuple[float, float]
+ONE_NODE: Nodes = (1.0, 1.0)
 #: What sets the work of an epoch: of a stage's config, exactly or without ratio, identity and seed.
 _Kind = Callable[[RunConfig, bool], tuple[object, ...]]
 
@@ -70,20 +75,27 @@ def measured(runs: Path) -> Measured:
     return found
 
 
-def estimate(searched: Iterable[RunConfig], retrained: Iterable[RunConfig], past: Measured) -> Estimate:
+def estimate(
+    searched: Iterable[RunConfig], retrained: Iterable[RunConfig], past: Measured, nodes: Nodes = ONE_NODE
+) -> Estimate:
     """Sum the expected seconds of some searches and retrainings, each named by a run that has it.
 
     Each costs seconds per epoch x epochs; the rate is the mean over finished ones that agree in everything that sets
     the work of an epoch, or, where none does, in all but ratio, identity and seed. Drawing a random cell or being given
     one costs nothing and is not counted.
+
+    Args:
+        nodes: how many nodes each of them holds: those of a node that is shared count in part.
     """
     paid = [config for config in searched if config.search.trains_supernet]
-    costs = [
-        *_costs(paid, past.searches, _search_kind, lambda config: config.search.epochs),
-        *_costs(retrained, past.retrainings, _retrain_kind, lambda config: config.evaluation.epochs),
+    found = (
+        [*_costs(paid, past.searches, _search_kind, lambda config: config.search.epochs)],
+        [*_costs(retrained, past.retrainings, _retrain_kind, lambda config: config.evaluation.epochs)],
+    )
+    known = [
+        seconds * held for costs, held in zip(found, nodes, strict=True) for seconds in costs if seconds is not None
     ]
-    known = [seconds for seconds in costs if seconds is not None]
-    return Estimate(sum(known), len(known), len(costs))
+    return Estimate(sum(known), len(known), sum(map(len, found)))
 
 
 def sentence(estimated: Estimate) -> str:
@@ -148,7 +160,5 @@ def _searches(config: RunConfig, folder: RunFolder) -> Iterator[tuple[RunConfig,
 
 
 def _spent(path: Path, name: str) -> float | None:
-    content = read_json(path)
-    values = content.get("values", {}) if isinstance(content, dict) else {}
-    seconds = values.get(name) if isinstance(values, dict) else None
-    return float(seconds) if isinstance(seconds, int | float) and seconds == seconds else None
+    seconds = ((read_record(path) or {}).get("values") or {}).get(name)
+    return float(seconds) if seconds is not None and math.isfinite(seconds) else None

@@ -4,6 +4,7 @@ Where the data are not at hand (a plan on a laptop, a status on a login node) th
 run with stand in, and without those none: such a plan says what it would be for data not yet known.
 """
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from ablations.grid.load import Grid, Point
 from ablations.grid.past import MANIFEST
 from cscdarts.data.fingerprint import fingerprint, identified
 from cscdarts.errors import UserError
-from cscdarts.records.run_folder import read_json
+from cscdarts.records.run_folder import read_record
 
 
 def identified_grid(grid: Grid, folder: Path) -> Grid:
@@ -22,8 +23,9 @@ def identified_grid(grid: Grid, folder: Path) -> Grid:
     Args:
         folder: of the grid's runs.
     """
-    recorded = read_json(folder / MANIFEST)
-    noted = recorded.get("fingerprints") if isinstance(recorded, dict) else None
+    noted: Any = None
+    with contextlib.suppress(UserError):  # whoever needs what else it says, says that it is damaged
+        noted = (read_record(folder / MANIFEST) or {}).get("fingerprints")
     return identified_as_noted(grid, noted if isinstance(noted, dict) else {})
 
 

@@ -4,23 +4,22 @@ Two points with the same hash are one run known under several methods: the metho
 DARTS.
 """
 
-import importlib
-import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ablations.grid.file import configs_of, grid_module, require_number
 from ablations.grid.past import Past, Source
-from cscdarts.errors import MissingFile, OutsideFailure, UserError
-from cscdarts.records.grid_names import SUFFIX, is_file, require_grid_name
+from cscdarts.errors import MissingFile, UserError
+from cscdarts.records.grid_names import is_file, require_grid_name
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import parse_assignments, with_values
 from cscdarts.settings.protocols import DEFAULT_SCALE, SCALES
-from cscdarts.spaces import OPERATIONS, SPACES, beside, load_file
+from cscdarts.settings.values import Unreadable, whole
+from cscdarts.spaces import OPERATIONS, SPACES
 
-GRIDS = Path(__file__).parents[1] / "grids"
 #: Attribute of a grid's file that says how often each cell is retrained: a number, or one for each scale.
 FIELD = "RETRAININGS"
 #: At most so many retrainings of a cell, and how far their seeds lie apart: grids number their seeds from 0 and
@@ -96,16 +95,6 @@ class Grid:
         return {name: mark for name, mark in sorted(found.items()) if mark}
 
 
-def _shipped() -> dict[str, Path]:
-    """Name -> file of the grids that come with the distribution."""
-    return {path.stem: path for path in sorted(GRIDS.rglob(f"*{SUFFIX}")) if not path.stem.startswith("_")}
-
-
-def grid_names() -> list[str]:
-    """The grids that come with the distribution."""
-    return sorted(_shipped())
-
-
 def load_grid(
     source: str, scale: str = DEFAULT_SCALE, assignments: Iterable[str] = (), retrainings: int | None = None
 ) -> Grid:
@@ -127,18 +116,15 @@ def load_grid(
         raise UserError("--scale", scale, ", ".join(SCALES), "Choose one of these.")
     seeds, others = _seeds(assignments)
     overrides = parse_assignments(others)
-    module, path = _module(source)
-    function = getattr(module, "grid", None)
-    if not callable(function):
-        raise MissingFile(
-            str(path), "See ablations/grids/quickstart.py.", "function grid(scale) that yields RunConfigs"
-        )
-    configs = _configs(function, scale, path)
+    module, path = grid_module(source)
+    configs = configs_of(module, scale, path)
     if seeds:
         # Each setting once, in the grid's order, then for each seed.
         settings = list({with_values(c, {"seed": 0}).hash + c.labels.method: c for c in configs}.values())
+        require_number(len(seeds) * len(settings), "--set seeds", f"{len(seeds)} seeds of {len(settings)} settings")
         configs = [with_values(c, {"seed": seed}) for seed in seeds for c in settings]
     times = _retrainings(module, path, scale, retrainings)
+    require_number(times * len(configs), "--retrainings", f"{times} retrainings of {len(configs)} runs")
     points = _points(configs, overrides, scale, times)
     if retrainings is not None and retrainings > 1 and points and not any(p.config.runtime.retrain for p in points):
         raise UserError(
@@ -182,10 +168,14 @@ def _seeds(assignments: Iterable[str]) -> tuple[list[int], list[str]]:
         if key.strip() != "seeds":
             others.append(text)
             continue
-        parts = [part.strip() for part in value.split(",")]
-        if not all(part.isdigit() for part in parts) or parts == ["0"]:
+        try:
+            parts = [whole(part) for part in value.split(",")]
+        except Unreadable:
+            parts = [0]
+        if not all(0 <= part < 2**31 for part in parts) or parts == [0]:
             raise UserError("--set seeds", value, "a number of seeds or a list such as 0,1,2", "Correct it.")
-        seeds = list(range(int(parts[0]))) if len(parts) == 1 else [int(part) for part in parts]
+        require_number(parts[0] if len(parts) == 1 else len(parts), "--set seeds", value)
+        seeds = list(range(parts[0])) if len(parts) == 1 else list(dict.fromkeys(parts))
     return seeds, others
 
 
@@ -204,51 +194,11 @@ def source_now(source: str, runs: Path) -> Source:
     return Source.of(Path(source), runs, shipped=not is_file(source))
 
 
-def _grid_names_told() -> str:
-    return ", ".join([*grid_names(), f"PATH{SUFFIX}"])
-
-
-def _module(source: str) -> tuple[ModuleType, Path]:
-    if not is_file(source):
-        path = _shipped().get(source)
-        if path is None:
-            raise UserError("GRID", source, _grid_names_told(), "Choose one of these.")
-        inside = path.relative_to(GRIDS).with_suffix("").parts
-        return importlib.import_module(".".join(("ablations.grids", *inside))), path
-    path = Path(source)
-    if path.suffix != SUFFIX or not path.is_file():
-        raise MissingFile(source, "Name an existing Python file.")
-    try:
-        return load_file(path), path
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise _broken(path, error) from error
-
-
-def _configs(function: Callable[..., Any], scale: str, path: Path) -> list[RunConfig]:
-    try:
-        with beside(path.parent):
-            configs = list(function(scale) if inspect.signature(function).parameters else function())
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise _broken(path, error) from error
-    for config in configs:
-        if not isinstance(config, RunConfig):
-            raise UserError(str(path), type(config).__name__, "RunConfig", "Let grid(scale) yield RunConfigs.")
-    return configs
-
-
-def _broken(path: Path, error: BaseException) -> UserError:
-    return OutsideFailure(str(path), f"{type(error).__name__}: {error}", "See the traceback with --debug.")
-
-
 def _points(
     configs: Sequence[RunConfig], overrides: Mapping[str, str], scale: str, retrainings: int
 ) -> tuple[Point, ...]:
-    # Checked again on the whole: an override may be impossible for one point only.
-    configs = [_at_scale(with_values(config, overrides) if overrides else config, scale) for config in configs]
+    # Checked again on the whole: an override may be impossible for one point only, and a copy is checked by nobody.
+    configs = [_at_scale(with_values(config, overrides), scale) for config in configs]
     merged: dict[str, Point] = {}
     # All cells once, then all of them again: runs that share a search come late enough to find it done.
     for config in (_retrained(config, time) for time in range(retrainings) for config in configs):
@@ -272,4 +222,9 @@ def _retrained(config: RunConfig, time: int) -> RunConfig:
     if time == 0 or not config.runtime.retrain:
         return config
     seed = (config.seed if config.evaluation.seed is None else config.evaluation.seed) + SEED_STEP * time
+    if seed >= 2**31:
+        raise UserError(
+            "--retrainings", time + 1, f"retrainings whose seeds, {SEED_STEP} apart, stay below {2**31:,}",
+            f"They count on from evaluation.seed={seed - SEED_STEP * time}: lower it.",
+        )  # fmt: skip
     return config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"seed": seed})})

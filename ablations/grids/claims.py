@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 from cscdarts import RunConfig, apply_cell, apply_preset, protocol, with_values
 from cscdarts.data.randomness import numpy_generator
-from cscdarts.spaces import Genotype, random_genotype
+from cscdarts.spaces import random_genotype
+from cscdarts.spaces.connected import idle_kinds
 
 FIRST_SEED = 100
 #: Scale -> seeds, and cells of the comparison of depths.
@@ -20,7 +21,8 @@ DEPTHS = (1, 3)
 
 def grid(scale: str) -> Iterator[RunConfig]:
     """10 settings of CSC-DARTS and 4 baselines a seed; beside the first three, cells at two depths."""
-    base = protocol("quickstart", scale)
+    # A cell that a search or a draw cuts off from its input is a result of its method.
+    base = with_values(protocol("quickstart", scale), {"runtime.cut_off": "train"})
     seeds, cells = SIZES[scale]
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         seeded = with_values(base, {"seed": seed})
@@ -44,18 +46,9 @@ def _depths(base: RunConfig, count: int) -> Iterator[RunConfig]:
     draw, found = numpy_generator(0, "cells of the comparison of depths"), list[str]()
     while len(found) < count:
         cell = random_genotype(base.supernet.space, draw)
-        if _connected(cell) and str(cell) not in found:
+        if not idle_kinds(cell) and str(cell) not in found:
             found.append(str(cell))
-    for cell in found:
+    for text in found:
         for preset in (None, "csc"):
             for depth in DEPTHS:
-                yield with_values(apply_cell(base, cell, preset), {"evaluation.cells": depth})
-
-
-def _connected(cell: Genotype) -> bool:
-    """Whether anything of the input reaches the output."""
-    reached = {0}
-    for source, target, op in cell.main_edges:
-        if source in reached and op != "none":
-            reached.add(target)
-    return max(target for _, target, _ in cell.main_edges) in reached
+                yield with_values(apply_cell(base, text, preset), {"evaluation.cells": depth})

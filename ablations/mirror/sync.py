@@ -22,10 +22,18 @@ from ablations.mirror.bulk import BulkWriter
 from ablations.mirror.database import artifact_place, remove_stray_folder, require_store
 from ablations.mirror.places import follow_database, without_lost
 from ablations.mirror.rows import Home, better, gives_way, home_of, making_rows, pages, rows_of
-from ablations.mirror.updates import CURSOR, STATUS, MetricPoint, RunUpdate, latest_ms, read_update
+from ablations.mirror.updates import (
+    CURSOR,
+    STATUS,
+    MetricPoint,
+    RunUpdate,
+    damaged_update,
+    latest_ms,
+    read_update,
+)
 from ablations.run.state import RunState
 from cscdarts.errors import OutsideFailure, UserError
-from cscdarts.records.run_folder import read_json
+from cscdarts.records.run_folder import read_record
 from reports.read.tracking import (
     VARIABLE,
     deleted_experiment,
@@ -144,7 +152,7 @@ class GridMirror:
         begun = (
             (point, state)
             for point, state in zip(self.grid.points, states, strict=True)
-            if (self.folder / point.hash / "config.json").exists() and not state.foreign
+            if (state.damage or (self.folder / point.hash / "config.json").exists()) and not state.foreign
         )
         found = (self._read(point, state) for point, state in begun)
         for part in batched((one for one in found if one is not None), PART):
@@ -161,9 +169,10 @@ class GridMirror:
             self.elsewhere[point.hash] = other[1].shown
             return None
         self.elsewhere.pop(point.hash, None)
+        read = damaged_update if state.damage else read_update
         try:
             known = self._runs.get(point.hash, ("", {}))
-            found = read_update(self.grid, point, self.folder / point.hash, state, *known, str(self._home))
+            found = read(self.grid, point, self.folder / point.hash, state, *known, str(self._home))
         except (UserError, OSError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
             self.damaged[point.hash] = one_line(error)
             return None
@@ -284,8 +293,9 @@ class GridMirror:
         now = (stat.st_size, stat.st_mtime_ns, ended)
         if now == self._grid_written:
             return
-        content = read_json(manifest)
-        content = content if isinstance(content, dict) else {}
+        content: Mapping[str, Any] = {}
+        with contextlib.suppress(UserError):  # the next `run` writes it anew
+            content = read_record(manifest) or {}
         name = f"{self.grid.name} ({self.grid.scale})"
         tags = {
             "cscdarts.kind": "grid",

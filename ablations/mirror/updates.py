@@ -13,7 +13,8 @@ from ablations.grid.load import Grid, Point
 from ablations.run.stages import OUTPUTS, stages_of
 from ablations.run.state import RunState
 from cscdarts.errors import UserError
-from cscdarts.records.run_folder import RunFolder, read_json
+from cscdarts.records.forms import is_metric_line
+from cscdarts.records.run_folder import RunFolder, read_record
 from cscdarts.settings.config import hashed_values
 from cscdarts.settings.metrics import METRICS
 from cscdarts.settings.overrides import dotted_texts
@@ -88,11 +89,7 @@ def read_update(
     before = _read_before(cursor)
     if run_id and cursor.get("files") == files and before == sizes and cursor.get("status") == status:
         return None
-    params: list[tuple[str, str]] = []
-    if not cursor:  # a new run, or one whose mirror died before its first note: then all is written in any case
-        # As hashed: a field at its neutral value is absent, so runs from before it came stay in one setting with later
-        # ones.
-        params = list(dotted_texts(hashed_values(point.config)).items())
+    params = _params(point, cursor)
     metrics: list[MetricPoint] = []
     read: dict[str, int] = {}
     for name, path in sources.items():
@@ -122,6 +119,33 @@ def read_update(
     )
 
 
+def damaged_update(
+    grid: Grid, point: Point, path: Path, state: RunState, run_id: str, cursor: Mapping[str, Any], home: str
+) -> RunUpdate | None:
+    """Note that a run's files cannot be read; what was copied of it before stays, and nothing is copied now. None where
+    that is noted."""
+    if run_id and cursor.get("damaged") == state.detail:
+        return None
+    now = int(1000 * time.time())
+    tags = {**_own_tags(grid, point, "failed", state), HOME: home}
+    noted = {**cursor, "status": "failed", "damaged": state.detail}
+    return RunUpdate(
+        point.hash, run_id, run_name(point), 0 if run_id else now, "failed", now, tags, _params(point, cursor), [], [],
+        noted,
+    )  # fmt: skip
+
+
+def _params(point: Point, cursor: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The config's values; none where they were written.
+
+    As hashed: a field at its neutral value is absent, so runs from before it came stay in one setting with later ones.
+    """
+    if cursor:
+        return []
+    # A new run, or one whose mirror died before its first note: then all is written in any case.
+    return list(dotted_texts(hashed_values(point.config)).items())
+
+
 def run_name(point: Point) -> str:
     """A short name: method, what the method varies, seed."""
     supernet, search = point.config.supernet, point.config.search
@@ -138,20 +162,14 @@ def _tags(grid: Grid, point: Point, folder: RunFolder, status: str, state: RunSt
     stages = stage_environments(folder, point.config)
     searched = stages.get("search", {})
     return {
-        "cscdarts.kind": "run",
-        "cscdarts.grid": grid.name,
-        "cscdarts.hash": point.hash,
-        "cscdarts.seed": str(point.config.seed),
-        "cscdarts.methods": ",".join(point.methods),
-        "cscdarts.scale": grid.scale,
-        "cscdarts.status": status,
-        "cscdarts.failure": state.detail[:4000] if status == "failed" else "",
+        **_own_tags(grid, point, status, state),
         "cscdarts.commit": str(environment.get("commit") or ""),
         "cscdarts.dirty": str(environment.get("dirty", "")),
         "cscdarts.hardware": hardware(environment) if environment else "",
         "cscdarts.host": str(environment.get("hostname") or ""),
         "cscdarts.data": str(result.get("label") or point.config.data.dataset),
         "cscdarts.contents": str(result.get("contents") or ""),
+        "cscdarts.notes": _notes(folder),
         "cscdarts.genotype": str(genotype.get("text") or ""),
         "cscdarts.torch": str(environment.get("torch") or ""),
         "cscdarts.search": str((keys := folder.keys() or {}).get("search") or ""),
@@ -163,10 +181,30 @@ def _tags(grid: Grid, point: Point, folder: RunFolder, status: str, state: RunSt
     }
 
 
+def _notes(folder: RunFolder) -> str:
+    """What the stages noted of themselves: standstill, answers by chance, a cell that leads nowhere."""
+    found = [_read(folder, name).get("notes") for name in ("search.json", "genotype.json", "result.json")]
+    return "; ".join(str(note) for notes in found if isinstance(notes, list) for note in notes)[:4000]
+
+
+def _own_tags(grid: Grid, point: Point, status: str, state: RunState) -> dict[str, str]:
+    """The tags that hang on no file."""
+    return {
+        "cscdarts.kind": "run",
+        "cscdarts.grid": grid.name,
+        "cscdarts.hash": point.hash,
+        "cscdarts.seed": str(point.config.seed),
+        "cscdarts.methods": ",".join(point.methods),
+        "cscdarts.scale": grid.scale,
+        "cscdarts.status": status,
+        "cscdarts.failure": state.detail[:4000] if status == "failed" else "",
+        "cscdarts.damaged": Path(state.damage).name,
+    }
+
+
 def _read(folder: RunFolder, name: str) -> dict[str, Any]:
-    with contextlib.suppress(UserError, RecursionError):
-        value = read_json(folder.file(name))
-        return value if isinstance(value, dict) else {}
+    with contextlib.suppress(UserError):
+        return read_record(folder.file(name)) or {}
     return {}
 
 
@@ -185,7 +223,7 @@ def _lines(path: Path, offset: int) -> tuple[list[MetricPoint], int]:
         with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             entry = json.loads(line)
             when, step = int(1000 * entry["time"]), int(entry["epoch"])
-            if max(abs(when), abs(step)) < _MOST:
+            if is_metric_line(entry) and max(abs(when), abs(step)) < _MOST:
                 points += [(k, float(v), when, step) for k, v in entry["values"].items() if k in METRICS]
     return points, offset + whole
 

@@ -13,7 +13,7 @@ from typing import cast
 
 from cscdarts.errors import Stopped
 from cscdarts.records.environment import record_environment
-from cscdarts.records.run_folder import STAGE_FOLDERS, STAGE_OUTPUTS, RunFolder, read_json
+from cscdarts.records.run_folder import STAGE_FOLDERS, STAGE_OUTPUTS, RunFolder, read_record
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.keys import Key, Stage, search_key, searches
 from slurm.control import Control
@@ -118,5 +118,5 @@ def pause(control: Control) -> None:
 
 def _surroundings(folder: RunFolder) -> dict[str, object]:
     """Of the present start, as the run's own record has it."""
-    found = read_json(folder.file("environment.json")) or {}
+    found = read_record(folder.file("environment.json")) or {}
     return {name: value for name, value in found.items() if name not in ("starts", "first_started_at")}

@@ -4,7 +4,7 @@ only.
 What stops a run is recorded beside it in `failure.json`, with its kind, so that a status needs no log reading.
 """
 
-import errno
+import contextlib
 import json
 import os
 import sys
@@ -15,14 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.run.sharing import Busy, parts, pause, taken
+from ablations.run.visible import await_cell
 from benchmarks.sources import covers
 from cscdarts.errors import NumericalError, Stopped, UserError
+from cscdarts.records.damage import find_damage
 from cscdarts.records.ownership import foreign
-from cscdarts.records.run_folder import STAGE_OUTPUTS, RunFolder, read_json, write_json
+from cscdarts.records.run_folder import STAGE_OUTPUTS, RunFolder, read_record, write_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import build
 from cscdarts.spaces import load_plugin
 from slurm.control import Control, Stopping
+from slurm.jobs import DISK_FULL, Cause, cause_of_limit
 
 if TYPE_CHECKING:
     from slurm.job import Outcome
@@ -111,10 +114,13 @@ def run_stages(
 
     Args:
         path: the run folder.
-        arguments: `config` (the full config as plain data), `stages` (names), `since` (seconds since the epoch: a
-            failure newer than this was recorded by this submission and is not tried again), `threads` (or None),
+        arguments: `config` (the full config as plain data), `stages` (names), `since` (when it was submitted, seconds
+            since the epoch: a failure that names this one was recorded by this submission and is not tried again),
+            `known` (time of the failure that was there at the submission, for records that name none; may be left out),
+            `threads` (or None),
             `plugins` (files or modules that register what the config names; see `cscdarts.spaces.registry`), `store`
-            (path from the run folder to the folder of `searches/` and `retrainings/`; two levels up unless given).
+            (path from the run folder to the folder of `searches/` and `retrainings/`; two levels up unless given),
+            `alone` (whether the caller says itself what has failed).
         control: asked at every step whether to stop.
         engine: stage -> function.
         prepare: called once before the first stage, with the number of threads and the scheduler's id of the job.
@@ -129,14 +135,20 @@ def run_stages(
     for source in arguments.get("plugins", ()):
         load_plugin(source)
     config, folder = build(arguments["config"]), RunFolder(path)
+    if "search" not in arguments["stages"]:
+        try:
+            await_cell(folder, control, lambda failure: _of_this_submission(failure, arguments))
+        except Stopped:
+            raise Stopping from None
     leads = int(os.environ.get("RANK", "0")) == 0
-    problem = foreign(folder, config)
+    damage = find_damage(folder)
+    problem = foreign(folder, config) if damage is None else f"is damaged: {damage}"
     if problem is not None:
         # Another's folder is left as it is: what is wrong stands in the worker's own output and in the run's state.
         print(f"{path.name}: {path} {problem}", file=sys.stderr, flush=True)
         return "failed"
-    failure = read_json(folder.file("failure.json"))
-    if failure is not None and failure["time"] >= arguments["since"] and failure["stage"] in arguments["stages"]:
+    failure = read_record(folder.file("failure.json"))
+    if failure is not None and _of_this_submission(failure, arguments) and failure["stage"] in arguments["stages"]:
         return "failed"
     wanted = [stage for stage in arguments["stages"] if stage in missing_stages(config, folder)]
     if not wanted:
@@ -176,23 +188,34 @@ def run_stages(
                 # A look-up that fails must not keep the run from its own result.
                 if stage != "check" or isinstance(error, Stopped):
                     raise
-                record_failure(folder, stage, error)
+                record_failure(folder, stage, error, arguments["since"], not arguments.get("alone", False))
                 check_failed = True
     except Busy as busy:
-        report(f"{stage}: {busy}")
+        with contextlib.suppress(OSError):
+            report(f"{stage}: {busy}")
         return "busy"
     except Stopped:
-        report(f"{stage}: stopped, {control.reason}; it goes on from its checkpoint")
+        with contextlib.suppress(OSError):
+            report(f"{stage}: stopped, {control.reason}; it goes on from its checkpoint")
         raise Stopping from None
     except Exception as error:
         if not leads:
             raise
-        record_failure(folder, stage, error)
+        record_failure(folder, stage, error, arguments["since"], not arguments.get("alone", False))
         return "failed"
-    failure = read_json(folder.file("failure.json"))
+    failure = read_record(folder.file("failure.json"))
     if failure is not None and failure["stage"] not in missing_stages(config, folder):
         folder.file("failure.json").unlink(missing_ok=True)
+        check_failed = False  # what failed came after its output was written
     return "failed" if check_failed else "done"
+
+
+def known_failure(path: Path) -> float | None:
+    """The time that a run's failure notes, for `known` of `run_stages`; None where it has none that can be read."""
+    with contextlib.suppress(UserError, OSError):
+        failure = read_record(path / "failure.json")
+        return None if failure is None else float(failure["time"])
+    return None
 
 
 def _await(folder: RunFolder, output: str, control: Control) -> None:
@@ -203,25 +226,45 @@ def _await(folder: RunFolder, output: str, control: Control) -> None:
         pause(control)
 
 
-def record_hang(path: Path, sentence: str) -> None:
-    """Record that a run stopped making steps; called from a thread while the main thread is stuck."""
-    folder = RunFolder(path)
-    config = folder.config()
-    stage = (missing_stages(config, folder) or ("retrain",))[0]
-    stack = "".join(
-        f"thread {number}\n{''.join(traceback.format_stack(frame))}" for number, frame in sys._current_frames().items()
-    )
-    _write_failure(folder, stage, "timeout", sentence, stack)
+def record_end(path: Path, arguments: Mapping[str, Any], cause: Cause, output: str) -> None:
+    """Record a failure that a run could not: it hangs, or its process is gone. What it has recorded itself stays.
+
+    Args:
+        path, arguments: of its task.
+        output: what its process was at, or said last.
+    """
+    folder, config = RunFolder(path), build(arguments["config"])
+    with contextlib.suppress(UserError, OSError):
+        if _of_this_submission(read_record(folder.file("failure.json")), arguments):
+            return
+    missing: list[str] = []
+    with contextlib.suppress(UserError, OSError):
+        missing = [stage for stage in missing_stages(config, folder) if stage in arguments["stages"]]
+    _write_failure(folder, (missing or arguments["stages"])[0], cause.kind, cause.sentence, output, arguments["since"])
 
 
-def record_failure(folder: RunFolder, stage: str, error: BaseException) -> None:
-    """Write `failure.json` for an exception and say it in the log."""
+def _of_this_submission(failure: Any, arguments: Mapping[str, Any]) -> bool:
+    """Whether a failure was recorded by the submission that a task is of. Records of 0.1.0 tell by their time only."""
+    if not isinstance(failure, dict):
+        return False
+    if "since" in failure:
+        return bool(failure["since"] == arguments["since"])
+    when = failure.get("time")
+    return isinstance(when, int | float) and bool(when >= arguments["since"]) and when != arguments.get("known")
+
+
+def record_failure(folder: RunFolder, stage: str, error: BaseException, since: float, say: bool = True) -> None:
+    """Write `failure.json` for an exception and say it in the log, and on standard error if `say`."""
     text = "".join(traceback.format_exception(error))
-    last = str(error).strip().splitlines()
-    message = (
-        last[0] if isinstance(error, UserError) and last else f"{type(error).__name__}: {last[-1] if last else ''}"
-    )
-    _write_failure(folder, stage, kind_of(error), message.strip(), text)
+    last, limit = str(error).strip().splitlines(), cause_of_limit(error, folder.path)
+    message = f"{type(error).__name__}: {last[-1] if last else ''}"
+    if limit is not None:
+        message = limit.sentence
+    elif kind_of(error) == "disk":
+        message = f"{DISK_FULL.sentence} ({message})"
+    elif isinstance(error, UserError) and last:
+        message = last[0]
+    _write_failure(folder, stage, kind_of(error), message.strip(), text, since, say)
 
 
 def kind_of(error: BaseException) -> str:
@@ -232,8 +275,8 @@ def kind_of(error: BaseException) -> str:
         return "memory"
     if isinstance(error, RuntimeError) and ("out of memory" in str(error) or "can't allocate memory" in str(error)):
         return "memory"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
-        return "disk"
+    if (limit := cause_of_limit(error)) is not None:
+        return limit.kind
     # torch writes checkpoints in C++, whose errors carry no number.
     if isinstance(error, RuntimeError) and ("No space left" in str(error) or "file write failed" in str(error)):
         return "disk"
@@ -244,15 +287,26 @@ def kind_of(error: BaseException) -> str:
     return "error"
 
 
-def _write_failure(folder: RunFolder, stage: str, kind: str, message: str, text: str) -> None:
-    value = {"stage": stage, "kind": kind, "message": message, "traceback": text, "time": time.time()}
-    print(f"{folder.path.name} {stage}: failed ({kind}): {message}", file=sys.stderr, flush=True)
+def _write_failure(
+    folder: RunFolder, stage: str, kind: str, message: str, text: str, since: float, say: bool = True
+) -> None:
+    # Which submission it belongs to is told by `since`, so that no two clocks need agree; the time is for people.
+    value = {
+        "stage": stage, "kind": kind, "message": message, "traceback": text, "time": time.time(), "since": since,
+    }  # fmt: skip
+    if say:
+        _say(f"{folder.path.name} {stage}: failed ({kind}): {message}")
     try:
         write_json(folder.file("failure.json"), value)
         folder.log(f"{stage}: failed ({kind}): {message}")
-    except OSError as error:
-        # A full disk: the job's own error file, elsewhere, is where status looks next.
-        print(f"failure.json could not be written: {error}\n{json.dumps(value)}", file=sys.stderr, flush=True)
+    except (OSError, UserError) as error:
+        # A full disk: the job's own error file, which may lie elsewhere, is where status looks next.
+        _say(f"failure.json could not be written: {error}\n{json.dumps(value)}")
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError):  # the job's output may lie on the disk that is full
+        print(line, file=sys.stderr, flush=True)
 
 
 def _prepare(config: RunConfig, folder: RunFolder, threads: int | None, job: str) -> None:
@@ -268,4 +322,5 @@ def _prepare(config: RunConfig, folder: RunFolder, threads: int | None, job: str
         if code.frozen:
             # A worker runs the code that it loaded when it started, whatever is committed while it takes run after run.
             os.environ.setdefault(COMMIT_VARIABLE, code.frozen)
-        record_environment(folder.path, describe(str(device), config.runtime.deterministic), job)
+        now = describe(str(device), config.runtime.deterministic, config.runtime.kernels)
+        record_environment(folder.path, now, job)

@@ -18,7 +18,7 @@ from benchmarks.tabular.table import BenchmarkTable, Floats
 from cscdarts.errors import MissingFile, UserError
 from cscdarts.records.genotype_source import existing_path, read_genotype
 from cscdarts.records.ownership import require_own
-from cscdarts.records.run_folder import RunFolder, read_json, write_json
+from cscdarts.records.run_folder import RunFolder, read_record, write_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.spaces import SPACES
 from cscdarts.training.derivation import genotype_of_line
@@ -137,7 +137,7 @@ def describe_run(
             "a run in the nasbench201 space with its own operations",
             "Tabular benchmarks hold no other cells.",
         )
-    genotype = read_json(folder.file("genotype.json"))
+    genotype = read_record(folder.file("genotype.json"))
     if genotype is None:
         raise MissingFile(str(folder.path), "Finish its search first.", "genotype.json")
     found = describe_cell(table, str(genotype["text"]), epochs, trial)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cscdarts.models.activation_checkpointing import Level
+from cscdarts.models.mixed_ops import Kernels
 from cscdarts.models.reference import ReferenceSupernet
 from cscdarts.models.reference_weights import copy_weights
 from cscdarts.models.supernet import Supernet
@@ -56,6 +57,7 @@ class Case:
     precision: str = "none"
     compile: bool = False
     checkpointing: Level = "none"
+    kernels: Kernels = "auto"
 
 
 @dataclass
@@ -100,6 +102,7 @@ class Pair:
         self.plain = ReferenceSupernet(config, classes=10).to(self.device)
         self.ours = Supernet(config, classes=10).to(self.device)
         copy_weights(self.plain, self.ours)
+        self.ours.use(case.kernels)
         self.ours.checkpoint_activations(case.checkpointing)
         shape = (case.batch, 3, case.image_size, case.image_size)
         self.train, self.valid = (

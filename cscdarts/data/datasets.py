@@ -2,6 +2,8 @@
 tree."""
 
 import hashlib
+import importlib.util
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cscdarts.data.contents import folder_notes, size_notes
@@ -76,15 +79,61 @@ def load_arrays(config: DataConfig, name: str, root: Path) -> Arrays:
 
 
 def _digits() -> Arrays:
-    """1,797 scans of 8x8 pixels with 17 gray levels; a fixed stratified fifth is the test set."""
+    """1,797 scans of 8x8 pixels with 17 gray levels; a fixed stratified fifth is the test set.
+
+    The file is scikit-learn's, and so is the split. Neither is asked of it: its import takes longer than a small run.
+    """
+    table = _digits_table()
+    images = torch.from_numpy(np.round(table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8))[:, None]
+    labels = table[:, -1].astype(np.int64)
+    train, test = stratified_split(labels, math.ceil(0.2 * len(labels)))
+    found = torch.from_numpy(labels)
+    return Arrays(images[train], found[train], images[test], found[test], tuple("0123456789"), "digits")
+
+
+def _digits_table() -> NDArray[np.float64]:
+    """(1797, 65): 64 gray levels from 0 to 16 and the digit."""
+    spec = importlib.util.find_spec("sklearn")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        path = Path(folder) / "datasets" / "data" / "digits.csv.gz"
+        if path.is_file():
+            return np.loadtxt(path, delimiter=",")
     from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
 
     bunch = load_digits()
-    images = torch.from_numpy(np.round(bunch.images * (255 / 16)).astype(np.uint8))[:, None]
-    labels = torch.from_numpy(bunch.target.astype(np.int64))
-    train, test = train_test_split(np.arange(len(labels)), test_size=0.2, stratify=labels.numpy(), random_state=0)
-    return Arrays(images[train], labels[train], images[test], labels[test], tuple("0123456789"), "digits")
+    return np.column_stack([bunch.data, bunch.target])
+
+
+def stratified_split(labels: NDArray[np.int64], test: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places of the training and of `test` test images, in which each class has its share.
+
+    What `sklearn.model_selection.train_test_split(..., stratify=labels, random_state=0)` gives, draw by draw.
+    """
+    draw = np.random.RandomState(0)
+    classes, counts = np.unique(labels, return_counts=True)
+    for_training = _shares(counts, len(labels) - test, draw)
+    for_test = _shares(counts - for_training, test, draw)
+    parts: tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]] = ([], [])
+    for label, count, first, second in zip(classes, counts, for_training, for_test, strict=True):
+        mixed = np.flatnonzero(labels == label)[draw.permutation(count)]
+        parts[0].append(mixed[:first])
+        parts[1].append(mixed[first : first + second])
+    return draw.permutation(np.concatenate(parts[0])), draw.permutation(np.concatenate(parts[1]))
+
+
+def _shares(counts: NDArray[np.int64], total: int, draw: "np.random.RandomState") -> NDArray[np.int64]:
+    """`total` divided in proportion to `counts`: rounded down, the rest to the largest remainders, ties drawn."""
+    exact = counts / counts.sum() * total
+    whole: NDArray[np.float64] = np.floor(exact)
+    left = int(total - whole.sum())
+    for value in np.sort(np.unique(exact - whole))[::-1]:
+        if left == 0:
+            break
+        (tied,) = np.where(exact - np.floor(exact) == value)
+        chosen = draw.choice(tied, size=min(len(tied), left), replace=False)
+        whole[chosen] += 1
+        left -= len(chosen)
+    return whole.astype(np.int64)
 
 
 def _torchvision(name: str, root: Path) -> Arrays:

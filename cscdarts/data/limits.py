@@ -15,6 +15,7 @@ import numpy as np
 from cscdarts.data.folders import class_names, folder_split, images_below
 from cscdarts.errors import UserError
 from cscdarts.settings.config import DataConfig, RunConfig
+from cscdarts.settings.connected import require_given_cell
 
 #: Training images of each class in the sets that are shipped or downloaded, and the side of their images.
 KNOWN_SETS: dict[str, tuple[tuple[int, ...], int]] = {
@@ -132,8 +133,10 @@ def require_data(config: RunConfig) -> None:
 
     Errors:
         UserError: a folder that is no image tree (see `folders.folder_split` and `class_names`), a batch larger than
-            the data, a class that one half of the search would lack, or augmentation that erases most of each image.
+            the data, a class that one half of the search would lack, augmentation that erases most of each image, or
+            a given cell that hands no image on.
     """
+    require_given_cell(config)
     data, search, evaluation = config.data, config.search, config.evaluation
     retrained = data.dataset
     searched = data.searched_dataset if search.trains_supernet else retrained

@@ -169,7 +169,7 @@ class DataSet:
             UserError: a half would lack a class, or hold less than one batch.
         """
         require_halves(self.contents.train, self.contents.classes, config, self.train.batch_size)
-        first, second = search_halves(_labels(self.train), config.search_fraction, config.split_seed)
+        first, second = search_halves(labels_of(self.train), config.search_fraction, config.split_seed)
         return _part(self.train, first, "weights"), _part(self.train, second, "alphas")
 
 
@@ -206,7 +206,8 @@ def require_halving(size: int) -> None:
         raise UserError("data.image_size", size, f"a multiple of {step}", "Set data.image_size: maps are halved.")
 
 
-def _labels(source: Source) -> np.ndarray:
+def labels_of(source: Source) -> np.ndarray:
+    """The label of each image of a part, (n,) integers."""
     return np.asarray(source.labels.cpu())  # type: ignore[attr-defined]
 
 

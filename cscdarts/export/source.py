@@ -15,9 +15,9 @@ from cscdarts.export.classifier import Classifier, exported_tensors, weights_sha
 from cscdarts.export.shape import Shape, recorded_shape
 from cscdarts.models.cost import fit_channels, network_cost
 from cscdarts.models.network import Network
-from cscdarts.records.checkpoint import load_checkpoint
+from cscdarts.records.checkpoint import load_checkpoint, misfit
 from cscdarts.records.environment import Code
-from cscdarts.records.run_folder import RunFolder, read_json
+from cscdarts.records.run_folder import RunFolder, read_record
 from cscdarts.settings.config import RunConfig, hashed_values
 from cscdarts.settings.keys import retraining_key, search_key
 from cscdarts.spaces import Genotype, parse_genotype
@@ -159,12 +159,12 @@ def _search(folder: RunFolder, config: RunConfig) -> str:
 
 def _finished(folder: RunFolder, config: RunConfig) -> tuple[Genotype, Mapping[str, Any]]:
     """The genotype and the result of a run that has come to its end."""
-    derived = read_json(folder.file("genotype.json"))
+    derived = read_record(folder.file("genotype.json"))
     if derived is None:
         raise MissingFile(folder.path, "Its search has not finished; start the run again to go on.", "genotype.json")
     cell = folder.file("genotype.json")
     untrained = f"cscdarts export {cell} gives the cell's network untrained."
-    result = read_json(folder.file("result.json"))
+    result = read_record(folder.file("result.json"))
     if result is None:
         if not config.runtime.retrain:
             fix = "It was made to end without retraining (runtime.retrain=false)."
@@ -173,6 +173,10 @@ def _finished(folder: RunFolder, config: RunConfig) -> tuple[Genotype, Mapping[s
         else:
             fix = "It has searched only; start the run again to retrain its cell."
         raise MissingFile(folder.path, f"{fix} {untrained}", "result.json")
+    lacks = [name for name in ("genotype", "channels", "data") if name not in result]
+    lacks += [f"data.{name}" for name in ("label", "dataset", "sha256") if name not in result.get("data", {})]
+    if lacks:
+        raise BrokenFile(folder.file("result.json"), f"it has no {lacks[0]}", "a whole result", "Retrain the cell.")
     genotype = parse_genotype(str(derived["text"]), derived.get("space"))
     trained = str(result["genotype"])
     if trained != str(genotype):
@@ -200,7 +204,8 @@ def _final_state(
     if epochs == 0:
         return None
     keys = (retraining_key(config, str(result["genotype"])).id, config.hash)
-    state = load_checkpoint(path, keys, torch.device("cpu"), report)
+    form = {"stage": "retrain", "epoch": 0, "step": 0, "network": {}}
+    state = load_checkpoint(path, keys, torch.device("cpu"), report, lambda found: misfit(found, form))
     if state is None:
         raise MissingFile(
             folder.path, f"It holds the weights; retrain in an empty folder to have them again. "
@@ -232,6 +237,6 @@ def _channels_of(folder: RunFolder, config: RunConfig, record: Mapping[str, Any]
 
 
 def _commit(folder: RunFolder) -> str:
-    environment = read_json(folder.file("environment.json")) or {}
+    environment = read_record(folder.file("environment.json")) or {}
     commit = environment.get("commit")
     return f"{commit}{'+dirty' if environment.get('dirty') else ''}" if commit else ""

@@ -29,7 +29,9 @@ def shuffle_channels(x: Tensor, groups: int) -> Tensor:
     if groups == 1:
         return x
     n, c, h, w = x.shape
-    pixels = x.permute(0, 2, 3, 1)  # channels last, as the supernet keeps them
+    if not x.is_contiguous(memory_format=torch.channels_last):
+        return x.reshape(n, groups, c // groups, h, w).transpose(1, 2).reshape(n, c, h, w)
+    pixels = x.permute(0, 2, 3, 1)
     return pixels.reshape(n, h, w, groups, c // groups).transpose(3, 4).reshape(n, h, w, c).permute(0, 3, 1, 2)
 
 

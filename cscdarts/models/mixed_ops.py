@@ -8,7 +8,7 @@ the convolutions of one kind are batched over the outgoing edges, mixing weights
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,14 @@ from cscdarts.kernels.batch_norm import BatchNorm
 from cscdarts.kernels.candidates import Candidate, ConvBN, SharedMap, convolve
 from cscdarts.kernels.mixed_op import may_fuse, mix
 from cscdarts.kernels.mixing_weights import EdgeWeights
+from cscdarts.kernels.portable import mix as portable
+from cscdarts.kernels.portable.levels import lay_out
 from cscdarts.models.operations import OperationPerEdge
-from cscdarts.models.relaxation.one_per_edge import convolutions_of
+from cscdarts.models.relaxation.one_per_edge import convolutions_of, fused_convolutions_of
 from cscdarts.spaces import OPERATIONS, Conv, Operation, Pool, Skip, Zero
+
+#: `auto`: the CPU's own kernels on a CPU, the portable ones elsewhere; `plain`: plain autograd.
+Kernels = Literal["auto", "portable", "plain"]
 
 
 def conv_parameter(edges: int, outputs: int, inputs: int, kernel: int) -> nn.Parameter:
@@ -49,6 +54,7 @@ class MixedOps(nn.Module):
     def __init__(self, ops: tuple[str, ...], edges: int, channels: int, stride: int, pool_norm: bool = True) -> None:
         super().__init__()
         self.ops, self.edges, self.channels, self.stride = ops, edges, channels, stride
+        self.kernels: Kernels = "auto"
         self.plain: bool = False  # plain autograd, which can be differentiated twice and traced on meta tensors
         self.kinds = nn.ModuleDict()
         for op in ops:
@@ -67,18 +73,18 @@ class MixedOps(nn.Module):
         self._plan = [(_pooling(OPERATIONS[op]), self._kind(op)) for op in self.active[: len(known)]]
         self._norms = [layer for layer in self.modules() if isinstance(layer, BatchNorm)]
 
-    def mixing_weights(
-        self, weights: Tensor, factors: Tensor | None = None, chosen: Sequence[int] | None = None
-    ) -> EdgeWeights:
+    def mixing_weights(self, weights: Tensor, factors: Tensor | None = None) -> EdgeWeights:
         """Mixing weights as this node, and the same one of each cell of its kind, takes them.
 
         Args:
             weights: (e, m), a row per edge, a column per operation of `ops`.
             factors: (e,) factors of edge normalisation, which the weights have in them, or None for 1.
-            chosen: of one-hot weights the column of each edge, if only these operations are to be computed.
         """
-        rows = None if chosen is None else [self._row.get(self.ops[column]) for column in chosen]
-        return EdgeWeights(weights.t().index_select(0, self.columns), factors, rows)
+        return EdgeWeights(weights.t().index_select(0, self.columns), factors)
+
+    def rows_of(self, chosen: Sequence[str]) -> list[int | None]:
+        """`EdgeWeights.chosen` of one-hot weights whose edges have their ones at these operations."""
+        return [self._row.get(op) for op in chosen]
 
     def forward(self, x: Tensor, weights: EdgeWeights) -> tuple[Tensor, ...]:
         """Apply the mixed operation of each edge.
@@ -100,19 +106,22 @@ class MixedOps(nn.Module):
         """Each edge's only operation, times its weight; see `cscdarts.models.relaxation.one_per_edge`."""
         n, _, h, w = x.shape
         found: list[Tensor | None] = [None] * self.edges
-        fuse = not self.plain and may_fuse(x, self.training, self._norms)
+        of_the_cpu = self.kernels == "auto" and not self.plain
+        fuses = of_the_cpu and may_fuse(x, self.training, self._norms)
+        active = x if fuses else F.relu(x)
+        outputs: tuple[Tensor, ...]
         for row in sorted({row for row in chosen if row is not None}):
             edges = [edge for edge, its in enumerate(chosen) if its == row]
             op = self.active[row]
             kind = self.kinds[op] if op in self.kinds else None  # noqa: SIM401 (a ModuleDict has no get)
-            if isinstance(kind, Convolutions):
-                its = weights.per_op[row, edges]
-                found_here = convolutions_of(x, kind.stages(), edges, its, fuse)
-                for edge, output in zip(edges, found_here, strict=True):
+            if fuses and isinstance(kind, Convolutions):
+                outputs = fused_convolutions_of(x, kind.stages(), edges, weights.per_op[row, edges])
+                for edge, output in zip(edges, outputs, strict=True):
                     found[edge] = output
                 continue
-            outputs: tuple[Tensor, ...]
-            if isinstance(kind, OperationPerEdge):
+            if isinstance(kind, Convolutions):
+                outputs = convolutions_of(x, active, kind.stages(), edges)
+            elif isinstance(kind, OperationPerEdge):
                 outputs = tuple(kind.edges[edge](x) for edge in edges)
             elif kind is None or isinstance(kind, BatchNorm):
                 outputs = (self._shared(x, SharedMap(_pooling(OPERATIONS[op]), kind, self.stride)),) * len(edges)
@@ -129,13 +138,30 @@ class MixedOps(nn.Module):
         if not self._plan:
             n, _, h, w = x.shape
             return (x.new_zeros((n, self.channels, h // self.stride, w // self.stride)),) * self.edges
-        operations = [
+        operations = self.operations()
+        if self.plain or self.kernels == "plain":
+            return self._plain(x, operations, weights.per_op)
+        if x.device.type == "cpu" and self.kernels == "auto":
+            fuses = may_fuse(x, self.training, self._norms)
+            return mix(x, operations, weights) if fuses else self._plain(x, operations, weights.per_op)
+        # The compiler fuses plain autograd by itself, and cannot look into a function of ours.
+        if torch.compiler.is_compiling() or not portable.may_fuse(self.training):
+            return self._plain(x, operations, weights.per_op)
+        return portable.mix(x, operations, weights, self.training, any(norm.sync for norm in self._norms))
+
+    def operations(self) -> list[Candidate]:
+        """The operations that are computed together, in the order of the rows of `mixing_weights`."""
+        return [
             kind.stages() if isinstance(kind, Convolutions) else SharedMap(pool, kind, self.stride)
             for pool, kind in self._plan
         ]
-        if not self.plain and may_fuse(x, self.training, self._norms):
-            return mix(x, operations, weights)
-        return self._plain(x, operations, weights.per_op)
+
+    def use(self, kernels: Kernels) -> None:
+        """Choose how the operations are computed, once the module is on its device."""
+        self.kernels = kernels
+        device = next((p.device.type for p in self.parameters()), "cpu")
+        if kernels == "portable" or (kernels == "auto" and device != "cpu"):
+            lay_out(self.operations())
 
     def _with_apart(self, x: Tensor, weights: EdgeWeights) -> tuple[Tensor, ...]:
         """The weighted sums of all operations, those with modules of their own added to the others."""
@@ -195,9 +221,9 @@ class MixedOps(nn.Module):
 
 
 class GroupedWeights(NamedTuple):
-    """Mixing weights of the edges that leave one node, group by group; see `EdgeWeights`."""
+    """Mixing weights of the edges that leave one node, group by group, and the factors of its edges in their order."""
 
-    groups: list[EdgeWeights]
+    groups: Sequence[EdgeWeights]
     factors: Tensor | None
 
 
@@ -210,40 +236,36 @@ class GroupedOps(nn.Module):
         ops: all operations in the order of the mixing weights' columns.
         columns: for each edge those of its candidates.
         channels, stride, pool_norm: see `MixedOps`.
+
+    Attributes:
+        groups: the mixed operations of edges with the same candidates; members: which edges these are.
     """
+
+    back: Tensor
 
     def __init__(
         self, ops: tuple[str, ...], columns: Sequence[tuple[int, ...]], channels: int, stride: int, pool_norm: bool
     ) -> None:
         super().__init__()
-        self.edges = len(columns)
-        self.columns = list(dict.fromkeys(columns))
-        self.members = [[edge for edge, its in enumerate(columns) if its == one] for one in self.columns]
+        found = list(dict.fromkeys(columns))
+        self.members = [[edge for edge, its in enumerate(columns) if its == one] for one in found]
         self.groups = nn.ModuleList(
             MixedOps(tuple(ops[column] for column in one), len(edges), channels, stride, pool_norm)
-            for one, edges in zip(self.columns, self.members, strict=True)
+            for one, edges in zip(found, self.members, strict=True)
         )
+        in_groups = [edge for edges in self.members for edge in edges]
+        self._back = [in_groups.index(edge) for edge in range(len(columns))]
+        self.register_buffer("back", torch.tensor(self._back, dtype=torch.long), persistent=False)
 
-    def mixing_weights(
-        self, weights: Tensor, factors: Tensor | None = None, chosen: Sequence[int] | None = None
-    ) -> GroupedWeights:
-        """See `MixedOps.mixing_weights`; chosen operations are candidates of their edges."""
-        found = []
-        for columns, edges, group in zip(self.columns, self.members, self.groups, strict=True):
-            assert isinstance(group, MixedOps)
-            own = None
-            if chosen is not None:  # of an edge whose only operation was dropped any one will do: it weighs 0
-                own = [columns.index(chosen[edge]) if chosen[edge] in columns else 0 for edge in edges]
-            its = weights[edges][:, list(columns)]
-            found.append(group.mixing_weights(its, None if factors is None else factors[edges], own))
-        return GroupedWeights(found, factors)
+    def gather(self, groups: Sequence[EdgeWeights]) -> GroupedWeights:
+        """The mixing weights of this node from those of its groups."""
+        factors = [group.factors for group in groups if group.factors is not None]
+        return GroupedWeights(groups, torch.cat(factors).index_select(0, self.back) if factors else None)
 
     def forward(self, x: Tensor, weights: GroupedWeights) -> tuple[Tensor, ...]:
         """See `MixedOps.forward`."""
-        by_edge: dict[int, Tensor] = {}
-        for edges, group, own in zip(self.members, self.groups, weights.groups, strict=True):
-            by_edge |= dict(zip(edges, group(x, own), strict=True))
-        return tuple(by_edge[edge] for edge in range(self.edges))
+        found = [y for group, own in zip(self.groups, weights.groups, strict=True) for y in group(x, own)]
+        return tuple(found[place] for place in self._back)
 
 
 def mixed_operations(

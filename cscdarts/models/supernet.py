@@ -6,16 +6,17 @@ normalisation also `betas[kind]` of shape (edges,).
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cscdarts.kernels.mixing_weights import EdgeWeights
+from cscdarts.kernels.mixing_weights import EdgeWeights, NodeWeights
 from cscdarts.models.activation_checkpointing import Level, checkpointed
 from cscdarts.models.channel_split import Split, concat_and_shuffle
 from cscdarts.models.identity import CellIdentity
-from cscdarts.models.mixed_ops import GroupedWeights, MixedOps, mixed_operations
+from cscdarts.models.mixed_ops import GroupedOps, GroupedWeights, Kernels, MixedOps, mixed_operations
 from cscdarts.models.operations import ResidualReduction, head, preprocessing, stems
 from cscdarts.models.relaxation.mixing import Relaxation, Weighting
 from cscdarts.settings.config import SupernetConfig
@@ -24,17 +25,20 @@ from cscdarts.spaces import CLOSED, OPERATIONS, SPACES, CellPlan
 #: Mixing weights per kind of cell: (edges, operations), and (edges,) factors of edge normalisation or None.
 Mixing = dict[str, tuple[Tensor, Tensor | None]]
 #: Each node's mixing weights in one pass.
-NodeWeights = list[EdgeWeights | GroupedWeights]
+CellWeights = list[EdgeWeights | GroupedWeights]
 
 
 class SearchCell(nn.Module):
-    """A cell in which every edge holds all operations.
+    """A cell in which every edge holds all operations, or all that are its candidates.
 
     Args:
         config: the supernet's config.
         plan: the cell's place: its kind, its channels, what it reads.
         identity: the active identity connection: `cell`, `edge` or `none`.
     """
+
+    weight_order: Tensor
+    edge_order: Tensor
 
     def __init__(self, config: SupernetConfig, plan: CellPlan, identity: str = "none") -> None:
         super().__init__()
@@ -55,33 +59,63 @@ class SearchCell(nn.Module):
                 self.edge_identities.append(MixedOps(("skip_connect",), len(rows), plan.channels, stride))
             else:
                 self.edge_identities.append(nn.Identity())
+        # Where each group's weights stand among all edges' and operations', group by group, operation by operation.
+        groups = self._groups()
+        order = [
+            row * len(config.ops) + config.ops.index(op)
+            for group, rows in groups
+            for op in group.active
+            for row in rows
+        ]
+        self._shapes = [(len(group.active), group.edges) for group, _ in groups]
+        self.register_buffer("weight_order", torch.tensor(order, dtype=torch.long), persistent=False)
+        edges = [row for _, rows in groups for row in rows]
+        self.register_buffer("edge_order", torch.tensor(edges, dtype=torch.long), persistent=False)
         self.cell_identity = (
             CellIdentity(plan.inputs[-1], plan.outputs, 2 if plan.reduction else 1, config.identity_proj, affine=False)
             if identity == "cell"
             else None
         )
 
+    def _groups(self) -> list[tuple[MixedOps, list[int]]]:
+        """What is computed together, with the rows of its edges: of a node all, or those with the same candidates."""
+        found: list[tuple[MixedOps, list[int]]] = []
+        for node_ops, rows in zip(self.mixed_ops, self.space.outgoing, strict=True):
+            if isinstance(node_ops, GroupedOps):
+                parts = zip(node_ops.groups, node_ops.members, strict=True)
+                found += [(group, [rows[edge] for edge in edges]) for group, edges in parts]  # type: ignore[misc]
+            else:
+                found.append((node_ops, list(rows)))  # type: ignore[arg-type]
+        return found
+
     def mixing_weights(
         self, mixing: Tensor, factors: Tensor | None, chosen: Sequence[int] | None = None
-    ) -> NodeWeights:
+    ) -> CellWeights:
         """Mixing weights node by node, as this cell and all others of its kind take them.
 
         Args:
             mixing: (edges, operations); factors: (edges,) of edge normalisation, or None for 1.
             chosen: of one-hot rows the column of each, if only these operations are to be computed.
         """
+        of_groups = None
         if factors is not None:
             mixing = mixing * factors[:, None]
+            of_groups = factors.index_select(0, self.edge_order).split_with_sizes([e for _, e in self._shapes])
+        found = NodeWeights(mixing.flatten().index_select(0, self.weight_order), self._shapes, of_groups).nodes
+        if chosen is not None:
+            ops = self.config.ops or ()
+            for weights, (group, rows) in zip(found, self._groups(), strict=True):
+                # An edge without its only operation has its largest weight, 0, where another edge's may stand.
+                weights.chosen = group.rows_of([ops[chosen[row]] for row in rows])
+        groups = iter(found)
         return [
-            node_ops.mixing_weights(  # type: ignore[operator]
-                mixing[rows],
-                None if factors is None else factors[rows],
-                None if chosen is None else [chosen[row] for row in rows],
-            )
-            for node_ops, rows in zip(self.mixed_ops, self.space.outgoing, strict=True)
+            node_ops.gather(list(islice(groups, len(node_ops.groups))))
+            if isinstance(node_ops, GroupedOps)
+            else next(groups)
+            for node_ops in self.mixed_ops
         ]
 
-    def forward(self, previous: tuple[Tensor, ...], mixing: NodeWeights, scale: float) -> Tensor:
+    def forward(self, previous: tuple[Tensor, ...], mixing: CellWeights, scale: float) -> Tensor:
         """Compute the cell.
 
         Args:
@@ -220,6 +254,7 @@ class Supernet(nn.Module):
         self.config, self.space = config, space
         self.identity_scale = config.identity_scale
         self.checkpoint_cells = False
+        self._portable = False
         plan = space.plan(config.cells, config.channels, large_images)
         self.cells = nn.ModuleList()
         self.stem0, self.stem = stems(plan, image_channels)
@@ -247,6 +282,14 @@ class Supernet(nn.Module):
             if isinstance(cell, SearchCell):
                 cell.checkpoint_nodes = level == "node"
 
+    def use(self, kernels: Kernels) -> None:
+        """Choose how the mixed operations are computed, once the model is on its device; values stay."""
+        device = self.classifier.weight.device.type
+        self._portable = kernels == "portable" or (kernels == "auto" and device != "cpu")
+        for layer in self.modules():
+            if isinstance(layer, MixedOps):
+                layer.use(kernels)
+
     @torch.no_grad()
     def close_columns(self) -> None:
         """Hold the architecture parameters of operations that are no candidates of their edge at `CLOSED`."""
@@ -273,8 +316,8 @@ class Supernet(nn.Module):
             factors = None
             if kind in self.betas:
                 # Rows are ordered by target, so the groups follow one another.
-                groups = self.space.incoming.values()
-                factors = torch.cat([self.betas[kind][rows].softmax(0) for rows in groups])
+                groups = self.betas[kind].split_with_sizes([len(rows) for rows in self.space.incoming.values()])
+                factors = torch.cat([group.softmax(0) for group in groups])
             mixed[kind] = (self.relaxation(kind, alpha), factors)
         return mixed
 
@@ -296,9 +339,9 @@ class Supernet(nn.Module):
         # Which operations a sample has is asked of the device once a pass, and lets it compute no others.
         chosen = {kind: mixed.argmax(-1).tolist() for kind, (mixed, _) in mixing.items()} if one_hot else {}
         # Once for all cells of a kind, and outside of what is computed again.
-        weights: dict[tuple[str, bool], NodeWeights] = {}
-        # All that follows keeps this layout, which is the faster one on CPUs and on tensor cores.
-        x = x.contiguous(memory_format=torch.channels_last)
+        weights: dict[tuple[str, bool], CellWeights] = {}
+        # All that follows keeps this layout: on CPUs and in plain autograd channels_last, else the portable kernels'.
+        x = x.contiguous(memory_format=torch.contiguous_format if self._portable else torch.channels_last)
         if self.stem0 is None:
             first = second = self.stem(x)
         else:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cscdarts.errors import UserError
-from cscdarts.records.run_folder import RunFolder, read_json, write_json
+from cscdarts.records.run_folder import RunFolder, read_record, write_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.keys import Stage
 
@@ -43,12 +43,13 @@ _PACKAGES = (
 )
 
 
-def describe(device: str, deterministic: bool | None = None) -> dict[str, Any]:
+def describe(device: str, deterministic: bool | None = None, kernels: str | None = None) -> dict[str, Any]:
     """The content of `environment.json`.
 
     Args:
         device: the torch device the run uses, resolved.
         deterministic: whether deterministic kernels were asked for on CUDA; None where nobody said.
+        kernels: `runtime.kernels`, recorded as what it comes to on the device: `cpu`, `portable` or `plain`.
     """
     import torch
 
@@ -70,6 +71,7 @@ def describe(device: str, deterministic: bool | None = None) -> dict[str, Any]:
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
         # The CPU's kernels are deterministic whatever was asked for.
         "deterministic": True if device == "cpu" else deterministic,
+        "kernels": ("cpu" if device == "cpu" else "portable") if kernels == "auto" else kernels,
         "hostname": socket.gethostname(),
         "started_at": time.time(),
     }
@@ -83,7 +85,7 @@ def record_environment(folder: Path, now: Mapping[str, Any], job: str = "") -> N
         now: as `describe` gives it.
         job: the scheduler's id, or "".
     """
-    earlier = read_json(folder / "environment.json") or {}
+    earlier = read_record(folder / "environment.json") or {}
     start = {key: now.get(key) for key in ("hostname", "cpu", "gpu", "commit", "started_at")}
     value = {
         **now,
@@ -114,8 +116,8 @@ def stage_environments(folder: RunFolder, config: RunConfig) -> dict[str, dict[s
     found = {}
     for name, (stage, computes) in stages.items():
         with contextlib.suppress(UserError):
-            value = read_json(folder.stage_folder(stage) / "environment.json") if computes else None
-            if isinstance(value, dict):
+            value = read_record(folder.stage_folder(stage) / "environment.json") if computes else None
+            if value is not None:
                 found[name] = value
     return found
 
@@ -127,11 +129,12 @@ def surroundings(stages: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         stages: stage as people name it -> content of its `environment.json`.
 
     Returns:
-        `threads`, `processes`, `device` (its kind) and `deterministic` (yes or no); where the stages differ, each:
+        `threads`, `processes`, `device` (its kind), `deterministic` (yes or no) and `kernels`; where the stages differ,
+        each:
         `2 in search, 1 in retraining`.
     """
     found = {}
-    for name in ("threads", "processes", "device", "deterministic"):
+    for name in ("threads", "processes", "device", "deterministic", "kernels"):
         values = {stage: _told(record.get(name)) for stage, record in stages.items()}
         known = {stage: value for stage, value in values.items() if value}
         same = len(set(known.values())) <= 1

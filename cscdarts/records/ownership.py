@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cscdarts.errors import BrokenFile, UserError
-from cscdarts.records.run_folder import STAGE_FOLDERS, RunFolder, read_json
+from cscdarts.records.damage import ASIDE, BEFORE_CONFIG
+from cscdarts.records.run_folder import STAGE_FOLDERS, RunFolder, read_json, read_record
 from cscdarts.records.unchanged import Unchanged
 from cscdarts.settings.config import RunConfig, canonical_json, hashed_values, neutral_values
 from cscdarts.settings.keys import Key, Stage, retraining_key, search_key, searches
@@ -18,9 +19,7 @@ from cscdarts.settings.overrides import dotted
 
 #: What may lie in a folder before its config does: a start that came no further, and what the system puts everywhere.
 #: Anything else is somebody's, be it another run's or the user's own.
-_BEFORE_CONFIG = frozenset(
-    ("claim", "environment.json", "failure.json", "heartbeat", "keys.json", "log.txt", "requeued")
-) | frozenset(STAGE_FOLDERS.values())
+_BEFORE_CONFIG = BEFORE_CONFIG | {ASIDE, "keys.json", *STAGE_FOLDERS.values()}
 #: Differences that a sentence names.
 _NAMED = 3
 
@@ -81,9 +80,6 @@ def _stages(folder: RunFolder, config: RunConfig, keys: Mapping[str, Any] | None
     if search is not None and search.get("key", key) != key:
         yield f"leads to search.json of search {search['key']}, not of {key}"
     if genotype is None:
-        return
-    if "text" not in genotype:
-        yield "holds a genotype.json without a cell"
         return
     if genotype.get("search", key) not in ([key] if keys is None else keys["searches"]):
         yield f"holds genotype.json derived from search {genotype['search']}, not from {key}"
@@ -178,9 +174,9 @@ def _names(path: Path) -> list[str]:
 
 def _told(path: Path) -> dict[str, Any]:
     """Of an output only what is compared, so that thousands of runs are remembered cheaply."""
-    value = read_json(path)
+    value = read_record(path) or {}
     names = ("key", "search", "rule", "text", "genotype")
-    return {name: value[name] for name in names if name in value} if isinstance(value, dict) else {}
+    return {name: value[name] for name in names if name in value}
 
 
 def _key_in(path: Path) -> str:
@@ -191,7 +187,7 @@ def _key_in(path: Path) -> str:
     """
     try:
         return canonical_json(read_json(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BrokenFile(path, str(error), "a key as cscdarts wrote it", "Move the folder away.") from error
 
 

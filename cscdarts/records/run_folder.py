@@ -30,6 +30,7 @@ Every file appears by temporary name and rename, or is append-only with a torn l
 """
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -40,6 +41,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from cscdarts.errors import BrokenFile, MissingFile
+from cscdarts.records.forms import FORMS, is_alpha_line, is_metric_line
 from cscdarts.records.unchanged import Unchanged
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.keys import Key, Stage, retraining_key, search_key, searches
@@ -61,6 +63,9 @@ _STAGE_OF: Mapping[str, Stage] = {
 
 _ID = re.compile("[0-9a-f]{16}")
 
+_FIX = "Move the file away."
+_FIXES = {"grid.json": "`cscdarts ablate run`, given the grid's scale and settings, sets it aside and writes it anew."}
+
 #: Characters of a line that is read; the architecture parameters of an epoch take some thousands.
 MAX_LINE = 2**24
 
@@ -71,13 +76,24 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     data = content.encode() if isinstance(content, str) else content
     try:
-        with temporary.open("wb") as file:
+        with _naming(path), temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """The system's errors in a block name the file: those of writing to an open one do not by themselves."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -88,18 +104,41 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any | None:
     """The content of a JSON file, or None where there is none."""
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise OSError(errno.EINVAL, "it is no file")
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, RecursionError, OSError) as error:  # torn, nested without end, a folder, not ours to read
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            raise  # that no file can be opened says nothing against this one
         reason = f"it cannot be read ({error.strerror})" if isinstance(error, OSError) else "it cannot be read"
-        raise BrokenFile(str(path), reason, "JSON as cscdarts wrote it", "Move the file away.") from error
+        fix = _FIXES.get(path.name, _FIX)
+        raise BrokenFile(str(path), reason, "JSON as cscdarts wrote it", fix) from error
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The content of one of a run's JSON files, None where there is none; its name says which form it must have.
+
+    Errors:
+        BrokenFile: it has another form (see `cscdarts.records.forms`), or leads nowhere.
+    """
+    value: Any = read_json(path)
+    if value is None and not path.is_file():
+        if path.is_symlink():
+            raise BrokenFile(path, "it is a link that leads nowhere", "a file", "Move the link away.")
+        return None
+    problem = FORMS[path.name].problem(value)
+    if problem is not None:
+        raise BrokenFile(path, problem, f"{path.name} as cscdarts wrote it", _FIXES.get(path.name, _FIX))
+    found: dict[str, Any] = value
+    return found
 
 
 def append_line(path: Path, value: Mapping[str, Any]) -> None:
     """Append one JSON line; after a torn last line a new line is begun first."""
     line = json.dumps(value, sort_keys=True, ensure_ascii=False)
-    with path.open("ab+") as file:
+    with _naming(path), path.open("ab+") as file:
         if file.seek(0, os.SEEK_END) > 0:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
@@ -109,7 +148,7 @@ def append_line(path: Path, value: Mapping[str, Any]) -> None:
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The JSON objects of an append-only file, a line each; torn and foreign lines are passed over."""
-    if not path.exists():
+    if not path.is_file():
         return
     with path.open(encoding="utf-8", errors="replace") as file:
         while line := file.readline(MAX_LINE):
@@ -123,31 +162,25 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
                     pass
 
 
-def _are_keys(value: Any) -> TypeGuard[dict[str, Any]]:
+def are_keys(value: Any) -> TypeGuard[dict[str, Any]]:
     """Whether a value has the shape of `keys.json`; what it names must stay within the store."""
     if not isinstance(value, dict) or not {"run", "store", "searches", *STAGE_FOLDERS} <= value.keys():
         return False
     ids = [value["run"], value["search"], *([] if value["retrain"] is None else [value["retrain"]])]
-    if not isinstance(value["searches"], list) or value["store"] not in (".", "../.."):
+    if not isinstance(value["searches"], list) or not value["searches"] or value["store"] not in (".", "../.."):
         return False
     return all(isinstance(one, str) and _ID.fullmatch(one) for one in [*ids, *value["searches"]])
 
 
 def _keys_in(path: Path) -> dict[str, Any]:
     value = read_json(path)
-    if not _are_keys(value):
+    if not are_keys(value):
         raise BrokenFile(str(path), "it is no list of keys", "keys.json as cscdarts wrote it", "Move it away.")
     return value
 
 
 #: What `keys.json` holds: it is asked for with every file.
 _known_keys = Unchanged(_keys_in)
-
-
-def _counts(line: Mapping[str, Any], name: str) -> bool:
-    """Whether a line is of an epoch and holds an object under a name, as ours do."""
-    epoch = line.get("epoch")
-    return isinstance(epoch, int) and not isinstance(epoch, bool) and isinstance(line.get(name), dict)
 
 
 @dataclass(frozen=True)
@@ -191,22 +224,35 @@ class RunFolder:
         return _known_keys(self.path / "keys.json")
 
     def create(self, config: RunConfig, store: str | None = None) -> None:
-        """Write `config.json`, and `keys.json` where a store is named, unless the config is there.
+        """Write `config.json`, and `keys.json` where a store is named, each unless it is there.
 
-        `cscdarts.records.ownership.require_own` says before whether the folder may become this run's.
+        `cscdarts.records.ownership.require_own` says before whether the folder may become this run's. A folder that has
+        a config and files of a stage itself is whole without keys.
 
         Args:
             store: path from the run folder to the folder that holds `searches/` and `retrainings/`; without one the run
                 folder holds all files itself.
         """
-        if self.file("config.json").exists():
-            return
-        if store is not None:
-            keys = [search_key(one).id for one in searches(config)]
-            value = {"run": config.hash, "store": store, "searches": keys, "search": keys[0], "retrain": None}
+        begun = self.file("config.json").exists()
+        if store is not None and self.keys() is None and not (begun and self._is_whole()):
             # Keys first: a folder with a config and without keys is one that holds all files itself.
-            write_json(self.path / "keys.json", value)
-        write_json(self.file("config.json"), json.loads(config.model_dump_json()))
+            write_json(self.path / "keys.json", self.fresh_keys(config, store))
+        if not begun:
+            write_json(self.file("config.json"), json.loads(config.model_dump_json()))
+
+    def _is_whole(self) -> bool:
+        """Whether files of a stage lie in the run folder itself."""
+        return any((self.path / name).exists() for name in (*_STAGE_OF, "metrics.jsonl"))
+
+    def fresh_keys(self, config: RunConfig, store: str) -> dict[str, Any]:
+        """The content of `keys.json` by the config and, where the cell is derived, by what it says it comes from."""
+        keys = [search_key(one).id for one in searches(config)]
+        origin = (read_record(self.file("genotype.json")) or {}).get("search")
+        key = self.retraining_key(config)
+        return {
+            "run": config.hash, "store": store, "searches": keys, "search": origin if origin in keys else keys[0],
+            "retrain": None if key is None else key.id,
+        }  # fmt: skip
 
     def bind(self, stage: Stage, key: Key) -> Path:
         """Make a key the run's own for a stage, and its folder with `key.json`; returns the folder.
@@ -225,13 +271,8 @@ class RunFolder:
 
     def retraining_key(self, config: RunConfig) -> Key | None:
         """The key of the run's retraining, once its cell is derived."""
-        path = self.file("genotype.json")
-        genotype = read_json(path)
-        if genotype is None:
-            return None
-        if not isinstance(genotype, dict) or "text" not in genotype:
-            raise BrokenFile(path, "it has no text", "a derived cell", "Move it away; it is derived again.")
-        return retraining_key(config, str(genotype["text"]))
+        genotype = read_record(self.file("genotype.json"))
+        return None if genotype is None else retraining_key(config, genotype["text"])
 
     def note_cell(self, config: RunConfig) -> None:
         """Note in `keys.json` which retraining the cell just derived has: a cell put in its place later is then
@@ -244,7 +285,7 @@ class RunFolder:
         """The config the folder was made for."""
         from cscdarts.settings.overrides import build
 
-        data = read_json(self.file("config.json"))
+        data = read_record(self.file("config.json"))
         if data is None:
             raise MissingFile(str(self.path), "Give a folder under runs/.", "config.json")
         return build(data)
@@ -256,7 +297,7 @@ class RunFolder:
     def log(self, line: str) -> None:
         """Append a line with the time (UTC) to `log.txt`."""
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        with self.file("log.txt").open("a", encoding="utf-8") as file:
+        with _naming(self.file("log.txt")), self.file("log.txt").open("a", encoding="utf-8") as file:
             file.write(f"{stamp} {line}\n")
 
     def beat(self) -> None:
@@ -286,8 +327,8 @@ class RunFolder:
         merged: dict[tuple[str, int], dict[str, Any]] = {}
         for path in self.metrics_files().values():
             for line in read_lines(path):
-                if _counts(line, "values") and "stage" in line:
-                    key = (str(line["stage"]), int(line["epoch"]))
+                if is_metric_line(line):
+                    key = (line["stage"], line["epoch"])
                     earlier = merged.get(key, {"values": {}})
                     merged[key] = {**line, "values": {**earlier["values"], **line["values"]}}
         return list(merged.values())
@@ -295,5 +336,5 @@ class RunFolder:
     def alphas(self) -> list[dict[str, Any]]:
         """Architecture parameters by epoch, the last line of an epoch wins:
         `{"epoch": 3, "alpha": {"normal": [[...]]}}`."""
-        lines = {int(line["epoch"]): line for line in read_lines(self.file("alphas.jsonl")) if _counts(line, "alpha")}
+        lines = {line["epoch"]: line for line in read_lines(self.file("alphas.jsonl")) if is_alpha_line(line)}
         return [lines[epoch] for epoch in sorted(lines)]

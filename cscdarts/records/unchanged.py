@@ -25,6 +25,8 @@ class Unchanged(Generic[T]):
             stat = path.stat()
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError:  # a loop of links, a folder that may not be entered: `make` says so in its own words
+            return self._make(path)
         stamp = stat.st_size, stat.st_mtime_ns, stat.st_ino
         kept = self._kept.get(path)
         if kept is None or kept[0] != stamp:

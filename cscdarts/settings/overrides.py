@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from cscdarts.errors import UserError
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.optimiser_recipes import PROFILES
+from cscdarts.settings.values import Unreadable, allowed
 
 
 def field_paths(model: type[BaseModel] = RunConfig, prefix: str = "") -> list[str]:
@@ -36,12 +38,19 @@ def resolve_key(key: str) -> str:
     same = [path for path in paths if path.rsplit(".", 1)[-1] == key]
     if len(same) == 1:
         return same[0]
+    raise _unknown("--set", key)
+
+
+def _unknown(field: str, key: object) -> UserError:
+    """No such key, or several sections have it."""
+    paths = field_paths()
+    same = [path for path in paths if path.rsplit(".", 1)[-1] == key]
     if same:
-        raise UserError("--set", key, " or ".join(same), "Name the section.")
+        return UserError(field, key, " or ".join(same), "Name the section.")
     leaves = sorted({path.rsplit(".", 1)[-1] for path in paths} | set(paths))
-    close = difflib.get_close_matches(key, leaves, n=3)
-    raise UserError(
-        "--set",
+    close = difflib.get_close_matches(str(key)[:100], leaves, n=3)
+    return UserError(
+        field,
         key,
         "a key that `cscdarts config` lists",
         f"Did you mean {' or '.join(close)}?" if close else "See it.",
@@ -60,18 +69,27 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
                 raise UserError("--set profile", value.strip(), ", ".join(PROFILES), "Choose one of these.")
             parsed |= PROFILES[value.strip()]
         else:
-            parsed[resolve_key(key.strip())] = value.strip()
+            path = resolve_key(key.strip())
+            if path in _NOT_SET:
+                raise UserError("--set", path, "a setting of a run", _NOT_SET[path])
+            parsed[path] = value.strip()
     return parsed
+
+
+#: Fields that say what a stored config is, not what a run does.
+_NOT_SET = {"schema_version": "The program writes it; leave it out."}
 
 
 def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     """A copy of `config` with dotted paths replaced, validated and with dependent defaults resolved again.
 
     Errors:
-        UserError: a value is out of range or a combination is impossible.
+        UserError: no such path, a value out of range or an impossible combination.
     """
-    data = config.model_dump()
+    data = config.model_dump(warnings=False)  # a copy holds what nobody has checked
     for path, value in values.items():
+        if path not in _paths() and path not in data:
+            raise _unknown("a setting", path)
         section = data
         *parents, leaf = path.split(".")
         for parent in parents:
@@ -98,44 +116,50 @@ def build(data: Mapping[str, Any]) -> RunConfig:
 def validation_sentence(error: ValidationError, root: str) -> UserError:
     """The first pydantic error as a `UserError`."""
     first = error.errors()[0]
-    where = (
-        ".".join(
-            str(part) for part in first["loc"] if not str(part).startswith(("function-", "literal[", "float", "int"))
-        )
-        or root
-    )
-    value = first.get("input")
+    places = [str(part) for part in first["loc"]]
+    known = next((path for n in range(len(places), 0, -1) if (path := ".".join(places[:n])) in _paths()), None)
+    where, value = known or ".".join(places) or root, first.get("input")
     message = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
-    if isinstance(value, dict | BaseModel):
+    if first["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(places[-1][:100], [p.rsplit(".", 1)[-1] for p in field_paths()], n=1)
+        return UserError(where, value, "only known keys", f"Did you mean {close[0]}?" if close else "Remove it.")
+    if known is None and first["type"] == "value_error":
         # A rule over several fields: its message names fields, values, what is allowed and the way out.
         return UserError(where, "these values together", message, "", f"{where}: {message}.")
-    if first["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(where.rsplit(".", 1)[-1], [p.rsplit(".", 1)[-1] for p in field_paths()], n=1)
-        return UserError(where, value, "only known keys", f"Did you mean {close[0]}?" if close else "Remove it.")
+    cause = first.get("ctx", {}).get("error")
+    if known is not None and (first["type"] != "value_error" or (isinstance(cause, Unreadable) and not cause.exact)):
+        message = allowed(_field(known))
+    elif known is None:
+        message = "settings by their names, as `cscdarts config --json` prints them"
     return UserError(where, value, message, "Correct the value and run the command again.")
+
+
+@functools.cache
+def _paths() -> frozenset[str]:
+    return frozenset(field_paths())
 
 
 @functools.cache
 def _texts() -> frozenset[str]:
     """The settings that are any text, commas included."""
-    return frozenset(path for path in field_paths() if _annotation(path) is str)
+    return frozenset(path for path in field_paths() if _field(path).annotation is str)
 
 
-def _annotation(path: str) -> object:
+def _field(path: str) -> FieldInfo:
+    *parents, leaf = path.split(".")
     model: Any = RunConfig
-    for part in path.split("."):
+    for part in parents:
         model = model.model_fields[part].annotation
-    return model
+    field: FieldInfo = model.model_fields[leaf]
+    return field
 
 
 def _typed(value: Any) -> Any:
-    """Turn command-line text into the types that validation expects; numbers and lists stay text for pydantic to
-    read."""
+    """Turn command-line text into the types that validation expects; numbers stay text for the field to read."""
     if not isinstance(value, str):
         return value
-    lowered = value.lower()
-    if lowered in ("none", "null"):
-        return None if lowered == "null" else value
+    if value.lower() == "null":
+        return None
     if "," in value:
         return tuple(part.strip() for part in value.split(","))
     return value

@@ -18,8 +18,9 @@ are perturbed in place and restored bit for bit), passes of the architecture ste
 and with Nesterov momentum m, d contains the gradient 1 + m times, so H v is subtracted xi * (1 + m) times.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -29,9 +30,20 @@ from cscdarts.kernels.batch_norm import batch_norms, flag_set
 from cscdarts.models.mixed_ops import MixedOps
 from cscdarts.models.supernet import Supernet
 from cscdarts.settings.config import SearchConfig
+from cscdarts.training.guards.finite import largest
 
-#: Gradients of the mean loss over a batch with respect to some parameters, averaged over all processes.
-Gradients = Callable[[Batch, Sequence[nn.Parameter]], list[Tensor]]
+
+class Gradients(Protocol):
+    """Gradients of the mean loss over a batch with respect to some parameters, averaged over all processes.
+
+    Attributes:
+        last: the mean loss and the number of wrong answers of the last call.
+    """
+
+    last: tuple[Tensor, Tensor] | None
+
+    def __call__(self, batch: Batch, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+        """One gradient for each parameter."""
 
 
 @contextmanager
@@ -52,13 +64,14 @@ def only_gradients_of(parameters: Sequence[nn.Parameter], chosen: Sequence[nn.Pa
 @contextmanager
 def restored(parameters: Sequence[nn.Parameter]) -> Iterator[list[Tensor]]:
     """Give the parameters their values back, bit for bit, whatever happens inside; yields those values."""
-    kept = [parameter.detach().clone() for parameter in parameters]
+    with torch.no_grad():
+        kept = [torch.empty_like(parameter) for parameter in parameters]
+        torch._foreach_copy_(kept, list(parameters))
     try:
         yield kept
     finally:
         with torch.no_grad():
-            for parameter, value in zip(parameters, kept, strict=True):
-                parameter.copy_(value)
+            torch._foreach_copy_(list(parameters), kept)
 
 
 @contextmanager
@@ -76,6 +89,10 @@ class ArchitectureStep:
         config: order, xi and eps.
         optimizer: the weights' SGD, whose momentum buffers enter the unrolled step.
         gradients: computes gradients of the loss (mixed precision, accumulation and processes are its matter).
+
+    Attributes:
+        numbers: of the last call of `gradient`, scalars by name in the order of computation: losses, norms and largest
+            entries, from which it can be told what was the first not to be finite.
     """
 
     def __init__(
@@ -83,7 +100,10 @@ class ArchitectureStep:
     ) -> None:
         self.supernet, self.config, self.optimizer, self.gradients = supernet, config, optimizer, gradients
         self.weights, self.architecture = supernet.weights(), supernet.architecture()
+        self.tensors: list[Tensor] = [*self.weights]  # the same, as functions of many tensors want them
         self.parameters = [*self.weights, *self.architecture]
+        self.names = [f"alphas.{kind}" for kind in supernet.alphas] + [f"betas.{kind}" for kind in supernet.betas]
+        self.numbers: dict[str, Tensor] = {}
         self.norms = batch_norms(supernet)  # to go through all modules takes as long as a node's operations
 
     def gradient(self, train: Batch, valid: Batch, lr: float) -> list[Tensor]:
@@ -93,10 +113,16 @@ class ArchitectureStep:
             train, valid: a batch of each half: images (n, c, h, w), labels (n,).
             lr: the weights' present learning rate, which is xi when `xi=lr`.
         """
-        xi = lr if self.config.xi == "lr" else float(self.config.xi)
+        self.numbers = {}
+        found = self._gradient(train, valid, lr if self.config.xi == "lr" else float(self.config.xi))
+        named = dict(zip(self.names, found, strict=True))
+        self.numbers |= {f"gradient of {name}": value for name, value in largest(named).items()}
+        return found
+
+    def _gradient(self, train: Batch, valid: Batch, xi: float) -> list[Tensor]:
         with flag_set(self.norms, "track", False):
             if self.config.order == 1 or xi == 0:
-                return self.gradients(valid, self.architecture)
+                return self._passed(valid, self.architecture, "validation loss")
             with restored(self.weights):
                 direction, outer = self.look_ahead(train, valid, xi)
             if self.config.order == 2:
@@ -108,40 +134,52 @@ class ArchitectureStep:
             reach = xi * (1 + group["momentum"] if group["nesterov"] else 1)
             return [g - reach * p for g, p in zip(outer, product, strict=True)]
 
+    def _passed(self, batch: Batch, parameters: Sequence[nn.Parameter], loss: str) -> list[Tensor]:
+        """Gradients, with the loss among the `numbers`."""
+        found = self.gradients(batch, parameters)
+        assert self.gradients.last is not None
+        self.numbers[f"{loss} of the architecture step"] = self.gradients.last[0]
+        return found
+
     def look_ahead(self, train: Batch, valid: Batch, xi: float) -> tuple[list[Tensor], list[Tensor]]:
         """Move the weights to w' and give (v, grad_alpha L_val(w', alpha)); the caller restores the weights."""
         step = self.unrolled_step(train)
         with torch.no_grad():
-            for weight, change in zip(self.weights, step, strict=True):
-                weight.sub_(change, alpha=xi)
-        both = self.gradients(valid, self.parameters)
+            torch._foreach_sub_(self.tensors, step, alpha=xi)
+        both = self._passed(valid, self.parameters, "validation loss")
         return both[: len(self.weights)], both[len(self.weights) :]
 
     def unrolled_step(self, train: Batch) -> list[Tensor]:
         """d of w' = w - xi * d: gradient + weight decay + momentum, as SGD's next step would have it."""
         group = self.optimizer.param_groups[0]
         decay, momentum, nesterov = group["weight_decay"], group["momentum"], group["nesterov"]
-        step = self.gradients(train, self.weights)
+        step = self._passed(train, self.weights, "training loss")
         with torch.no_grad():
-            step = [s.add(w, alpha=decay) for s, w in zip(step, self.weights, strict=True)]
+            step = list(torch._foreach_add(step, self.tensors, alpha=decay))
             if momentum:
                 buffers = [self.optimizer.state[w].get("momentum_buffer") for w in self.weights]
-                moved = [s if b is None else s + momentum * b for s, b in zip(step, buffers, strict=True)]
-                step = [s + momentum * m for s, m in zip(step, moved, strict=True)] if nesterov else moved
+                moved = step
+                if any(b is not None for b in buffers):
+                    known = [
+                        torch.zeros_like(w) if b is None else b for b, w in zip(buffers, self.weights, strict=True)
+                    ]
+                    moved = list(torch._foreach_add(step, torch._foreach_mul(known, momentum)))
+                step = list(torch._foreach_add(step, torch._foreach_mul(moved, momentum))) if nesterov else moved
         return step
 
     def finite_difference(self, train: Batch, direction: list[Tensor]) -> list[Tensor]:
         """H v by the two-sided difference at distance eps / ||v||; zero where v is zero."""
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(direction)))
+        self.numbers["norm of the validation gradient of the architecture step"] = norm
         distance = torch.where(norm > 0, self.config.eps / norm, torch.zeros_like(norm))
         sides: list[list[Tensor]] = []
         with restored(self.weights) as kept:
-            for sign in (1, -1):
+            for sign, side in ((1, "ahead"), (-1, "behind")):
                 with torch.no_grad():
                     # Always from the kept values: (w + e) - 2e is not w - e in floating point.
-                    for weight, value, along in zip(self.weights, kept, direction, strict=True):
-                        torch.add(value, along * distance, alpha=sign, out=weight)
-                sides.append(self.gradients(train, self.architecture))
+                    torch._foreach_copy_(self.tensors, kept)
+                    torch._foreach_add_(self.tensors, torch._foreach_mul(direction, distance), alpha=sign)
+                sides.append(self._passed(train, self.architecture, f"training loss a step {side}"))
         inverse = torch.where(distance > 0, 1 / (2 * distance), torch.zeros_like(distance))
         return [(ahead - behind) * inverse for ahead, behind in zip(*sides, strict=True)]
 

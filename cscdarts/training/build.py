@@ -23,4 +23,5 @@ def build_supernet(config: RunConfig, data: DataSet, device: torch.device) -> Su
             weighting=config.search.weighting,
         )
     supernet.checkpoint_activations(config.search.checkpointing)
-    return supernet.to(device)
+    supernet.to(device).use(config.runtime.kernels)
+    return supernet

@@ -15,17 +15,19 @@ never met the last epoch is taken, and said.
 """
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from cscdarts.errors import MissingFile, UserError
-from cscdarts.records.run_folder import RunFolder, read_json, write_json
+from cscdarts.errors import BrokenFile, MissingFile, UserError
+from cscdarts.records.run_folder import RunFolder, read_record, write_json
 from cscdarts.settings.config import RunConfig, SupernetConfig
+from cscdarts.settings.connected import connection_notes
 from cscdarts.settings.keys import search_key, searches
-from cscdarts.spaces import SPACES, Genotype, parse_genotype, softmax
+from cscdarts.spaces import SPACES, Genotype, parse_genotype, random_genotype, softmax
 from cscdarts.spaces.rules import derive_capped, derive_weighted
 
 Alpha = Mapping[str, npt.NDArray[np.float64]]
@@ -76,7 +78,7 @@ def skip_share_pct(genotype: Genotype) -> float:
     return 100.0 * genotype.skips / len(genotype.main_edges)
 
 
-def derive(config: RunConfig, folder: RunFolder) -> Genotype:
+def derive(config: RunConfig, folder: RunFolder, report: Callable[[str], None] = lambda line: None) -> Genotype:
     """Write `genotype.json` from the search's records, or read it where it is; see `write_cell`.
 
     Of `search.best_of` searches the cell with the lowest one-shot error is taken, the first of equals (Xu et al. 2020,
@@ -97,19 +99,26 @@ def derive(config: RunConfig, folder: RunFolder) -> Genotype:
     for one in runs:
         folder.bind("search", search_key(one))
         search = search_record(folder)
-        cells.append(derived_cell(one, folder.alphas(), folder.curves(), search))
+        alphas = folder.alphas()
+        if config.search.derive == "last" and alphas and alphas[-1]["epoch"] != one.search.epochs - 1:
+            raise BrokenFile(
+                folder.file("alphas.jsonl"), f"its last line is of epoch {alphas[-1]['epoch'] + 1}",
+                f"whole, with {one.search.epochs} epochs",
+                "Move the folder of this search away; it is searched again.",
+            )  # fmt: skip
+        cells.append(derived_cell(one, alphas, folder.curves(), search))
         named = "genotype" in search
     errors = [math.inf if cell.error_pct is None else cell.error_pct for cell in cells]
     best = min(range(len(cells)), key=lambda number: (errors[number], number))
     folder.bind("search", search_key(runs[best]))
     rule = config.search.strategy if named else config.search.derive
     chosen = cells[best]._replace(why=cells[best].why + _chosen(errors, best))
-    return write_cell(folder, runs[best], chosen, rule)
+    return write_cell(folder, runs[best], chosen, rule, report)
 
 
 def derived_before(config: RunConfig, folder: RunFolder) -> Genotype | None:
     """The cell of `genotype.json`, or None where there is none yet."""
-    present = read_json(folder.file("genotype.json"))
+    present = read_record(folder.file("genotype.json"))
     return None if present is None else parse_genotype(str(present["text"]), config.supernet.space)
 
 
@@ -119,15 +128,18 @@ def search_record(folder: RunFolder) -> Mapping[str, Any]:
     Errors:
         UserError: the search has not finished here.
     """
-    search = read_json(folder.file("search.json"))
+    search = read_record(folder.file("search.json"))
     if search is None:
         raise MissingFile(str(folder.path), "Run the search first.", "search.json")
     return dict(search)
 
 
-def write_cell(folder: RunFolder, searched: RunConfig, cell: DerivedCell, rule: str) -> Genotype:
+def write_cell(
+    folder: RunFolder, searched: RunConfig, cell: DerivedCell, rule: str, report: Callable[[str], None]
+) -> Genotype:
     """Write a derived cell as `genotype.json`: its text, the key and seed of its search, its epoch, the rule and what
-    it found (`why`), and where it was measured `derived_valid_error_pct`, its one-shot error on the validation half."""
+    it found (`why`); where it was measured `derived_valid_error_pct`, its one-shot error on the validation half; and
+    `notes` on a cell whose operations lead nowhere, which are also reported."""
     record: dict[str, Any] = {
         "space": cell.genotype.space,
         "text": str(cell.genotype),
@@ -139,6 +151,11 @@ def write_cell(folder: RunFolder, searched: RunConfig, cell: DerivedCell, rule: 
     }
     if cell.error_pct is not None:
         record["values"] = {"derived_valid_error_pct": cell.error_pct}
+    notes = connection_notes(searched, cell.genotype)
+    if notes:
+        record["notes"] = notes
+    for note in notes:
+        report(f"derive: {note}")
     write_json(folder.file("genotype.json"), record)
     return cell.genotype
 
@@ -187,6 +204,29 @@ def derived_cell(
         # The search measured the cell with all its skip connections.
         error = error if cell == whole else None
     return DerivedCell(epoch, cell, error, why)
+
+
+def name_cell(config: RunConfig, folder: RunFolder, report: Callable[[str], None]) -> None:
+    """Without a search: strategy `random` draws one architecture uniformly, `given` takes the configured one."""
+    # Here and not above, because cells are looked up in records without torch.
+    from cscdarts.data.randomness import numpy_generator
+
+    space = config.supernet.space
+    if config.search.strategy == "given":
+        genotype = parse_genotype(config.search.genotype, space)
+        report(f"given {genotype}")
+    else:
+        genotype = random_genotype(space, numpy_generator(config.seed, "architecture"))
+        report(f"sampled {genotype}")
+    write_json(
+        folder.file("search.json"),
+        {
+            "key": search_key(config).id,
+            "values": {"search_time_s": 0.0},
+            "genotype": str(genotype),
+            "finished_at": time.time(),
+        },
+    )
 
 
 #: Why a search names its cell itself.
@@ -317,4 +357,10 @@ def _parameters(line: Mapping[str, Any]) -> tuple[Alpha, Alpha | None]:
     """Raw architecture and edge parameters of a line: kind -> (edges, operations), kind -> (edges,)."""
     alpha = {kind: np.asarray(rows, dtype=np.float64) for kind, rows in line["alpha"].items()}
     beta = {kind: np.asarray(rows, dtype=np.float64) for kind, rows in line.get("beta", {}).items()}
+    for name, values in (*alpha.items(), *beta.items()):
+        # The largest of numbers that are none would be the first of them, and a cell all the same.
+        if not np.isfinite(values).all():
+            raise UserError(
+                "alphas.jsonl", f"epoch {line.get('epoch')}, {name}", "finite architecture parameters", "Search again."
+            )
     return alpha, beta or None

@@ -28,6 +28,17 @@ def full(logits: Tensor) -> Tensor:
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
+def clip(parameters: Sequence[nn.Parameter], limit: float) -> Tensor:
+    """Scale the gradients together so that their norm is at most `limit`; returns what it was, and waits for nothing.
+
+    As `torch.nn.utils.clip_grad_norm_`, bit for bit, in a few launches on any device.
+    """
+    grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+    torch._foreach_mul_(grads, torch.clamp(limit / (norm + 1e-6), max=1.0))
+    return norm
+
+
 class SupernetGradients:
     """Gradients of the mean cross-entropy of the supernet.
 
@@ -72,12 +83,12 @@ class SupernetGradients:
                 if self.replayed:
                     grads = tuple(None if g is None else g.clone() for g in grads)
                 filled = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, grads, strict=True)]
-                sums = filled if sums is None else [total + g for total, g in zip(sums, filled, strict=True)]
+                sums = filled if sums is None else list(torch._foreach_add(sums, filled))
                 losses.append(loss.detach())
                 wrong.append((logits.detach().argmax(1) != answers).sum())
         assert sums is not None
         factor = 1 / (self.scale * self.accumulate)
-        result = sums if factor == 1 else [total * factor for total in sums]
+        result = sums if factor == 1 else list(torch._foreach_mul(sums, factor))
         average(result, self.world)
         self.last = (torch.stack(losses).mean(), torch.stack(wrong).sum())
         return result

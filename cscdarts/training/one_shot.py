@@ -3,16 +3,19 @@
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from cscdarts.data.open import open_data
+from cscdarts.data.randomness import numpy_generator
 from cscdarts.data.source import Source
+from cscdarts.errors import BrokenFile
 from cscdarts.kernels.batch_norm import frozen_statistics
 from cscdarts.models.operations import noises, seed_noise
 from cscdarts.models.supernet import Mixing, Supernet
-from cscdarts.records.checkpoint import read_state
+from cscdarts.records.checkpoint import misfit, read_state
 from cscdarts.records.run_folder import RunFolder
 from cscdarts.settings.config import RunConfig
 from cscdarts.spaces import Genotype, random_genotype
@@ -50,7 +53,8 @@ def sample_mixing(supernet: Supernet, draw: np.random.Generator) -> Mixing:
 def error_pct(supernet: Supernet, source: Source, mixing: Mixing, limit: int | None, batch_size: int = 256) -> float:
     """Error in percent of a mixing on a part of the data.
 
-    Normalisation uses the statistics of each batch: the running ones belong to the mixture, not to a single cell.
+    Normalisation uses the statistics of each batch: the running ones belong to the mixture, not to a single cell. An
+    answer that is not finite is a wrong one.
 
     Args:
         limit: at most this many images, None for all.
@@ -61,12 +65,23 @@ def error_pct(supernet: Supernet, source: Source, mixing: Mixing, limit: int | N
     wrong, seen = torch.zeros((), device=next(supernet.parameters()).device), 0
     with torch.no_grad(), frozen_statistics(supernet):
         for images, labels in source.in_order(batch_size):
-            wrong += (supernet(images, mixing).argmax(1) != labels).sum()
+            logits = supernet(images, mixing)
+            wrong += ((logits.argmax(1) != labels) | ~torch.isfinite(logits).all(1)).sum()
             seen += len(labels)
             if limit is not None and seen >= limit:
                 break
     supernet.train(training)
     return 100.0 * float(wrong) / seen
+
+
+def best_sample(config: RunConfig, supernet: Supernet, valid: Source) -> dict[str, Any]:
+    """Of `search.random_candidates` drawn cells the one with the lowest validation error under shared weights, the
+    first of equals: `genotype`, `candidates`, `candidate_error_pct`."""
+    draw = numpy_generator(config.seed, "candidates")
+    candidates = [random_genotype(config.supernet.space, draw) for _ in range(config.search.random_candidates)]
+    errors = [error_pct(supernet, valid, discrete_mixing(supernet, g), None) for g in candidates]
+    best = min(range(len(errors)), key=lambda position: (errors[position], position))
+    return {"genotype": str(candidates[best]), "candidates": len(candidates), "candidate_error_pct": errors[best]}
 
 
 def one_shot_scores(
@@ -93,6 +108,9 @@ def one_shot_scores(
     )
     _, valid = data.halves(config.data)
     supernet = build_supernet(config, data, device)
+    why = misfit(state, {"supernet": supernet.state_dict()})
+    if why is not None:
+        raise BrokenFile(folder.file("checkpoint.pt"), why, "the checkpoint of this run's search", "Search again.")
     supernet.load_state_dict(state["supernet"])
     supernet.identity_scale = identity_scale(config, config.search.epochs - 1)
     if config.supernet.split_pick == "random":

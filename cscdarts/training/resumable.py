@@ -2,15 +2,16 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from cscdarts.errors import NumericalError, Stopped
-from cscdarts.records.checkpoint import load_checkpoint, save_checkpoint
+from cscdarts.errors import BrokenFile, NumericalError, Stopped
+from cscdarts.records.checkpoint import files_of, load_checkpoint, misfit, save_checkpoint
+from cscdarts.records.damage import ASIDE, set_aside
 from cscdarts.records.run_folder import RunFolder
 from cscdarts.settings.config import EvaluationConfig, RunConfig, SearchConfig
 from cscdarts.settings.keys import Key, Stage
@@ -99,7 +100,13 @@ class ResumableRun:
         """Go on from the newest good checkpoint, if there is one."""
         # Version 0.1.0 sealed checkpoints with the hash of the run, and its folders held all files themselves.
         keys = (self.key.id, self.config.hash) if self.folder.keys() is None else (self.key.id,)
-        state = load_checkpoint(self.folder.file(self.checkpoint), keys, self.device, self.report)
+        path = self.folder.file(self.checkpoint)
+        try:
+            state = load_checkpoint(path, keys, self.device, self.report, self._misfit)
+        except BrokenFile:
+            kept = [set_aside(one).name for one in files_of(path)] if self.world.leads else []
+            self.report(f"{self.stage} starts afresh: no checkpoint is good; kept in {ASIDE}: {', '.join(kept)}")
+            return
         if state is None:
             return
         for key in ("epoch", "step", "seconds", "epoch_seconds"):
@@ -107,6 +114,22 @@ class ResumableRun:
         torch.set_rng_state(state["rng"].cpu())
         self.restore(state)
         self.report(f"{self.stage} resumed at epoch {self.epoch + 1}, step {self.step}")
+
+    def _misfit(self, state: Mapping[str, Any]) -> str | None:
+        """What keeps a checkpoint's state from being that of this stage, if anything does; nothing is taken over."""
+        own = self._whole_state()
+        optimisers = {name: one for name, one in vars(self).items() if isinstance(one, torch.optim.Optimizer)}
+        why = misfit(state, {name: value for name, value in own.items() if name not in optimisers})
+        if why is not None:
+            return why
+        if state["stage"] != self.stage:
+            return f"it is that of a {state['stage']}"
+        if min(state[name] for name in ("epoch", "step", "seconds", "epoch_seconds")) < 0:
+            return "it stands before the beginning"
+        last = {"search": self.config.search.epochs, "retrain": self.config.evaluation.epochs}[self.stage]
+        if state["epoch"] > last:
+            return f"it stands at epoch {state['epoch']} of {last}"
+        return next((why for name, one in optimisers.items() if (why := _optimiser_misfit(state, name, one))), None)
 
     def pause_if_asked(self, started: float) -> None:
         """Between two steps: save when asked to stop or when the last checkpoint is old.
@@ -146,6 +169,25 @@ class ResumableRun:
         if self.world.leads:
             save_checkpoint(self.folder.stage_folder(self.stage) / "broken.pt", self._whole_state())
         return NumericalError(self.stage, self.epoch, step, tensor)
+
+
+def _optimiser_misfit(state: Mapping[str, Any], name: str, optimiser: torch.optim.Optimizer) -> str | None:
+    """As `misfit`, for the state of an optimiser: a fresh one has nothing for its parameters yet, so their shapes say
+    what belongs to them."""
+    found, groups = state.get(name), optimiser.param_groups
+    form = [{"params": [0] * len(one["params"]), "lr": 0.1} for one in groups]
+    why = misfit(found, {"state": {}, "param_groups": form}, name)
+    if why is not None or found is None:
+        return why or f"{name} is missing"
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    for number, held in found["state"].items():
+        if not isinstance(number, int) or not 0 <= number < len(parameters) or not isinstance(held, Mapping):
+            return f"{name}.state has {number}, which is no parameter"
+        for key, value in held.items():
+            shape = parameters[number].shape
+            if isinstance(value, Tensor) and value.numel() != 1 and value.shape != shape:
+                return f"{name}.state.{number}.{key} has shape {tuple(value.shape)}, not {tuple(shape)}"
+    return None
 
 
 def _choose_kernels(deterministic: bool) -> None:

@@ -8,16 +8,18 @@ never stopped.
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cscdarts.data.open import open_data
 from cscdarts.data.randomness import derived_seed, generator, numpy_generator
-from cscdarts.data.source import Batch
+from cscdarts.data.source import Batch, labels_of
+from cscdarts.errors import BrokenFile
 from cscdarts.kernels.batch_norm import frozen_statistics
 from cscdarts.models.operations import noises, seed_noise
 from cscdarts.models.relaxation.penalties import penalty_gradients
@@ -25,26 +27,18 @@ from cscdarts.records.ownership import require_search
 from cscdarts.records.run_folder import RunFolder, append_line, write_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.keys import search_key
-from cscdarts.spaces import Genotype, parse_genotype, random_genotype
+from cscdarts.spaces import Genotype
+from cscdarts.training import schedules
 from cscdarts.training.bilevel import ArchitectureStep, only_gradients_of
 from cscdarts.training.build import build_supernet
-from cscdarts.training.derivation import alpha_entropy, genotype_of_line, skip_share_pct
+from cscdarts.training.derivation import alpha_entropy, genotype_of_line, name_cell, skip_share_pct
 from cscdarts.training.distributed import average, join_world, place, share_statistics
-from cscdarts.training.gradients import SupernetGradients, autocast, full
+from cscdarts.training.gradients import SupernetGradients, autocast, clip, full
+from cscdarts.training.guards.finite import Watch, not_finite
+from cscdarts.training.guards.standstill import SearchProgress
 from cscdarts.training.memory import PeakMemory, saved_bytes
-from cscdarts.training.one_shot import discrete_mixing, error_pct, sample_mixing
+from cscdarts.training.one_shot import best_sample, discrete_mixing, error_pct, sample_mixing
 from cscdarts.training.resumable import ResumableRun, Timer, compiled, sgd, untimed
-from cscdarts.training.schedules import (
-    alpha_noise,
-    cosine_lr,
-    identity_scale,
-    penalty_weight,
-    skip_dropout,
-    temperature,
-)
-
-#: How many steps on CUDA go between two looks at the losses: a look waits for the device.
-_LOOK_EVERY = 50
 
 
 def search(
@@ -67,7 +61,7 @@ def search(
         return
     if not config.search.trains_supernet:
         if join_world(config.runtime.device).leads:
-            _name_cell(config, folder, report)
+            name_cell(config, folder, report)
         return
     run = SearchRun(config, folder, stop, report)
     run.resume()
@@ -84,7 +78,6 @@ class _Sums:
     train_loss: Tensor
     train_wrong: Tensor
     steps: int = 0
-    recent: list[tuple[int, Tensor]] = field(default_factory=list)  # losses not yet looked at
 
 
 class SearchRun(ResumableRun):
@@ -127,6 +120,8 @@ class SearchRun(ResumableRun):
         )
         self.alpha_step = ArchitectureStep(self.supernet, settings, self.weight_optimizer, self.gradients)
         self.sums = self._zero_sums()
+        self.watch = Watch(self.device)
+        self.progress = SearchProgress(config, np.bincount(labels_of(self.valid)).tolist())
         self.mixing: Any = None
 
     def _load_kernels(self) -> None:
@@ -163,10 +158,10 @@ class SearchRun(ResumableRun):
     def train_epoch(self) -> None:
         """All steps of the present epoch from the present step on."""
         settings, started = self.config.search, time.monotonic()
-        lr = cosine_lr(settings.lr, settings.lr_min, self.epoch, settings.epochs)
+        lr = schedules.cosine_lr(settings.lr, settings.lr_min, self.epoch, settings.epochs)
         self.weight_optimizer.param_groups[0]["lr"] = lr
-        self.supernet.identity_scale = identity_scale(self.config, self.epoch)
-        self.supernet.relaxation.temperature = temperature(settings, self.epoch)
+        self.supernet.identity_scale = schedules.identity_scale(self.config, self.epoch)
+        self.supernet.relaxation.temperature = schedules.temperature(settings, self.epoch)
         self.supernet.train()
         learns_alpha = settings.strategy == "gradient" and self.epoch >= (settings.alpha_warmup or 0)
         steps = min(self.train.steps, self.valid.steps)
@@ -179,7 +174,7 @@ class SearchRun(ResumableRun):
                 self._draw_weights("alpha", noise=0.0)
                 with self.timer("architecture step"):
                     self._move_alpha(train, valid, lr)
-            self._draw_weights("weights", noise=alpha_noise(settings, self.epoch))
+            self._draw_weights("weights", noise=schedules.alpha_noise(settings, self.epoch))
             with self.timer("weight step"):
                 self.move_weights(train)
             self.step += 1
@@ -201,7 +196,7 @@ class SearchRun(ResumableRun):
 
     def _draw_weights(self, purpose: str, noise: float) -> None:
         """Draw what the mixing weights of one step depend on beside alpha; most methods draw nothing."""
-        dropped = skip_dropout(self.config.search, self.epoch)
+        dropped = schedules.skip_dropout(self.config.search, self.epoch)
         if self.supernet.relaxation.samples or noise or dropped:
             draws = generator(torch.device("cpu"), self.config.seed, f"mixing of {purpose}", self.epoch, self.step)
             self.supernet.relaxation.draw(draws, noise, dropped)
@@ -210,10 +205,11 @@ class SearchRun(ResumableRun):
 
     def _move_alpha(self, train: Batch, valid: Batch, lr: float) -> None:
         grads = self.alpha_step.gradient(train, valid, lr)
-        weight = penalty_weight(self.config.search, self.epoch)
+        weight = schedules.penalty_weight(self.config.search, self.epoch)
         if weight:
             of_alphas = penalty_gradients(self.config.search.penalty, weight, dict(self.supernet.alphas.items()))
             grads = [g + p for g, p in zip(grads, of_alphas, strict=False)] + grads[len(of_alphas) :]
+        self.watch.note(self.step, self.alpha_step.numbers)
         for parameter, grad in zip(self.architecture, grads, strict=True):
             parameter.grad = grad
         self.alpha_optimizer.step()
@@ -225,7 +221,7 @@ class SearchRun(ResumableRun):
         grads = self.gradients(train, self.weights)
         for parameter, grad in zip(self.weights, grads, strict=True):
             parameter.grad = grad
-        torch.nn.utils.clip_grad_norm_(self.weights, self.config.search.grad_clip)
+        norm = clip(self.weights, self.config.search.grad_clip)
         self.weight_optimizer.step()
         self.weight_optimizer.zero_grad()
         assert self.gradients.last is not None
@@ -233,25 +229,19 @@ class SearchRun(ResumableRun):
         self.sums.train_loss += loss
         self.sums.train_wrong += wrong
         self.sums.steps += 1
-        self.sums.recent.append((self.step, loss))
+        self.watch.note(self.step, {"training loss": loss, "norm of the training gradient": norm})
 
     def _look(self, last: bool) -> None:
-        """Stop on the first loss or architecture parameter that is not finite, with the state saved."""
-        if not last and self.device.type == "cuda" and len(self.sums.recent) < _LOOK_EVERY:
+        """Stop on the first loss, gradient or architecture parameter that is not finite, with the state saved."""
+        if not self.watch.due(last):
             return
-        losses = torch.stack([loss for _, loss in self.sums.recent]).tolist()
-        steps = [step for step, _ in self.sums.recent]
-        self.sums.recent.clear()
-        culprit = next((step for step, loss in zip(steps, losses, strict=True) if not math.isfinite(loss)), None)
-        name = "training loss"
-        if culprit is None:
-            named = {f"alphas.{k}": v for k, v in self.supernet.alphas.items()}
-            named |= {f"betas.{k}": v for k, v in self.supernet.betas.items()}
-            bad = [key for key, value in named.items() if not bool(torch.isfinite(value).all())]
-            if not bad:
-                return
-            culprit, name = steps[-1], bad[0]
-        raise self.broken(culprit, name)
+        found = self.watch.broken()
+        if found is None:
+            named = zip(self.alpha_step.names, self.architecture, strict=True)
+            name = not_finite({name: value.detach() for name, value in named})
+            found = None if name is None else (self.watch.step, name)
+        if found is not None:
+            raise self.broken(*found)
 
     def close_epoch(self) -> None:
         """Measure, record and save at the end of an epoch."""
@@ -263,6 +253,10 @@ class SearchRun(ResumableRun):
         share = settings.batch_size / self.world.size
         with self.timer("validation"):
             valid_loss, valid_error = self._validate()
+        # Batch statistics hide what running ones have become; before a number is recorded all of them are looked at.
+        name = not_finite(self.supernet.state_dict()) or (None if math.isfinite(valid_loss) else "validation loss")
+        if name is not None:
+            raise self.broken(self.watch.step, name)
         line = self._alpha_line()
         genotype = genotype_of_line(self.config.supernet, line, settings.weighting)
         with self.timer("validation"):
@@ -280,7 +274,11 @@ class SearchRun(ResumableRun):
             "discretisation_gap_pct": discrete - valid_error,
             "search_epoch_time_s": self.epoch_seconds,
         }
-        values |= self._probes()
+        for name, value in self._probes().items():
+            if math.isfinite(value):
+                values[name] = value
+            else:
+                self.report(f"search: {name} is not finite in epoch {self.epoch + 1} and is not recorded")
         if self.world.leads:
             self.folder.record("search", self.epoch, self.step, values)
             append_line(self.folder.file("alphas.jsonl"), {"epoch": self.epoch, **line})
@@ -288,6 +286,8 @@ class SearchRun(ResumableRun):
             f"search epoch {self.epoch + 1}/{settings.epochs} loss {train_loss:.4f} "
             f"valid error {valid_error:.2f}% {self.epoch_seconds:.1f}s"
         )
+        for note in self.progress.epoch({"epoch": self.epoch, **line}, valid_error):
+            self.report(f"search: {note}")
         self.sums = self._zero_sums()
         self.next_epoch(settings.epochs)
 
@@ -337,10 +337,18 @@ class SearchRun(ResumableRun):
         peak = self.memory.mib()
         # Passes that share batch statistics are run by all processes, or the leading one would wait for ever.
         saved = self._saved_bytes()
-        sampled = self._best_sample() if self.config.search.strategy == "random-ws" else {}
+        sampled = (
+            best_sample(self.config, self.supernet, self.valid) if self.config.search.strategy == "random-ws" else {}
+        )
         if not self.world.leads:
             return
-        last = max((line for line in self.folder.curves() if line["stage"] == "search"), key=lambda x: x["epoch"])
+        lines = {line["epoch"]: line["values"] for line in self.folder.curves() if line["stage"] == "search"}
+        error = lines.get(self.config.search.epochs - 1, {}).get("search_valid_error_pct")
+        if error is None and self.config.search.epochs > 0:
+            raise BrokenFile(
+                self.folder.metrics("search"), "it has no validation error of the last epoch", "whole",
+                f"Move {self.checkpoint} and the one before it away; the search starts afresh.",
+            )  # fmt: skip
         cost = supernet_cost(
             self.config.supernet, self.config.identity_in("search"), self.data.classes, self.data.channels,
             self.data.size, batch=self.config.search.batch_size,
@@ -350,7 +358,7 @@ class SearchRun(ResumableRun):
             "values": {
                 "search_time_s": self.seconds,
                 "peak_memory_mib": peak,
-                "supernet_valid_error_pct": last["values"]["search_valid_error_pct"],
+                "supernet_valid_error_pct": error,
                 "supernet_params_m": cost.params / 1e6,
                 "supernet_macs_m": cost.macs / 1e6,
                 "memory_access_mb": cost.memory_access_bytes / 1e6,
@@ -359,7 +367,8 @@ class SearchRun(ResumableRun):
             "data": self.data.record(self.config.labels.data),
             "finished_at": time.time(),
         }  # fmt: skip
-        write_json(self.folder.file("search.json"), record | sampled)
+        notes = {"notes": self.progress.notes} if self.progress.notes else {}
+        write_json(self.folder.file("search.json"), record | sampled | notes)
 
     def _saved_bytes(self) -> int:
         """Bytes kept for the backward pass of a weight step on this run's batch."""
@@ -368,14 +377,6 @@ class SearchRun(ResumableRun):
             return saved_bytes(
                 self.supernet, lambda: torch.nn.functional.cross_entropy(self.supernet(batch[0]), batch[1]), batch
             )
-
-    def _best_sample(self) -> dict[str, Any]:
-        draw = numpy_generator(self.config.seed, "candidates")
-        space = self.config.supernet.space
-        candidates = [random_genotype(space, draw) for _ in range(self.config.search.random_candidates)]
-        errors = [error_pct(self.supernet, self.valid, discrete_mixing(self.supernet, g), None) for g in candidates]
-        best = min(range(len(errors)), key=lambda position: (errors[position], position))
-        return {"genotype": str(candidates[best]), "candidates": len(candidates), "candidate_error_pct": errors[best]}
 
     def state(self) -> dict[str, Any]:
         """Weights, statistics, architecture parameters, optimisers, sums of the epoch."""
@@ -392,29 +393,8 @@ class SearchRun(ResumableRun):
         self.weight_optimizer.load_state_dict(state["weight_optimizer"])
         self.alpha_optimizer.load_state_dict(state["alpha_optimizer"])
         self.sums = _Sums(*state["sums"])
-
-
-def _name_cell(config: RunConfig, folder: RunFolder, report: Callable[[str], None]) -> None:
-    """Without a search: strategy `random` draws one architecture uniformly, `given` takes the configured one."""
-    space = config.supernet.space
-    if config.search.strategy == "given":
-        genotype = parse_genotype(config.search.genotype, space)
-        report(f"given {genotype}")
-    else:
-        genotype = random_genotype(space, numpy_generator(config.seed, "architecture"))
-        report(f"sampled {genotype}")
-    write_json(
-        folder.file("search.json"),
-        {
-            "key": search_key(config).id,
-            "values": {"search_time_s": 0.0},
-            "genotype": str(genotype),
-            "finished_at": time.time(),
-        },
-    )
+        self.progress.replay(self.folder.alphas(), self.folder.curves(), self.epoch)
 
 
 def _arrays(alpha: dict[str, Any]) -> dict[str, Any]:
-    import numpy as np
-
     return {kind: np.asarray(rows, dtype=np.float64) for kind, rows in alpha.items()}

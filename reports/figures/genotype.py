@@ -199,7 +199,7 @@ def figure(genotype: Genotype, title: str = "") -> Figure:
         draw(axes, cell, cell.kind if len(cells) > 1 else "")
         axes.set_ylim(-0.35, height + 0.35)
     if title:
-        drawn.suptitle(title, fontsize=9)
+        drawn.suptitle(title, fontsize=9, parse_math=False)
     return drawn
 
 

@@ -42,12 +42,14 @@ TAGS = {
             "scale",
             "status",
             "failure",
+            "damaged",
             "commit",
             "dirty",
             "hardware",
             "host",
             "data",
             "contents",
+            "notes",
             "genotype",
             "torch",
             "search",
@@ -58,6 +60,7 @@ TAGS = {
             "processes",
             "device",
             "deterministic",
+            "kernels",
         ]
     )
 }

@@ -2,9 +2,10 @@
 
 import textwrap
 import unicodedata
+from dataclasses import replace
 
 from reports.figures.style import Drawing
-from reports.tables.table import Column, ReportTable, Row, TableCell
+from reports.tables.table import Column, ReportTable, Row, TableCell, best_of
 
 #: A float cannot break over pages, so longer tables go on in a further float.
 ROWS_PER_FLOAT = 46
@@ -51,6 +52,9 @@ _T1 = frozenset(
     "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞßàáâãäåæçèéêëìíîïðñòóôõöøùúûüýþÿĂăĄąĆćČčĎďĐđĘęĚěĞğĹĺĽľŁłŃńŇňŐőŒœŔŕŘřŚśŞşŠšŤťŮůŰűŸŹźŻżŽž£§¡¿«»"
 )
 _NARROW = 7
+_BOLD = (
+    "Bold: the best number of each block, ours and published ones apart, whether or not the difference is significant."
+)
 
 
 def escape(text: str) -> str:
@@ -68,8 +72,12 @@ def escape(text: str) -> str:
     return "".join(parts)
 
 
-def table_latex(table: ReportTable) -> str:
-    """The table as one or more floats; needs `booktabs` and `graphicx`, T1 fonts and UTF-8 input."""
+def table_latex(table: ReportTable, bold_best: bool = False) -> str:
+    """The table as one or more floats; needs `booktabs` and `graphicx`, T1 fonts and UTF-8 input.
+
+    Args:
+        bold_best: set the best number of each block in bold, in the columns that rows compete in.
+    """
     shown = [(position, column) for position, column in enumerate(table.columns) if column.printed("tex")]
     floats: list[list[tuple[str, Row]]] = [[]]
     for block in table.blocks:
@@ -81,14 +89,22 @@ def table_latex(table: ReportTable) -> str:
         f"% {table.number}: written by cscdarts report; needs \\usepackage{{booktabs,graphicx}}, "
         "\\usepackage[T1]{fontenc}",
     ]
+    best = (
+        [cell for block in table.blocks for k, column in shown for cell in best_of(block, k, column.better)]
+        if bold_best
+        else []
+    )
+    caption = f"{table.caption} {_BOLD}" if best else table.caption
+    bold = frozenset(map(id, best))
     for number, rows in enumerate(floats):
-        lines += _float(table, shown, rows, number, len(floats))
+        lines += _float(replace(table, caption=caption), shown, rows, number, len(floats), bold)
     return "\n".join(lines) + "\n"
 
 
 def _float(
-    table: ReportTable, shown: list[tuple[int, Column]], rows: list[tuple[str, Row]], number: int, count: int
-) -> list[str]:
+    table: ReportTable, shown: list[tuple[int, Column]], rows: list[tuple[str, Row]], number: int, count: int,
+    bold: frozenset[int],
+) -> list[str]:  # fmt: skip
     kind = "table" if len(shown) <= _NARROW else "table*"
     width = r"\columnwidth" if kind == "table" else r"\textwidth"
     part = f" (part {number + 1} of {count})" if count > 1 else ""
@@ -115,7 +131,7 @@ def _float(
         if title != before:
             lines += [r"\midrule", rf"\multicolumn{{{len(shown)}}}{{@{{}}l}}{{\textbf{{{escape(title)}}}}} \\"]
             before = title
-        lines.append(" & ".join(_cell(row.cells[position]) for position, _ in shown) + r" \\")
+        lines.append(" & ".join(_cell(row.cells[position], bold) for position, _ in shown) + r" \\")
     lines += [
         r"\bottomrule",
         r"\end{tabular}}%",
@@ -138,8 +154,10 @@ def _heading(column: Column) -> str:
     return rf"\shortstack[{'r' if column.numeric else 'l'}]{{{stacked}}}"
 
 
-def _cell(cell: TableCell) -> str:
+def _cell(cell: TableCell, bold: frozenset[int]) -> str:
     text = escape(cell.text)
+    if id(cell) in bold:
+        text = rf"\textbf{{{text}}}"
     if cell.source == "paper" and cell.value is not None:
         text = rf"\textit{{{text}}}"
     return text + (rf"\textsuperscript{{{cell.marks}}}" if cell.marks else "")

@@ -17,6 +17,15 @@ from reports.tables.table import DASH, Block, Column, Notes, ReportTable, Row, T
 SHOWN_SEEDS = 6
 _WIDE = frozenset({"html", "csv", "md"})
 _CSV = frozenset({"csv"})
+_ROBUST = (
+    Column("iqm_test_error_pct", "IQM", "%", source="ours", only=_WIDE, better="lower"),
+    Column("p_improvement", "P(better)", source="ours", only=_WIDE),
+)
+_ROBUST_CAPTION = (
+    f" From n = {statistics.ROBUST_N} on, after Agarwal et al. 2021: IQM, the mean of the middle half of a setting's "
+    "seeds; P(better), of all pairs of one of its seeds and one of the default's the share in which its error is the "
+    "lower one, equal ones counted half."
+)
 
 
 def ablation_table(found: Sequence[Study]) -> ReportTable:
@@ -25,17 +34,19 @@ def ablation_table(found: Sequence[Study]) -> ReportTable:
     not_public = notes.mark("not public: the paper's ablation tables could not be read")
     shown = [study for study in found if study.settings]
     extra = tuple(sorted({name for study in shown for name in study.varied}))
+    robust = any(s.values(ERROR).size >= statistics.ROBUST_N for study in shown for s in study.settings)
     columns = (
         Column("method", "method", numeric=False),
         *(Column(name, factor_label(name), numeric=False) for name in FACTORS),
         *(Column(name, factor_label(name), numeric=False) for name in extra),
-        Column("paper_test_error_pct", "test error", "%", source="paper"),
-        Column(ERROR, "test error", "%", spread=True, source="ours"),
+        Column("paper_test_error_pct", "test error", "%", source="paper", better="lower"),
+        Column(ERROR, "test error", "%", spread=True, source="ours", better="lower"),
         Column("n", "n"),
         Column("each_seed", "each seed", "%", numeric=False, only=_WIDE),
         Column("difference_pct", "difference to default", "points", spread=True),
         Column("interval_95", "95 % interval", numeric=False),
         Column("p_holm", "p (Holm)", only=_WIDE),
+        *(_ROBUST if robust else ()),
         *(_metric_column(name) for name in ("params_m", "macs_m", "peak_memory_mib", "search_time_s")),
         Column("bootstrap_low_pct", "bootstrap low", only=_CSV),
         Column("bootstrap_high_pct", "bootstrap high", only=_CSV),
@@ -47,14 +58,16 @@ def ablation_table(found: Sequence[Study]) -> ReportTable:
         compared = differences(study)
         adjusted = adjusted_p(study, compared)
         for title, group in ((study.title, study.ablation), (f"{study.title} · baselines", study.baselines)):
-            rows = tuple(_row(study, setting, extra, compared, adjusted, notes, not_public) for setting in group)
+            rows = tuple(
+                _row(study, setting, extra, compared, adjusted, notes, not_public, robust) for setting in group
+            )
             if rows:
                 blocks.append(Block(title, rows))
     return ReportTable(
         "T3",
         "t3_ablation",
         "Ablation: split ratio × identity × order",
-        _caption(shown),
+        _caption(shown) + (_ROBUST_CAPTION if robust else ""),
         columns,
         tuple(blocks),
         notes.done(),
@@ -96,6 +109,7 @@ def _row(
     adjusted: dict[str, float | None],
     notes: Notes,
     not_public: str,
+    robust: bool,
 ) -> Row:
     errors = setting.values(ERROR)
     low_high = statistics.bootstrap_interval(errors, np.random.default_rng(0))
@@ -110,6 +124,7 @@ def _row(
         TableCell(str(errors.size), int(errors.size)),
         each_seed(setting, ERROR),
         *_difference_cells(study, setting, compared.get(setting.anchor), adjusted.get(setting.anchor), notes),
+        *(_robust_cells(study, setting) if robust else ()),
         *(machine_cell(setting, name, notes) for name in ("params_m", "macs_m", "peak_memory_mib", "search_time_s")),
         TableCell(f"{low_high.low:.2f}", low_high.low) if low_high else TableCell(),
         TableCell(f"{low_high.high:.2f}", low_high.high) if low_high else TableCell(),
@@ -145,6 +160,22 @@ def _difference_cells(
         TableCell(text, difference.mean, difference.sd, difference.n, marks=",".join(marks), hint=hint, source="ours"),
         TableCell(span, span if interval else None),
         TableCell(f"{p:.3g}", p, hint=hint) if p is not None else TableCell(),
+    )
+
+
+def _robust_cells(study: Study, setting: Setting) -> tuple[TableCell, TableCell]:
+    """Interquartile mean, and the probability of improvement over the default where both have the seeds for it."""
+    errors, reference = setting.values(ERROR), study.reference
+    middle = statistics.interquartile_mean(errors)
+    better = None
+    if reference is not None and setting is not reference and reference.codes == setting.codes:
+        better = statistics.probability_of_improvement(errors, reference.values(ERROR))
+    hint = f"n = {errors.size}"
+    return (
+        TableCell(hint=hint, source="ours")
+        if middle is None
+        else TableCell(format_value(ERROR, middle), middle, n=int(errors.size), hint=hint, source="ours"),
+        TableCell() if better is None else TableCell(f"{better:.2f}", better, hint=hint, source="ours"),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.published.rows import PUBLISHED_NAMES, PublishedRow, primary_rows
 from cscdarts.errors import UserError
-from cscdarts.records.run_folder import read_json
+from cscdarts.records.run_folder import read_record
 from cscdarts.settings.metrics import METRICS
 from cscdarts.spaces import SPACES
 from reports import statistics
@@ -85,7 +85,11 @@ class Check:
         columns = [found.get(key) for key in ("index", "supernet_valid_acc", "benchmark_valid_acc")]
         if not all(isinstance(column, list) for column in columns):
             return []
-        return [(str(index), float(a), float(b)) for index, a, b in zip(*columns, strict=False)]
+        return [
+            (str(index), float(a), float(b))
+            for index, a, b in zip(*columns, strict=False)
+            if isinstance(a, int | float) and isinstance(b, int | float)
+        ]
 
     @property
     def predicts(self) -> bool:
@@ -124,10 +128,10 @@ class CheckBook:
             for run in one_of_each(setting.done):
                 folder = self._store.folder(str(run["run_id"]), str(run["artifact_uri"]))
                 try:
-                    content = read_json(folder.file("check.json")) if folder else None
+                    content = read_record(folder.file("check.json")) if folder else None
                 except UserError:
                     content = None
-                if isinstance(content, dict):
+                if content is not None:
                     found.append(Check(content))
             self._read[setting.anchor] = found
         return self._read[setting.anchor]
@@ -144,7 +148,7 @@ def benchmark_table(studies: Sequence[Study], book: CheckBook) -> ReportTable:
     columns = (
         Column("method", "method", numeric=False),
         Column("whose", "whose", numeric=False),
-        *(Column(key, heading, "%", spread=True) for _, _, key, heading in ACCURACIES),
+        *(Column(key, heading, "%", spread=True, better="higher") for _, _, key, heading in ACCURACIES),
         Column("n", "n"),
         Column("verdict", "verdict", numeric=False),
         Column("verdict_reason", "why", numeric=False, only=frozenset({"csv", "html"})),

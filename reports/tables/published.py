@@ -10,7 +10,7 @@ from benchmarks.published.rows import (
     find_published_cell,
     primary_rows,
 )
-from cscdarts.settings.metrics import METRICS
+from cscdarts.settings.metrics import METRICS, Direction
 from cscdarts.spaces import DARTS
 from cscdarts.spaces.known import KNOWN_CELLS
 from reports import statistics
@@ -99,7 +99,7 @@ def _mirror(number: str, name: str, title: str, mirror: PublishedLayout, studies
         Column("searched_on", "searched on", numeric=False),
         Column("found_by", "found by", numeric=False),
         *(
-            Column(f"paper_{key}", label, unit, spread=bool(spread), source="paper")
+            Column(f"paper_{key}", label, unit, spread=bool(spread), source="paper", better=_better(spread))
             for key, spread, label, unit, _ in mirror.published
         ),
         *(
@@ -109,6 +109,7 @@ def _mirror(number: str, name: str, title: str, mirror: PublishedLayout, studies
                 _unit(m),
                 spread=True,
                 source="ours",
+                better=_better(METRICS[m].unit == "%"),
             )
             for m in mirror.ours
         ),
@@ -155,6 +156,11 @@ def _label(metric: str) -> str:
     return {"search_time_s": "search cost", "params_m": "params", "test_top5_error_pct": "top-5 error"}.get(
         metric, METRICS[metric].label
     )
+
+
+def _better(error: object) -> Direction:
+    """Rows compete in errors; costs of several papers are counted in several ways."""
+    return "lower" if error else "none"
 
 
 def _unit(metric: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from cscdarts.settings.metrics import METRICS, format_value
+from cscdarts.settings.metrics import METRICS, Direction, format_value
 from reports import statistics
 from reports.read.settings import Setting
 
@@ -52,6 +52,7 @@ class Column:
         spread, count: whether the CSV also gets `<key>_sd` and `<key>_n`.
         source: whose numbers stand in it, shown in the heading.
         only: the renderings that print it; empty for all.
+        better: which of its numbers is the best of a block, where rows compete in it.
     """
 
     key: str
@@ -62,6 +63,7 @@ class Column:
     count: bool = False
     source: Provenance = ""
     only: frozenset[str] = frozenset()
+    better: Direction = "none"
 
     def printed(self, form: str) -> bool:
         """Whether the rendering `form` (csv, tex, html, md) shows this column."""
@@ -90,6 +92,27 @@ class Block:
 
     title: str
     rows: tuple[Row, ...]
+
+
+def best_of(block: Block, position: int, better: Direction) -> list[TableCell]:
+    """The cells of a column that print a block's best number; ours and published ones compete apart.
+
+    None where nothing competes: fewer than two numbers, or all printed alike.
+    """
+    found: list[TableCell] = []
+    for source in ("ours", "paper", ""):
+        cells = [row.cells[position] for row in block.rows if row.cells[position].source == source]
+        known = [(cell.value, cell) for cell in cells if isinstance(cell.value, int | float)]
+        printed = {_centre(cell) for _, cell in known}
+        if better != "none" and len(known) > 1 and len(printed) > 1:
+            choose = min if better == "lower" else max
+            best = choose(known, key=lambda one: one[0])[1]
+            found += [cell for _, cell in known if _centre(cell) == _centre(best)]
+    return found
+
+
+def _centre(cell: TableCell) -> str:
+    return cell.text.split(" ± ")[0]
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,7 @@ two drivers, off the same task.
 
 import contextlib
 import os
-import re
 import signal
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -17,12 +15,13 @@ from typing import Any
 
 import submitit
 
+from slurm.devices import DEVICES, visible_gpus
 from slurm.job import Job, Task, worker_variables
 
 #: Numerics libraries read their number of threads from these at import.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-#: Which GPUs a process sees.
-DEVICES = "CUDA_VISIBLE_DEVICES"
+#: What is said of a worker that left no word.
+NO_WORD = "a worker ended without a message (killed?)"
 #: submitit ends a local job after this time; a search may take weeks.
 NO_LIMIT_MIN = 60 * 24 * 365
 
@@ -75,7 +74,7 @@ class LocalPool:
         for job in self._jobs:
             if job.done() and not job.paths.result_pickle.exists():
                 lines = (job.stderr() or "").strip().splitlines()
-                last.append(lines[-1] if lines else "a worker ended without a message (killed?)")
+                last.append(lines[-1] if lines else NO_WORD)
         return last
 
     def held(self) -> set[str]:
@@ -104,46 +103,6 @@ class LocalPool:
 def usable_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def visible_gpus() -> list[str]:
-    """The NVIDIA GPUs at hand, as `CUDA_VISIBLE_DEVICES` names them, without loading a numerics library.
-
-    Names are numbers, UUIDs (`GPU-...`) or parts of a GPU (`MIG-...`); those of the environment are kept as they are.
-    """
-    chosen = os.environ.get(DEVICES)
-    if chosen is not None:
-        return chosen_gpus(chosen)
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=False)
-        return listed_gpus(listed.stdout)
-    # A container may have the devices and not the tool.
-    with contextlib.suppress(OSError):
-        return [str(number) for number in range(len(list(Path("/proc/driver/nvidia/gpus").iterdir())))]
-    return []
-
-
-def chosen_gpus(value: str) -> list[str]:
-    """The devices that CUDA takes from `CUDA_VISIBLE_DEVICES`: up to the first entry that names none; none of them
-    where one is named twice."""
-    names: list[str] = []
-    for part in value.split(","):
-        name = part.strip()
-        if not (name.startswith(("GPU-", "MIG-")) or (name.isascii() and name.isdecimal())):
-            break
-        names.append(str(int(name)) if name.isdecimal() else name)
-    return names if len(set(names)) == len(names) else []
-
-
-def listed_gpus(listing: str) -> list[str]:
-    """The devices in the output of `nvidia-smi -L`; a GPU that is divided counts as its parts."""
-    devices: list[list[str]] = []
-    for line in listing.splitlines():
-        if line.startswith("GPU "):
-            devices.append([])
-        elif devices and (match := re.search(r"UUID: (MIG-[^)\s]+)", line)):
-            devices[-1].append(match.group(1))
-    return [name for number, parts in enumerate(devices) for name in (parts or [str(number)])]
 
 
 def _rotated(tasks: Sequence[Task], index: int) -> tuple[Task, ...]:

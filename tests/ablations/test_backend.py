@@ -20,6 +20,7 @@ from ablations.drive.show import Progress
 from ablations.drive.slurm import LAG_S, SlurmBackend
 from ablations.grid.load import load_grid
 from ablations.run.state import STATUSES, RunState, Status
+from ablations.run.visible import VISIBLE_S
 from cscdarts.errors import UserError
 from cscdarts.records.run_folder import read_json
 from slurm.errors import ClusterError
@@ -96,7 +97,7 @@ def test_a_scheduler_of_another_kind_serves_every_command(counter: None, cscdart
     assert "3 pending" in cscdarts("ablate", "status", source)[1]
     folder = tmp_path / "runs" / "mine"
     hashes = [run["hash"] for run in (read_json(folder / "grid.json") or {})["runs"]]
-    assert cscdarts("ablate", "cancel", source, hashes[2])[1] == "1 jobs cancelled\n"
+    assert cscdarts("ablate", "cancel", source, hashes[2])[1] == "1 runs cancelled in 1 jobs\n"
     assert "2 pending, 1 cancelled" in cscdarts("ablate", "status", source)[1]
     code, out, _ = cscdarts("ablate", "run", source, *on)
     assert code == 1
@@ -183,7 +184,7 @@ def _states(*statuses: Status) -> list[RunState]:
         (("preempted", "failed"), float("inf")),
         (("done", "done"), 0.0),
         (("done", "failed"), LAG_S),
-        (("lost",), LAG_S),
+        (("lost",), VISIBLE_S),
     ],
 )
 def test_how_long_a_cluster_is_watched(tmp_path: Path, statuses: tuple[Status, ...], seconds: float) -> None:

@@ -1,5 +1,6 @@
 """The command line: quick help, one sentence for bad input, exit codes, nothing half-written."""
 
+import io
 import json
 import os
 import subprocess
@@ -14,15 +15,13 @@ from tests.support.harness.grids import write_grid
 ROOT = Path(__file__).parents[2]
 
 
-def cscdarts(*words: str, cwd: Path, engine: str = "real", answer: str = "") -> "subprocess.CompletedProcess[str]":
+def cscdarts(*words: str, cwd: Path, engine: str = "real") -> "subprocess.CompletedProcess[str]":
     """Run the command as a user does, with the real engine or the tiny one."""
     script = ["-m", "ablations.cli"] if engine == "real" else ["-m", "tests.support.harness.drive"]
     command = [sys.executable, *script, *words]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     env.pop("MLFLOW_TRACKING_URI", None)
-    return subprocess.run(
-        command, capture_output=True, text=True, cwd=cwd, env=env, check=False, timeout=300, input=answer
-    )
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, check=False, timeout=300)
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -118,7 +117,7 @@ def test_plan_estimates_from_what_runs_have_cost(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(first.config.model_dump_json())
     (folder / "search.json").write_text(json.dumps({"values": {"search_time_s": 1000.0}}))
-    (folder / "result.json").write_text(json.dumps({"values": {"retrain_time_s": 800.0}}))
+    (folder / "result.json").write_text(json.dumps({"values": {"retrain_time_s": 800.0, "test_error_pct": 5.0}}))
     done = cscdarts("ablate", "plan", source, cwd=tmp_path)
     assert "about 1.00 node-hours by measured cost" in done.stdout  # the first run's search and retraining are there
 
@@ -131,7 +130,19 @@ def test_status_before_any_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_grids_life_on_the_command_line(tmp_path: Path) -> None:
+def test_a_grids_life_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    def here(*words: str, answer: str = "") -> tuple[int, str]:
+        """What needs no process of its own."""
+        monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+        with pytest.raises(SystemExit) as ended:
+            cli.main(words)
+        return int(ended.value.code or 0), capsys.readouterr().out
+
     source = write_grid(tmp_path / "mine.py", ["", "raise", ""])
     tiny = {"cwd": tmp_path, "engine": "tiny"}
     done = cscdarts("ablate", "run", "mine.py", "--scale", "smoke", "--parallel", "2", **tiny)  # type: ignore[arg-type]
@@ -140,13 +151,13 @@ def test_a_grids_life_on_the_command_line(tmp_path: Path) -> None:
     assert "failed (error): search: ValueError: the loss went astray" in done.stdout
     assert (tmp_path / "mlflow.db").exists()
 
-    status = cscdarts("ablate", "status", "mine.py", cwd=tmp_path)
-    assert "failed (error)" in status.stdout
-    failed = next(line.split()[0] for line in status.stdout.splitlines() if "failed (error)" in line)
-    logs = cscdarts("ablate", "logs", "mine.py", failed, cwd=tmp_path)
-    assert "search: begins" in logs.stdout
-    assert "ValueError: the loss went astray" in logs.stdout
-    assert cscdarts("ablate", "watch", "mine.py", cwd=tmp_path).returncode == 1
+    _, status = here("ablate", "status", "mine.py")
+    assert "failed (error)" in status
+    failed = next(line.split()[0] for line in status.splitlines() if "failed (error)" in line)
+    _, logs = here("ablate", "logs", "mine.py", failed)
+    assert "search: begins" in logs
+    assert "ValueError: the loss went astray" in logs
+    assert here("ablate", "watch", "mine.py")[0] == 1
 
     (tmp_path / "runs" / "mine" / "cure").touch()
     again = cscdarts("ablate", "retry", "mine.py", **tiny)  # type: ignore[arg-type]
@@ -157,11 +168,10 @@ def test_a_grids_life_on_the_command_line(tmp_path: Path) -> None:
     write_grid(Path(source), ["", "raise"])
     runs = tmp_path / "runs" / "mine"
     before = sorted(path.name for path in runs.iterdir() if path.is_dir() and path.name != "jobs")
-    asked = cscdarts("ablate", "prune", "mine.py", cwd=tmp_path, answer="n\n")
-    assert asked.returncode == 1
-    assert "Move 1 run, 1 search, 1 retraining to runs/.trash?" in asked.stdout
+    code, asked = here("ablate", "prune", "mine.py", answer="n\n")
+    assert code == 1
+    assert "Move 1 run, 1 search, 1 retraining to runs/.trash?" in asked
     assert sorted(path.name for path in runs.iterdir() if path.is_dir() and path.name != "jobs") == before
-    pruned = cscdarts("ablate", "prune", "mine.py", "--yes", cwd=tmp_path)
-    assert pruned.returncode == 0, pruned.stderr
+    assert here("ablate", "prune", "mine.py", "--yes")[0] == 0
     assert len([path for path in runs.iterdir() if path.is_dir() and path.name != "jobs"]) == 2
-    assert "every run folder is named" in cscdarts("ablate", "prune", "mine.py", cwd=tmp_path).stdout
+    assert "every run folder is named" in here("ablate", "prune", "mine.py")[1]

@@ -160,3 +160,27 @@ def test_a_port_in_use_is_refused(
         code, _, err = call(capsys, "mlflow", "--port", str(taken.getsockname()[1]))
     assert code == 2
     assert "in use" in err
+
+
+def test_what_was_trained_stays_when_a_later_stage_refuses(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search of hours in a folder of its own is not thrown away for an error of the user's in its retraining."""
+    import ablations.run.stages as stages
+    from cscdarts.errors import UserError
+
+    def refuse(*_: object) -> None:
+        raise UserError("genotype", "a cell", "another", "Give another.")
+
+    monkeypatch.setattr(stages, "ENGINE", {**stages.ENGINE, "check": lambda *_: None, "retrain": refuse})
+    words = ("search", "--scale", "smoke", "--device", "cpu", "--set", "search.epochs=1", "--out")
+    tiny = ("--set", "data.search_fraction=0.05", "--set", "search.batch_size=16")
+    code, _, err = call(capsys, *words, str(tmp_path / "kept"), *tiny)
+    assert code == 2
+    assert f"genotype: 'a cell' is not valid; allowed: another. Give another. (see {tmp_path / 'kept'})" in err
+    assert list((tmp_path / "kept").rglob("search.json"))
+    # Without a search there is nothing worth keeping.
+    code, _, err = call(capsys, *words, str(tmp_path / "gone"), *tiny, "--preset", "random")
+    assert code == 2
+    assert "(see" not in err
+    assert not (tmp_path / "gone").exists()

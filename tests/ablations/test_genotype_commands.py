@@ -121,7 +121,7 @@ def test_no_label_of_a_drawing_hides_another(name: str) -> None:
         (("draw", "-1", "--out", "cell.svg"), "No such option"),
         (("check", "PDARTS"), "a cell of the darts space"),
         (("check", CELL), "a cell of the darts space"),
-        (("check", "15625"), "genotype: 15625 is not valid; allowed: an index from 0 to 15624."),
+        (("check", "15625"), "RUN|ARCH: '15625' is not valid; allowed: a run folder, a cell of the nasbench201 space"),
         (
             ("cost", "--genotype", CELL.replace("normal_concat=range(2, 6)", "normal_concat=[]")),
             "genotype.normal_concat: []",

@@ -19,6 +19,11 @@ from slurm.jobs import Cause, Phase, SubmittedJob
 from slurm.lock import this_process
 
 NOW = 1_000_000.0
+#: The least that each output holds.
+CONTENTS: dict[str, dict[str, Any]] = {
+    "search": {"values": {}}, "genotype": {"text": "|a~0|"}, "check": {"benchmark": {}, "datasets": {}},
+    "result": {"values": {"test_error_pct": 5.0}},
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -48,12 +53,13 @@ def _claim(folder: Path, age: float = 1.0, **changes: Any) -> None:
 def _outputs(folder: Path, *names: str) -> None:
     RunFolder(folder).create(load_grid("quickstart", "smoke").points[0].config)
     for name in names:
-        (folder / f"{name}.json").write_text('{"text": "|a~0|"}' if name == "genotype" else "{}")
+        (folder / f"{name}.json").write_text(json.dumps(CONTENTS[name]))
 
 
 def _failure(folder: Path, when: float, kind: str = "error") -> None:
     value = {"stage": "search", "kind": kind, "message": "it broke", "traceback": "", "time": when}
     (folder / "failure.json").write_text(json.dumps(value))
+    os.utime(folder / "failure.json", (when, when))
 
 
 def test_nothing_there_is_new(point: Point, tmp_path: Path) -> None:
@@ -102,9 +108,21 @@ def test_failures_count_until_a_newer_submission(point: Point, folder: Path) -> 
     assert run_state(point, folder, NOW).status == "failed"
 
 
-def test_an_unreadable_failure_is_a_failure(point: Point, folder: Path) -> None:
+def test_a_clock_that_goes_an_hour_wrong_decides_nothing(point: Point, folder: Path) -> None:
+    """The failure's own time is by a node's clock; that of its file is by the file system's."""
+    for clock in (-3600.0, 3600.0):
+        _failure(folder, 150.0 + clock)
+        for submitted, status in ((100.0, "failed"), (200.0, "pending")):
+            os.utime(folder / "failure.json", (150.0, 150.0))
+            assert run_state(point, folder, NOW, [_view("PENDING", at=submitted)]).status == status
+
+
+def test_an_unreadable_failure_is_damage(point: Point, folder: Path) -> None:
     (folder / "failure.json").write_text("{torn")
-    assert run_state(point, folder, NOW).status == "failed"
+    state = run_state(point, folder, NOW)
+    assert (state.status, state.damage) == ("damaged", str(folder / "failure.json"))
+    assert "failure.json" in state.detail
+    assert "cscdarts ablate retry" in state.detail
 
 
 @pytest.mark.parametrize(

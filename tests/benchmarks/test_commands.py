@@ -62,7 +62,7 @@ def test_csv_is_a_source(files: OfficialFiles, tmp_path: Path, cscdarts: Run) ->
     ("arguments", "said"),
     [
         (("check", "11", "--benchmark", "nats:/nowhere"), "D-X-Y/NATS-Bench"),
-        (("check", "nonsense"), "genotype"),
+        (("check", "nonsense"), "RUN|ARCH"),
         (("check", "11", "--benchmark", "other"), "embedded, pip, index:FILE"),
         (("check", "11", "--cells", "some"), "--cells"),
         (("benchmark", "index"), "--nats, --nasbench201, --csv and --pip"),

@@ -1,4 +1,3 @@
-# ruff: noqa: F811  (pytest fixtures are imported by name)
 """The page in a real headless Chromium: no errors, no sideways scrolling, sorting, filtering, links, accessibility
 audit.
 
@@ -19,7 +18,7 @@ from typing import Any
 import pytest
 
 from reports.build import Report
-from tests.support.report_store import SyntheticStore, empty_store, quick, quick_report, tiny  # noqa: F401
+from tests.support.report_store import tiny
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("report")]
 

@@ -1,4 +1,3 @@
-# ruff: noqa: F811  (pytest fixtures are imported by name)
 """The report as files: the same store gives the same bytes, all of it appears or nothing does, links lead somewhere."""
 
 import re
@@ -8,7 +7,7 @@ import pytest
 
 from cscdarts.errors import UserError
 from reports.build import Report, build_report
-from tests.support.report_store import SyntheticStore, empty_store, quick, quick_report, store, tiny  # noqa: F401
+from tests.support.report_store import SyntheticStore, tiny
 
 pytestmark = pytest.mark.xdist_group("report")
 

@@ -1,4 +1,3 @@
-# ruff: noqa: F811  (pytest fixtures are imported by name)
 """Two reports or two commits compared: what moved, against the seeds' noise; and the commands around it."""
 
 from pathlib import Path
@@ -8,12 +7,14 @@ from click.testing import CliRunner
 
 from ablations.commands.report import report as command
 from ablations.commands.reproduce import TARGETS
-from ablations.grid.load import grid_names
+from ablations.grid.file import grid_names
 from cscdarts.errors import UserError
 from reports.build import Report, build_report
 from reports.diff import diff_table, side
 from reports.tables.table import ReportTable
-from tests.support.report_store import SyntheticStore, empty_store, quick, quick_report, tiny  # noqa: F401
+from tests.support.report_store import SyntheticStore, tiny
+
+pytestmark = pytest.mark.xdist_group("report")  # reads the report that its tests make once
 
 NEW = {"cscdarts.commit": "fedcba9876543210fedcba9876543210fedcba98"}
 

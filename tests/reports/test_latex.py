@@ -1,4 +1,3 @@
-# ruff: noqa: F811  (pytest fixtures are imported by name)
 """All LaTeX of a report compiles under a real pdflatex in a two-column document, hostile names included."""
 
 import shutil
@@ -8,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reports.build import Report, build_report
-from tests.support.report_store import SyntheticStore, empty_store, quick, quick_report, store, tiny  # noqa: F401
+from tests.support.report_store import SyntheticStore, tiny
 
 pytestmark = [pytest.mark.latex, pytest.mark.slow, pytest.mark.xdist_group("report")]
 

@@ -1,4 +1,3 @@
-# ruff: noqa: F811  (pytest fixtures are imported by name)
 """Runs from before a field of the configuration came stand beside later ones that have its neutral value."""
 
 from pathlib import Path
@@ -8,7 +7,7 @@ import pytest
 
 from reports.read.settings import studies
 from reports.read.store import load
-from tests.support.report_store import SyntheticStore, empty_store, tiny  # noqa: F401
+from tests.support.report_store import SyntheticStore, tiny
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,3 @@
-# ruff: noqa: F811  (pytest fixtures are imported by name)
 """A grid's record: numbers by hand, what it refuses, and its own commands."""
 
 import json
@@ -15,7 +14,7 @@ from cscdarts.settings.overrides import with_values
 from cscdarts.settings.protocols import protocol
 from reports.read.store import Manifest
 from reports.record import commands, departures, summary, write_record
-from tests.support.report_store import SyntheticStore, check_content, empty_store, store, tiny  # noqa: F401
+from tests.support.report_store import SyntheticStore, check_content, tiny
 
 PLAIN = {"supernet__split_ratio": "1", "supernet__identity": "none"}
 

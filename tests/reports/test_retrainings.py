@@ -1,4 +1,3 @@
-# ruff: noqa: F811  (pytest fixtures are imported by name)
 """Several retrainings of one search: averaged within the search first, never counted as results of their own."""
 
 import math
@@ -18,7 +17,7 @@ from reports.read.store import load
 from reports.tables.ablation import ablation_table, variance_table
 from reports.tables.cost import cost_table
 from reports.tables.table import ReportTable, TableCell
-from tests.support.report_store import SyntheticStore, empty_store, store, tiny  # noqa: F401
+from tests.support.report_store import SyntheticStore, tiny
 
 PLAIN = {"supernet__split_ratio": "1", "supernet__identity": "none"}
 #: Test errors of two searches, the first retrained three times and the second twice.

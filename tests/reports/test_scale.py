@@ -1,4 +1,3 @@
-# ruff: noqa: F811  (pytest fixtures are imported by name)
 """5,000 runs in one report: every one is in it, memory stays below 1 GB. The time is printed, not asserted."""
 
 import os
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.report_store import SyntheticStore, add_synthetic, clone_runs, empty_store, store, tiny  # noqa: F401
+from tests.support.report_store import SyntheticStore, add_synthetic, clone_runs, tiny
 
 RUNS = 5000
 SCRIPT = """

@@ -317,3 +317,59 @@ def test_curve_band_of_runs_with_gaps() -> None:
     np.testing.assert_allclose(centre - low, spread)
     assert count.tolist() == [3, 2, 0, 2]
     assert [part.shape for part in statistics.curve_band([])] == [(0,)] * 4
+
+
+# --- the same by counting, where a library computes it
+
+
+def flipped_by_counting(differences: np.ndarray) -> float:
+    patterns = np.array(np.meshgrid(*[[-1, 1]] * len(differences))).reshape(len(differences), -1)
+    sums = np.abs(differences @ patterns)
+    return float((sums >= abs(differences.sum()) - 1e-9).mean())
+
+
+@pytest.mark.parametrize("n", [2, 3, 7, 11])
+def test_sign_flip_p_is_a_count_of_patterns(n: int) -> None:
+    draw = np.random.default_rng(n)
+    for values in (draw.normal(size=n), np.round(draw.normal(size=n), 1), draw.integers(-2, 3, n).astype(float)):
+        assert statistics.sign_flip_p(values) == flipped_by_counting(values)
+    assert statistics.sign_flip_p([0.0] * n) == 1.0
+
+
+def test_holm_is_step_down_by_hand_for_random_values() -> None:
+    draw = np.random.default_rng(0)
+    for m in (1, 2, 9):
+        p = draw.uniform(size=m) ** 3
+        expected, running = np.empty(m), 0.0
+        for rank, place in enumerate(np.argsort(p)):
+            running = max(running, min(1.0, p[place] * (m - rank)))
+            expected[place] = running
+        assert statistics.holm(p.tolist()) == pytest.approx(expected.tolist(), rel=1e-12)
+
+
+@pytest.mark.parametrize("values", [[2.5] * 3, [0.0, 0.0], [100.0, 100.0 + 1e-13, 100.0]])
+def test_intervals_of_equal_values_are_points_without_a_warning(values: list[float]) -> None:
+    found = statistics.t_interval(values)
+    assert found is not None
+    assert found.low == pytest.approx(values[0])
+    assert found.high == pytest.approx(values[0])
+    moved = statistics.welch_interval(values, values)
+    assert moved is not None
+    assert (moved.low, moved.high) == pytest.approx((0.0, 0.0), abs=1e-9)
+
+
+def test_interquartile_mean_by_hand() -> None:
+    assert statistics.interquartile_mean([1.0, 2.0, 3.0, 4.0]) is None
+    assert statistics.interquartile_mean([90.0, 1.0, 2.0, 3.0, 4.0]) == pytest.approx(3.0)  # 1 and 90 are left out
+    assert statistics.interquartile_mean([8, 7, 6, 5, 4, 3, 2, 100]) == pytest.approx((4 + 5 + 6 + 7) / 4)
+    assert statistics.interquartile_mean([1.0, 2.0, 3.0, 4.0, NAN]) is None
+
+
+def test_probability_of_improvement_by_counting() -> None:
+    a, b = [1.0, 2.0, 3.0, 4.0, 5.0], [3.0, 3.0, 6.0, 7.0, 0.0, 9.0]
+    counted = sum((x < y) + 0.5 * (x == y) for x in a for y in b) / 30
+    assert statistics.probability_of_improvement(a, b) == pytest.approx(counted)
+    assert statistics.probability_of_improvement(b, a) == pytest.approx(1 - counted)
+    assert statistics.probability_of_improvement(a, a) == pytest.approx(0.5)
+    assert statistics.probability_of_improvement(a, b[:4]) is None
+    assert statistics.probability_of_improvement([1.0] * 5, [2.0] * 5) == 1.0

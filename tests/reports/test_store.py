@@ -1,4 +1,3 @@
-# ruff: noqa: F811  (pytest fixtures are imported by name)
 """Reading MLflow: both ways in agree, gaps and repeats are seen, bad input is one sentence."""
 
 from pathlib import Path
@@ -11,7 +10,7 @@ from reports.read import store as reading
 from reports.read.artifacts import local_path
 from reports.read.settings import studies
 from reports.read.store import load
-from tests.support.report_store import SyntheticStore, empty_store, quick, store, tiny  # noqa: F401
+from tests.support.report_store import SyntheticStore, tiny
 
 
 def test_queries_and_client_give_the_same_frame(store: SyntheticStore) -> None:

@@ -6,6 +6,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -329,6 +330,24 @@ def test_a_claim_taken_over_by_another_stops_the_work(tmp_path: Path, monkeypatc
         lost = True
         _until(control.should_stop, 10)
     assert control.reason == "another process has taken the work over"
+
+
+def test_a_beat_that_outlasts_its_block_stops_nothing() -> None:
+    """The block ends, and the claim is given back, while the last beat is on its way: the next task goes on."""
+    from slurm.control import Control
+
+    control, begun, ended = Control(beat_s=0.01), threading.Event(), threading.Event()
+
+    def beat() -> bool:
+        begun.set()
+        ended.wait(20)
+        return False
+
+    with control.listening():
+        with control.watching(beat, lambda *_: None):
+            assert begun.wait(20)
+        ended.set()
+    assert not control.should_stop()
 
 
 def test_work_without_steps_may_take_its_time() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from slurm.backends.local import LocalPool, chosen_gpus, listed_gpus, visible_gpus
+from slurm.backends.local import LocalPool
+from slurm.devices import chosen_gpus, listed_gpus, visible_gpus
 from slurm.job import Task, worker_variables
 
 ROOT = Path(__file__).parents[2]

@@ -1,15 +1,20 @@
 """Locks: one owner, stale ones taken over by exactly one, lost ones noticed."""
 
+import contextlib
+import errno
 import json
 import multiprocessing
 import os
 import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from slurm.lock import Lock, this_process
+from slurm.lock import Lock, file_time, this_process
 
 
 def _write(path: Path, **changes: object) -> None:
@@ -64,7 +69,7 @@ def test_another_hosts_owner_is_taken_over_only_when_silent(tmp_path: Path) -> N
     _write(tmp_path / "lock", host="elsewhere." + socket.gethostname())
     assert not Lock(tmp_path / "lock", stale_s=60).acquire()
     _age(tmp_path / "lock", 61)
-    assert Lock(tmp_path / "lock", stale_s=60).acquire()
+    assert Lock(tmp_path / "lock", stale_s=60, watch_s=0.1).acquire()
 
 
 def test_the_next_life_of_a_scheduler_job_takes_its_own_claim(tmp_path: Path) -> None:
@@ -118,8 +123,16 @@ def test_a_guard_left_by_a_dead_take_over_does_not_block_for_ever(tmp_path: Path
     guard.touch()
     assert not Lock(tmp_path / "lock").acquire()
     _age(guard, 3600)
-    Lock(tmp_path / "lock").acquire()
     assert Lock(tmp_path / "lock").acquire()
+
+
+def test_a_guard_of_a_process_that_is_gone_blocks_nobody(tmp_path: Path) -> None:
+    _write(tmp_path / "lock", started=0.0)
+    _write(tmp_path / ".lock.guard", started=0.0)
+    assert Lock(tmp_path / "lock").acquire()
+    _write(tmp_path / "other", started=0.0)
+    (tmp_path / ".other.guard").write_text(json.dumps(vars(this_process("takes over"))))
+    assert not Lock(tmp_path / "other").acquire()
 
 
 def test_held_releases_after_an_error(tmp_path: Path) -> None:
@@ -164,3 +177,145 @@ def test_of_many_at_once_one_wins(tmp_path: Path, stale: bool) -> None:
         assert wins.empty()
         assert won[0] in [racer.pid for racer in racers]
         wins.close()
+
+
+HOUR = 3600.0
+
+
+def _elsewhere(path: Path, **changes: object) -> bytes:
+    _write(path, host="elsewhere", **changes)
+    return path.read_bytes()
+
+
+@contextlib.contextmanager
+def _meanwhile(act: Callable[[], object], every_s: float = 0.05) -> Iterator[None]:
+    """Another host does something again and again."""
+    end = threading.Event()
+
+    def go_on() -> None:
+        while not end.wait(every_s):
+            act()
+
+    thread = threading.Thread(target=go_on, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("ahead", [HOUR, -HOUR])
+def test_a_host_whose_clock_is_an_hour_off_the_file_system_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    """Ages are differences of two times of the file system: the observer's own clock says nothing."""
+    path, clock = tmp_path / "lock", time.time
+    monkeypatch.setattr("slurm.lock.time.time", lambda: clock() + ahead)
+    _elsewhere(path)
+    assert Lock(path, stale_s=60, watch_s=HOUR).holder() is not None
+    assert not Lock(path, stale_s=60, watch_s=HOUR).acquire()
+    _age(path, 61)
+    # A file system that has a clock of its own, as this difference tells, need not be watched.
+    assert Lock(path, stale_s=60, watch_s=HOUR).acquire()
+
+
+@pytest.mark.parametrize("ahead", [HOUR, -HOUR])
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_file_system_stamped_by_hosts_an_hour_apart(tmp_path: Path, ahead: float, lives: bool) -> None:
+    """The owner's signs of life bear his own clock's time: only that they come tells that he lives."""
+    path = tmp_path / "lock"
+    _elsewhere(path)
+
+    def sign() -> None:
+        os.utime(path, (time.time() + ahead,) * 2)
+
+    sign()
+    with _meanwhile(sign) if lives else contextlib.nullcontext():
+        assert Lock(path, stale_s=0.6, watch_s=0.4).acquire() is not lives
+
+
+def test_nothing_is_taken_over_where_the_time_cannot_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full or read-only file system gives no time of its own; this host's clock is no substitute."""
+    _elsewhere(tmp_path / "lock")
+    _age(tmp_path / "lock", 1e6)
+    monkeypatch.setattr("slurm.lock.file_time", lambda folder: None)
+    lock = Lock(tmp_path / "lock", stale_s=1, watch_s=0)
+    assert not lock.acquire()
+    assert lock.age() == 0
+    assert file_time(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize("seen", [0, 1, 40, -1], ids=["empty", "a byte", "a part", "zeros"])
+def test_a_lock_whose_content_is_seen_late_is_held(tmp_path: Path, seen: int) -> None:
+    """Another host's file has its name here before its content, as a network's file system may show it."""
+    path = tmp_path / "lock"
+    content = _elsewhere(path)
+    path.write_bytes(content[:seen] if seen >= 0 else bytes(len(content)))
+    with _meanwhile(lambda: path.write_bytes(content), 0.3):
+        assert not Lock(path, watch_s=2).acquire()
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"{torn", b"{}", b"[]", b'"host"', b"\xff\xfe", b'{"host": 3}'])
+def test_damage_is_nobody_s(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "lock").write_bytes(content)
+    assert Lock(tmp_path / "lock").acquire()
+
+
+def test_an_empty_lock_that_stays_so_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "lock").touch()
+    assert Lock(tmp_path / "lock", watch_s=0.1).acquire()
+
+
+def test_a_link_whose_answer_was_lost_is_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS repeats a request whose answer does not come; the second then says that the file is there."""
+    link = os.link
+
+    def twice(source: Path, target: Path) -> None:
+        link(source, target)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", twice)
+    lock = Lock(tmp_path / "lock")
+    assert lock.acquire()
+    assert lock.refresh()
+    assert not Lock(tmp_path / "lock").acquire()
+
+
+def test_a_clock_that_is_set_does_not_make_a_live_owner_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    me = this_process()
+    monkeypatch.setattr("psutil.Process.create_time", lambda self: 1.0)
+    assert not me.dead_here()
+    assert replace(me, boot="another start of the system").dead_here()
+    assert replace(me, started=me.started + 1).dead_here()
+    assert replace(me, boot="", started=1000.0).dead_here(), "as systems without a count of their starts are asked"
+
+
+def test_a_lock_is_whole_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+
+    def noted(name: str, call: Callable[..., object]) -> Callable[..., object]:
+        def note(*words: object, **keys: object) -> object:
+            order.append(name)
+            return call(*words, **keys)
+
+        return note
+
+    for name in ("fsync", "link", "replace"):
+        monkeypatch.setattr(os, name, noted(name, getattr(os, name)))
+    _write(tmp_path / "lock", started=0.0)
+    assert Lock(tmp_path / "lock").acquire()
+    (tmp_path / "lock").unlink()
+    assert Lock(tmp_path / "lock").acquire()
+    assert order == ["fsync", "link", "fsync", "replace", "fsync", "link"]
+
+
+def test_a_full_disk_leaves_no_part_of_a_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(number: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        Lock(tmp_path / "lock").acquire()
+    assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,7 @@
 """What must hold on a real SLURM with the real engine: the cluster finds what this machine finds, to the bit."""
 
 import re
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from ablations.grid.load import load_grid
 from cscdarts.records.run_folder import RunFolder, read_json, read_lines
 from cscdarts.settings.metrics import METRICS
 from tests.support.harness.grids import write_grid
-from tests.support.harness.slurm_site import ON, Site, job_of, states_of, until
+from tests.support.harness.slurm_site import BESIDE, Site, beside, has_come, held, job_of, states_of, until
 
 # One group: some tests stop daemons that others need.
 pytestmark = [
@@ -51,17 +52,24 @@ def _numbers(folder: Path) -> dict[str, Any]:
     }
 
 
+@beside
 def test_the_cluster_finds_what_this_machine_finds(site: Site) -> None:
     """Same hashes, same numbers, same report, byte for byte in the CSV tables but for times and memory."""
     import csv
 
-    places = {"local": ("--parallel", "2"), "slurm": ("--on", "slurm:single-node", "--allow-dirty")}
+    node = ("--slurm", "extra.nodelist=n4")
+    places = {"local": ("--parallel", "2"), "slurm": ("--on", "slurm:single-node", "--allow-dirty", *node)}
+    drivers = []
     for name, options in places.items():
         (site.path / name).mkdir()
         (site.path / name / "quickstart.py").write_text(SOME)
-        place = Site(site.path / name)
-        place.call("ablate", "run", "quickstart.py", "--scale", "smoke", *options, engine="real", seconds=1200)
-        place.call("report", "quickstart", "--out", "report", "--formats", "csv", engine="real")
+        words = ("--scale", "smoke", *options)
+        drivers.append(site.start("ablate", "run", "quickstart.py", *words, engine="real", folder=site.path / name))
+    for driver in drivers:
+        said, _ = driver.communicate(timeout=1200)
+        assert driver.returncode == 0, said
+    for name in places:
+        Site(site.path / name).call("report", "quickstart", "--out", "report", "--formats", "csv", engine="real")
     local, slurm = (site.path / name for name in places)
     runs = {p.parent.name: _numbers(p.parent) for p in (local / "runs/quickstart").glob("*/config.json")}
     assert len(runs) >= 8
@@ -79,25 +87,15 @@ def test_the_cluster_finds_what_this_machine_finds(site: Site) -> None:
         assert table(local / path) == table(slurm / path), path
 
 
+@beside
 def test_a_search_preempted_three_times_is_bit_equal_to_one_undisturbed(site: Site) -> None:
     """By signal, by requeue and by time limit, with the real engine."""
-
-    def grid(epochs: int) -> tuple[Driver, str]:
-        source = write_grid(site.path / f"long{epochs}.py", [""], search__epochs=epochs, search__alpha_warmup=0)
-        return Driver(load_grid(source, "smoke"), site.path / "runs"), f"long{epochs}.py"
-
-    # How fast is this machine now? The disturbed search must outlast the signal, which comes after 50 s at most.
-    probe, source = grid(8)
-    site.call("ablate", "run", source, "--scale", "smoke", engine="real")
-    result = read_json(RunFolder(probe.path(probe.grid.points[0])).file("search.json"))
-    assert result is not None
-    pace = result["values"]["search_time_s"] / 8
-    driver, source = grid(min(1500, max(24, round(70 / pace))))
+    source = write_grid(site.path / "long.py", [""], search__epochs=60, search__alpha_warmup=0)
+    driver = Driver(load_grid(source, "smoke"), site.path / "runs")
     (point,) = driver.grid.points
-    site.call("ablate", "run", source, "--scale", "smoke", "--runs", "quiet", engine="real", seconds=1500)
-    site.call(
-        "ablate", "run", source, *ON, "--no-wait", "--slurm", "time_min=2", "--slurm", "signal_s=70", engine="real"
-    )
+    quiet = site.start("ablate", "run", source, "--scale", "smoke", "--runs", "quiet", engine="real")
+    limit = ("--slurm", "time_min=2", "--slurm", "signal_s=70")
+    site.call("ablate", "run", source, *BESIDE, "--no-wait", *limit, engine="real")
     folder = driver.path(point)
 
     def lines() -> int:
@@ -109,13 +107,22 @@ def test_a_search_preempted_three_times_is_bit_equal_to_one_undisturbed(site: Si
         return len(environment.get("starts", []))
 
     job = until(lambda: lines() >= 2 and job_of(driver, 0, "search"), what="epochs")
-    subprocess.run(["scancel", "--signal=USR2", job], check=True)
+    with held(folder):
+        subprocess.run(["scancel", "--signal=USR2", job], check=True)
     until(lambda: starts() == 2, what="second life")
     before = lines()
     until(lambda: lines() > before, what="second life's epochs")
-    subprocess.run(["scontrol", "requeue", job], check=True)
+    with held(folder):
+        subprocess.run(["scontrol", "requeue", job], check=True)
     until(lambda: starts() >= 3, what="third life")
-    until(lambda: counts(states_of(driver)) == {"done": 1}, seconds=1500, what="done")
+    then = lines()
+    until(lambda: lines() > then, what="third life's epochs")
+    # The limit's signal comes after 20 to 50 s.
+    with held(folder) as pid:
+        until(lambda: has_come(pid, signal.SIGUSR2), what="the signal before the time limit")
+    until(lambda: counts(states_of(driver)) == {"done": 1}, what="done")
+    said, _ = quiet.communicate(timeout=540)
+    assert quiet.returncode == 0, said
     assert starts() >= 5, "a signal, a requeue, a time limit, and the retraining's start"
     assert _numbers(folder) == _numbers(site.path / "quiet" / driver.grid.name / point.hash)
 

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from slurm.backends.slurm.options.several import gpus_asked
 from slurm.backends.slurm.profile import Profile, load_profile, profile_names
 from slurm.backends.slurm.submit import sbatch_script
 from slurm.errors import ClusterError
 
 
-def test_the_four_profiles_ship_and_load() -> None:
-    assert profile_names() == ["cpu", "gpu", "multi-node-ddp", "single-node"]
+def test_the_profiles_ship_and_load() -> None:
+    assert profile_names() == ["cpu", "gpu", "multi-node-ddp", "single-node", "whole-node"]
     for name in profile_names():
         assert load_profile(name).description
 
@@ -101,3 +102,57 @@ def test_a_first_array_has_no_dependency(tmp_path: Path) -> None:
     script = sbatch_script(Profile(), tmp_path, "name", 1, 1, None)
     assert "--dependency" not in script
     assert "--array" not in script
+
+
+def test_several_runs_in_a_job_ask_for_the_node_and_for_cores_of_each(tmp_path: Path) -> None:
+    profile = load_profile("whole-node", ["runs_per_gpu=2", "gpu_mem_gb=40G"])
+    assert (profile.runs_at_once, profile.runs_of_job, profile.gpu_mem_gb) == (8, 8, 40)
+    script = sbatch_script(profile, tmp_path, "name", 3, 2, None).splitlines()
+    for line in ("--exclusive", "--gpus-per-node=4", "--cpus-per-task=64", "--ntasks-per-node=1", "--mem=0"):
+        assert f"#SBATCH {line}" in script, line
+    assert "export OMP_NUM_THREADS=8" in script
+    shared = sbatch_script(load_profile("whole-node", ["extra.exclusive=false"]), tmp_path, "name", 1, 1, None)
+    assert "--exclusive" not in shared
+    two = load_profile("gpu", ["runs_per_gpu=2"])
+    assert "--exclusive" not in sbatch_script(two, tmp_path, "name", 1, 1, None)
+    assert (two.runs_at_once, two.runs_of_job, two.resources("retrain").nodes_of_run) == (2, 2, 0.5)
+    own = load_profile("whole-node", ["groups.retrain.runs_per_node=1", "groups.retrain.tasks_per_node=4"])
+    assert (own.resources("search").runs_at_once, own.resources("retrain").runs_at_once, own.runs_of_job) == (4, 1, 8)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["runs_per_node=0"], "runs_per_node: '0' is not valid; allowed: greater than or equal to 1"),
+        (["runs_per_node=-4"], "runs_per_node: '-4' is not valid"),
+        (["runs_per_gpu=0"], "runs_per_gpu: 0 is not valid"),
+        (["runs_per_gpu=1.5"], "runs_per_gpu: '1.5' is not valid; allowed: an integer"),
+        (["gpu_mem_gb=0"], "gpu_mem_gb: '0' is not valid; allowed: greater than 0"),
+        (["runs_per_node=8"], "runs_per_node=8 is more than the 4 GPUs.*runs_per_gpu=2"),
+        (["gpus_per_node=0", "gres=gpu:a100:2"], "runs_per_node=4 is more than the 2 GPUs"),
+        (["gpus_per_node=0", "extra.gpus=v100:3"], "runs_per_node=4 is more than the 3 GPUs"),
+        (["tasks_per_node=4"], "runs_per_node=4 gives each run one process.*tasks_per_node=4 gives a run several"),
+        (["nodes=2"], "nodes=2 and tasks_per_node=1 gives a run several"),
+        (["extra.ntasks=4"], "extra.ntasks gives a run several"),
+        (["groups.retrain.tasks_per_node=4"], "groups.retrain.runs_per_node=4 gives each run one process"),
+        (["groups.retrain.gpus_per_node=1"], "groups.retrain.runs_per_node=4 is more than the 1 GPUs"),
+        (["runs_per_node=", "runs_per_gpu=2"], "runs_per_gpu=2 would leave 3 of 4 GPUs idle.*runs_per_node=4"),
+        (["runs_per_node=", "gpus_per_node=0", "runs_per_gpu=2"], "runs_per_gpu=2 needs a GPU, and none is asked for"),
+        (["environment.CUDA_VISIBLE_DEVICES=", "runs_per_gpu=2"], "runs_per_gpu=2 needs a GPU"),
+    ],
+)  # fmt: skip
+def test_numbers_of_runs_that_cannot_be_are_one_sentence(overrides: list[str], words: str) -> None:
+    with pytest.raises(ClusterError, match=words) as caught:
+        load_profile("whole-node", overrides)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("gres", "gpus"),
+    [
+        ("gpu", 1), ("gpu:4", 4), ("gpu:a100:8", 8), ("gpu:a100", 1), ("gpu:a100:2,gpu:v100:1", 3),
+        ("shard:8", 0), ("gpu:tesla_v100-sxm2:4", 4), ("gres:gpu:2", 2), ("gpu:2,nvme:1", 2), ("gpu:4(S:0-1)", 4),
+    ],
+)  # fmt: skip
+def test_gpus_asked_for_in_any_form(gres: str, gpus: int) -> None:
+    assert gpus_asked(Profile(gres=gres)) == gpus

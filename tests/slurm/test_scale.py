@@ -6,6 +6,7 @@ linear: calls to the scheduler, files opened, writes to the store.
 """
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -39,8 +40,11 @@ def _finish(driver: Driver, keys: set[str]) -> None:
             path = driver.path(point)
             path.mkdir()
             (path / "config.json").write_text(point.config.model_dump_json())
-            for name, content in (("search", "{}"), ("genotype", '{"text": "|none~0|"}'), ("check", "{}")):
-                (path / f"{name}.json").write_text(content)
+            contents = {
+                "search": {"values": {}}, "genotype": {"text": "|none~0|"}, "check": {"benchmark": {}, "datasets": {}},
+            }  # fmt: skip
+            for name, content in contents.items():
+                (path / f"{name}.json").write_text(json.dumps(content))
             lines = [
                 {
                     "stage": "search",
@@ -96,10 +100,11 @@ def _life(tmp_path: Path, runs: int, store: str) -> dict[str, float]:
 
 
 @pytest.mark.slow
-def test_a_grid_of_5000_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_grid_of_5000_runs(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for runs in (1000, 5000):
         folder = tmp_path / str(runs)
         folder.mkdir()
+        shutil.copy(empty_store, folder / "mlflow.db")
         seconds = _life(folder, runs, f"sqlite:///{folder}/mlflow.db")
         print(f"\n{runs} runs: " + ", ".join(f"{name} {value:.2f} s" for name, value in seconds.items()))

@@ -8,10 +8,10 @@ import pytest
 from ablations.drive.driver import Driver, TaskFunctions, counts
 from ablations.grid.load import load_grid
 from tests.support.harness.grids import write_grid
-from tests.support.harness.slurm_site import ON, Site, job_of, states_of, until
+from tests.support.harness.slurm_site import BESIDE, Site, beside, job_of, states_of, until
 
 pytestmark = [
-    pytest.mark.slurm, pytest.mark.slow, pytest.mark.usefixtures("slurm"), pytest.mark.xdist_group("slurm")
+    pytest.mark.slurm, pytest.mark.slow, pytest.mark.usefixtures("slurm"), pytest.mark.xdist_group("slurm"), beside
 ]  # fmt: skip
 
 EPOCHS = 12
@@ -34,7 +34,7 @@ def test_two_drivers_on_two_grids_make_one_search(site: Site) -> None:
     """One job searches, is sent back to the queue in the middle and goes on; the other run takes the search over."""
     first, one = _grid(site, "first")
     second, other = _grid(site, "second", evaluation__channels=4)
-    drivers = [site.start("ablate", "run", source, *ON) for source in (one, other)]
+    drivers = [site.start("ablate", "run", source, *BESIDE) for source in (one, other)]
     until(lambda: sum(_searched(site)) >= 2, what="epochs of the search")
     holder = next(
         driver
@@ -60,7 +60,7 @@ def test_runs_of_one_grid_that_share_a_search_wait_in_the_queue(site: Site) -> N
         + "\n\ndef grid(scale):\n    for config in once(scale):\n"
         + "        for seed in (0, 1, 2):\n            yield with_values(config, {'evaluation.seed': seed})\n"
     )
-    said = site.call("ablate", "run", "three.py", *ON)
+    said = site.call("ablate", "run", "three.py", *BESIDE)
     assert "3 runs submitted as 4 arrays" in said
     functions = TaskFunctions("tests.support.harness.engine:run_task")
     driver = Driver(load_grid(str(path), "smoke"), site.path / "runs", functions)

@@ -4,18 +4,13 @@ import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import pytest
+from typing import Any
 
 from cscdarts.records.run_folder import append_line, write_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.methods import apply_preset
 from cscdarts.settings.overrides import with_values
 from cscdarts.settings.protocols import protocol
-
-if TYPE_CHECKING:
-    from reports.build import Report
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 START_MS = 1_750_000_000_000
@@ -144,39 +139,6 @@ class SyntheticStore:
             write_json(place / "grid.json", {"grid": grid, "scale": scale, "overrides": {}, "runs": manifest})
             self.client.set_terminated(run.info.run_id, end_time=START_MS + 120_000)
         return self.uri
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database without runs, made once per session."""
-    from mlflow import MlflowClient
-
-    path = tmp_path_factory.mktemp("store") / "empty.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
-@pytest.fixture
-def store(tmp_path: Path, empty_store: Path) -> SyntheticStore:
-    """An empty store of the test's own."""
-    return SyntheticStore(tmp_path, empty_store)
-
-
-@pytest.fixture(scope="session")
-def quick(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> SyntheticStore:
-    """A store like that of the quickstart, made once per session; not to be written to."""
-    made = SyntheticStore(tmp_path_factory.mktemp("quick"), empty_store)
-    quickstart_like(made)
-    made.finish()
-    return made
-
-
-@pytest.fixture(scope="session")
-def quick_report(tmp_path_factory: pytest.TempPathFactory, quick: SyntheticStore) -> "Report":
-    """The whole report of `quick`, made once per session."""
-    from reports.build import build_report
-
-    return build_report(["quickstart"], tmp_path_factory.mktemp("report") / "quick", uri=quick.uri)
 
 
 def tiny(seed: int = 0, scale: str = "reduced", **values: object) -> RunConfig:

@@ -5,7 +5,15 @@ from typing import Any
 
 import click
 
+from ablations.commands.options.values import Whole, WholeOrAll
 from benchmarks.sources import FORMS
+
+#: What the argument may be.
+TAKES = (
+    "a run folder, a cell of the nasbench201 space such as "
+    "'|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|', its index from 0 to 15,624, a file that holds one "
+    "(FILE, FILE:NAME or FILE:LINE), or - for standard input"
+)
 
 
 @click.command()
@@ -17,16 +25,17 @@ from benchmarks.sources import FORMS
     metavar="NAME",
     help=f"{FORMS}.",
 )
-@click.option("--epochs", type=click.IntRange(min=1), help="The benchmark's training length (default: its longest).")
-@click.option("--trial", type=click.IntRange(min=0), help="Seed of one trial (default: the mean over trials).")
+@click.option("--epochs", type=Whole(1, 100_000), help="The benchmark's training length (default: its longest).")
+@click.option("--trial", type=Whole(0, 2**31 - 1), help="Seed of one trial (default: the mean over trials).")
 @click.option(
     "--cells",
+    type=WholeOrAll(0, 15_625),
     default="100",
     show_default=True,
     help="Of a run: how many cells to score in its supernet, `all` or 0.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def check(what: str, benchmark: str, epochs: int | None, trial: int | None, cells: str, as_json: bool) -> None:
+def check(what: str, benchmark: str, epochs: int | None, trial: int | None, cells: int | str, as_json: bool) -> None:
     """Look RUN's derived cell, or the cell ARCH, up in a benchmark.
 
     ARCH is a cell of the nasbench201 space: its string or six operations as repositories print them, an official index,
@@ -39,16 +48,18 @@ def check(what: str, benchmark: str, epochs: int | None, trial: int | None, cell
     from benchmarks.checks.run import check as look_up
     from cscdarts.errors import UserError
 
-    if cells != "all" and not cells.isdigit():
-        raise UserError("--cells", cells, "a number of cells, or all", "For example: --cells 100")
-
     def report(line: str) -> None:
         click.echo(line, err=True)
 
-    found = look_up(
-        what, benchmark, epochs=epochs, trial=trial, cells=None if cells == "all" else int(cells), report=report
-    )
-    click.echo(json.dumps(found, indent=1, ensure_ascii=False) if as_json else _text(found))
+    try:
+        found = look_up(
+            what, benchmark, epochs=epochs, trial=trial, cells=None if cells == "all" else int(cells), report=report
+        )
+    except UserError as error:
+        if error.field != "genotype":
+            raise
+        raise UserError("RUN|ARCH", what, TAKES, error.fix) from error
+    click.echo(json.dumps(found, indent=1) if as_json else _text(found))
 
 
 def _text(found: dict[str, Any]) -> str:

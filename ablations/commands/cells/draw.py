@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ablations.commands.options.values import Line, PathName
 from cscdarts.errors import CannotWrite, UserError
 
 if TYPE_CHECKING:
@@ -15,23 +16,26 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("genotype")
 @click.option(
-    "--out", required=True, metavar="FILE", help="Where to: FILE.svg, FILE.pdf or FILE.png; an older file is replaced."
+    "--out",
+    type=PathName(),
+    required=True,
+    metavar="FILE",
+    help="Where to: FILE.svg, FILE.pdf or FILE.png; an older file is replaced.",
 )
-@click.option("--title", default="", help="A line above the cells.")
-def draw(genotype: str, out: str, title: str) -> None:
+@click.option("--title", type=Line(), default="", help="A line above the cells.")
+def draw(genotype: str, out: Path, title: str) -> None:
     """Draw the cells of GENOTYPE. The same genotype and title give the same bytes.
 
     GENOTYPE is a known name (cscdarts cost --known lists them), its text as repositories print it, FILE, FILE:NAME or
     FILE:LINE (a log, notebook, JSON or YAML; the last cell in it), a run folder, an index of NAS-Bench-201, or - for
     standard input. Cells of the darts and of the nasbench201 space are drawn.
     """
-    path = Path(out)
-    if path.suffix.lower() not in (".svg", ".pdf", ".png"):
+    if out.suffix.lower() not in (".svg", ".pdf", ".png"):
         raise UserError(
-            "--out", out, "a file that ends in .svg, .pdf or .png", f"For example: --out {path.stem or 'cell'}.svg"
+            "--out", str(out), "a file that ends in .svg, .pdf or .png", f"For example: --out {out.stem or 'cell'}.svg"
         )
-    if path.is_dir():
-        raise UserError("--out", out, "a file", "A folder has this name.")
+    if out.is_dir():
+        raise UserError("--out", str(out), "a file", "A folder has this name.")
     from ablations.run.given import given_genotype
     from cscdarts.records.run_folder import write_atomic
     from reports.figures.genotype import figure, layout
@@ -39,11 +43,11 @@ def draw(genotype: str, out: str, title: str) -> None:
 
     cell = given_genotype(genotype)
     writers: dict[str, Callable[[Figure], str | bytes]] = {".svg": svg, ".pdf": pdf, ".png": png}
-    content = writers[path.suffix.lower()](figure(cell, title))
+    content = writers[out.suffix.lower()](figure(cell, title))
     try:
-        write_atomic(path, content)
+        write_atomic(out, content)
     except OSError as error:
         raise CannotWrite("--out", out, error) from error
-    click.echo(out)
+    click.echo(str(out))
     for drawing in layout(cell):
         click.echo(drawing.words)

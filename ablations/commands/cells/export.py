@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ablations.commands.options.values import PathName, Whole
 from cscdarts.errors import MissingFile, UserError
 
 if TYPE_CHECKING:
@@ -19,20 +20,28 @@ _NAMES = {"recipe": "--protocol", "assignments": "--set"}
 @click.command()
 @click.argument("what", metavar="RUN|GENOTYPE")
 @click.option("--format", "form", metavar="NAME", help="safetensors, torch-export or onnx [by the ending of --out].")
-@click.option("--out", required=True, metavar="F", help="The file; its card becomes F.card.md. An export is replaced.")
+@click.option(
+    "--out",
+    type=PathName(),
+    required=True,
+    metavar="F",
+    help="The file; its card becomes F.card.md. An export is replaced.",
+)
 @click.option("--force", is_flag=True, help="Replace F also where it is no export.")
-@click.option("--data-root", help="The data set, for class names and normalisation where no record tells them.")
+@click.option(
+    "--data-root", type=PathName(), help="The data set, for class names and normalisation where no record tells them."
+)
 @click.option("--protocol", "recipe", help="Genotype: sizes and data [the usual one of its space].")
 @click.option("--scale", help="Genotype: smoke, reduced or paper [reduced].")
 @click.option("--preset", help="Genotype: the method, whose identity connection it has [none].")
-@click.option("--seed", type=click.IntRange(min=0), help="Genotype: seed of the weights [0].")
-@click.option("--classes", type=click.IntRange(min=1), help="Genotype: number of classes [those of the data].")
-@click.option("--image-size", type=click.IntRange(min=1), help="Genotype: side in pixels [that of the data].")
-@click.option("--image-channels", type=click.IntRange(min=1), help="Genotype: channels of the images [the data's].")
+@click.option("--seed", type=Whole(0, 2**31 - 1), help="Genotype: seed of the weights [0].")
+@click.option("--classes", type=Whole(1, 1_000_000), help="Genotype: number of classes [those of the data].")
+@click.option("--image-size", type=Whole(1, 512), help="Genotype: side in pixels [that of the data].")
+@click.option("--image-channels", type=Whole(1, 64), help="Genotype: channels of the images [the data's].")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Genotype: change any other setting.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def export(
-    what: str, form: str | None, out: str, force: bool, data_root: str | None, as_json: bool, **asked: Any
+    what: str, form: str | None, out: Path, force: bool, data_root: Path | None, as_json: bool, **asked: Any
 ) -> None:
     """Write a network as one file, with a card that says what it is, and a card beside it.
 
@@ -46,7 +55,7 @@ def export(
     """
     from cscdarts.export.formats import FORMATS
 
-    path = Path(out)
+    path = out
     chosen = _format(form, path, tuple(FORMATS), {one.ending: name for name, one in FORMATS.items()})
     if FORMATS[chosen].packages:
         from cscdarts.export.onnx_file import require_packages
@@ -55,7 +64,7 @@ def export(
     from cscdarts.export.writing import require_place, write_export
 
     require_place(path, force)
-    root = None if data_root is None else Path(data_root)
+    root = data_root
     if root is not None and not root.exists():
         raise MissingFile(root, "Name the folder of the data set with --data-root.")
     run = _run_folder(what)

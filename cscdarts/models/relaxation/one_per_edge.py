@@ -19,23 +19,44 @@ from cscdarts.kernels.mixed_op import mix
 from cscdarts.kernels.mixing_weights import EdgeWeights
 
 
-def convolutions_of(
-    x: Tensor, stages: Sequence[ConvBN], edges: Sequence[int], weights: Tensor, fuse: bool
+def convolutions_of(x: Tensor, active: Tensor, stages: Sequence[ConvBN], edges: Sequence[int]) -> tuple[Tensor, ...]:
+    """A chain of convolutions on some of a node's edges.
+
+    Args:
+        x: (n, c, h, w), the node's output; active: its ReLU.
+        stages: of all edges that leave the node.
+        edges: which of them.
+
+    Returns:
+        for each of these edges (n, c, h/s, w/s).
+    """
+    rows = torch.tensor(edges, device=x.device)
+    y = active if stages[0].depth is None else active.repeat(1, len(edges), 1, 1)
+    for at, stage in enumerate(stages):
+        chosen = replace(stage, depth=None if stage.depth is None else stage.depth[rows], point=stage.point[rows])
+        y = _normalised(convolve(y if at == 0 else F.relu(y), chosen, len(edges)), stage.norm, rows)
+    return y.chunk(len(edges), dim=1)
+
+
+def fused_convolutions_of(
+    x: Tensor, stages: Sequence[ConvBN], edges: Sequence[int], weights: Tensor
 ) -> tuple[Tensor, ...]:
-    """A chain of convolutions on some of a node's edges, times their weights.
+    """A chain of convolutions on some of a node's edges, times their weights, by the CPU's fused function.
+
+    It keeps less for the backward pass than plain autograd, and where it may be called
+    `cscdarts.kernels.mixed_op.may_fuse` says.
 
     Args:
         x: (n, c, h, w), the node's output, before ReLU.
         stages: of all edges that leave the node.
         edges: which of them.
         weights: (len(edges),), of this operation on these edges.
-        fuse: whether `cscdarts.kernels.mixed_op.mix` may compute it, which keeps less for the backward pass.
 
     Returns:
         for each of these edges (n, c, h/s, w/s).
     """
     chosen = [_of_edges(stage, edges) for stage in stages]
-    outputs = mix(x, [chosen], EdgeWeights(weights[None])) if fuse else _plain(x, chosen, weights)
+    outputs = mix(x, [chosen], EdgeWeights(weights[None]))
     for stage, own in zip(stages, chosen, strict=True):
         norm = stage.norm
         if norm.training and norm.track:
@@ -71,11 +92,13 @@ def _places(norm: BatchNorm, total: int, edges: Sequence[int]) -> Tensor:
     return (rows[:, None] * width + torch.arange(width, device=rows.device)).flatten()
 
 
-def _plain(x: Tensor, stages: Sequence[ConvBN], weights: Tensor) -> tuple[Tensor, ...]:
-    edges = len(weights)
-    active = F.relu(x)
-    y = active if stages[0].depth is None else active.repeat(1, edges, 1, 1)
-    for at, stage in enumerate(stages):
-        scale = weights.repeat_interleave(x.shape[1]) if at == len(stages) - 1 else None
-        y = stage.norm(convolve(y if at == 0 else F.relu(y), stage, edges), scale)
-    return y.chunk(edges, dim=1)
+def _normalised(y: Tensor, norm: BatchNorm, rows: Tensor) -> Tensor:
+    """The normalisation of some edges' channels by a layer that holds those of all edges; y: (n, len(rows)*c, h, w)."""
+    width = y.shape[1] // len(rows)
+    places = (rows[:, None] * width + torch.arange(width, device=rows.device)).flatten()
+    mean, var = norm.running_mean[places], norm.running_var[places]
+    out = F.batch_norm(y, mean, var, None, None, norm.training, norm.momentum, norm.eps)
+    if norm.training and norm.track:
+        with torch.no_grad():
+            norm.running_mean[places], norm.running_var[places] = mean, var
+    return out

@@ -1,5 +1,6 @@
 """One cell from a text: by name, as this package prints it, or in the forms that other repositories print."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -208,6 +209,13 @@ def _block(text: str, notes: Notes) -> Genotype | None:
 
 def _nothing(sheet: Page, text: str) -> UserError:
     names = ", ".join(KNOWN_CELLS)
+    if (keys := _keys(text)) is not None:
+        lacking = ", ".join(key for key in FIELDS if key not in keys)
+        held = ", ".join(str(shortened(key)) for key in keys[:8]) or "no keys"
+        return UserError(
+            sheet.name or "genotype", f"JSON with {held}", f"JSON with {', '.join(FIELDS)}, or {FORMS}",
+            f"It lacks {lacking}; check that it is the right file.",
+        )  # fmt: skip
     if sheet.name or len(text) > 200:
         lines = f"{sheet.text.count(chr(10)) + 1} lines without a cell" if text else "nothing"
         return UserError(sheet.name or "genotype", lines, FORMS, "Check that it is the right file.")
@@ -215,3 +223,14 @@ def _nothing(sheet: Page, text: str) -> UserError:
     near = get_close_matches(squeezed(text), spellings, 1, 0.75)
     fix = f"Did you mean {spellings[near[0]]}?" if near else "Check the spelling or the path."
     return UserError("genotype", shortened(text), f"one of {names}, a run folder, {FORMS}", fix)
+
+
+def _keys(text: str) -> list[str] | None:
+    """The keys of a JSON object, or None where a text is none."""
+    if not text.lstrip().startswith("{") or len(text) > _LONGEST_YAML:
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return list(found) if isinstance(found, dict) else None

@@ -24,7 +24,7 @@ def derive(
         Stopped: asked to stop; what is decided is kept.
     """
     if config.search.derive != "perturbation":
-        return derivation.derive(config, folder)
+        return derivation.derive(config, folder, report)
     from cscdarts.training.cell_choice.tuning import derive_by_perturbation
 
     return derive_by_perturbation(config, folder, stop, report)

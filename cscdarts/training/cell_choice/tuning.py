@@ -57,7 +57,7 @@ def derive_by_perturbation(
             report(f"derivation by perturbation: {number + 1} of {len(order)} decisions")
     why = f"{len(order)} decisions by removal, {config.search.derive_finetune} epochs of training after each"
     cell = DerivedCell(config.search.epochs - 1, cell_of(space, ops, tuned.rows), tuned.error(tuned.rows), why)
-    found = write_cell(folder, config, cell, config.search.derive)
+    found = write_cell(folder, config, cell, config.search.derive, report)
     for path in (tuned.place, previous_of(tuned.place)):
         path.unlink(missing_ok=True)
     return found
@@ -120,7 +120,9 @@ class _TunedSupernet:
                 number = derived_seed(run.config.seed, "noise", place, step)
                 seed_noise(run.noises, number, run.world.rank, run.world.size)
                 run.move_weights(batch)
-        run.sums.recent.clear()
+            broken = run.watch.broken()
+            if broken is not None:
+                raise run.broken(*broken)
 
     def save(self) -> None:
         """Keep the decisions and the weights they led to."""

@@ -91,6 +91,17 @@ def _gaps(store: Store, studies: Sequence[Study]) -> list[Finding]:
                 "them",
             )
         )
+    told = [(str(key), str(notes)) for key, notes in zip(frame["hash"], frame["notes"], strict=True) if notes]
+    if told:
+        found.append(
+            Finding(
+                "Runs that stood still",
+                f"{len(told)} of {len(frame)} runs noted that alpha rested, that answers were no better than chance or "
+                f"that a cell leads nowhere. The first: {told[0][1].split('; ')[0]}.",
+                f"#run-{told[0][0]}",
+                "that run",
+            )
+        )
     if store.conflicts:
         found.append(
             Finding(

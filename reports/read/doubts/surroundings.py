@@ -1,4 +1,4 @@
-"""What a run's numbers hang on beside its settings: threads, processes, kind of device, deterministic kernels.
+"""What a run's numbers hang on beside its settings: threads, processes, kind of device, kernels and their determinism.
 
 They are in no key (`docs/identity.md` has the measured differences); where the runs of one mean differ in one, that is
 said.
@@ -15,6 +15,7 @@ SURROUNDINGS = {
     "processes": ("numbers of processes", "processes {}"),
     "device": ("kinds of device", "{}"),
     "deterministic": ("modes of determinism", "deterministic kernels {}"),
+    "kernels": ("kinds of kernels", "{} kernels"),
 }
 
 

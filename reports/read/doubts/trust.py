@@ -6,6 +6,22 @@ from reports.read.doubts.caveats import Finding
 from reports.read.store import Store
 
 
+def _damaged(store: Store) -> list[Finding]:
+    """Runs whose own files could not be read when they were last mirrored."""
+    files = Counter(name for name in (str(value or "") for value in store.runs.get("damaged", ())) if name)
+    if not files:
+        return []
+    count, names = files.total(), ", ".join(f"{name} of {number}" for name, number in sorted(files.items()))
+    return [
+        Finding(
+            "Damaged runs",
+            f"{count} run{'s are' if count > 1 else ' is'} damaged ({names}) and count as failed here; all others are "
+            "read. `cscdarts ablate status GRID` names the files, `cscdarts ablate retry GRID` sets them aside and "
+            "makes again what they said.",
+        )
+    ]
+
+
 def findings(store: Store, ask_for_files: bool) -> list[Finding]:
     """One finding for each reason why files or runs were left out; every run's files are looked for first.
 
@@ -28,6 +44,7 @@ def findings(store: Store, ask_for_files: bool) -> list[Finding]:
         Finding("List of runs missing", f"The grid's list of its runs is {why}: which runs it lacks is unknown.")
         for why in lists
     ]
+    found += _damaged(store)
     if store.refused:
         found.append(
             Finding(

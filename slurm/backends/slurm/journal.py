@@ -26,6 +26,7 @@ class Submission:
         tasks: keys of the tasks of each job.
         profile: the profile's name.
         time: when the chain was intended, seconds since the epoch.
+        processes: how many work on one run together.
         jobs: the scheduler's ids, one per entry of `tasks`; empty until known.
         released, withdrawn: whether the jobs may start, and whether they were cancelled before they might.
     """
@@ -37,9 +38,18 @@ class Submission:
     tasks: tuple[tuple[str, ...], ...]
     profile: str
     time: float
+    processes: int = 1
     jobs: tuple[str, ...] = ()
     released: bool = False
     withdrawn: bool = False
+
+
+def _intent(token: str, entry: Mapping[str, Any]) -> Submission:
+    """A line of what was to be submitted; values of other kinds than ours raise what they raise."""
+    tasks = tuple(tuple(map(str, some)) for some in entry["tasks"])
+    chain, group, profile = (str(entry[name]) for name in ("pair", "group", "profile"))
+    processes = int(entry.get("processes", 1))
+    return Submission(str(token), chain, int(entry["size"]), group, tasks, profile, float(entry["time"]), processes)
 
 
 class Journal:
@@ -49,16 +59,27 @@ class Journal:
         self.path = path
 
     def record_intent(
-        self, prefix: str, groups: Sequence[str], tasks: Sequence[Sequence[str]], profile: str, time: float
-    ) -> list[Submission]:
-        """Write what is about to be submitted: one array per group, element by element dependent on the one before."""
+        self, prefix: str, groups: Sequence[str], tasks: Sequence[Sequence[str]], profile: str, time: float,
+        processes: Mapping[str, int] | None = None,
+    ) -> list[Submission]:  # fmt: skip
+        """Write what is about to be submitted: one array per group, element by element dependent on the one before.
+
+        Args:
+            processes: group -> how many processes work on one run together; one where it says nothing.
+        """
         name = f"{prefix}-{secrets.token_hex(4)}"
         keys = tuple(tuple(some) for some in tasks)
-        chain = [Submission(f"{name}-{group}", name, len(groups), group, keys, profile, time) for group in groups]
+        chain = [
+            Submission(
+                f"{name}-{group}", name, len(groups), group, keys, profile, time, (processes or {}).get(group, 1)
+            )
+            for group in groups
+        ]
         for one in chain:
             self._append(
-                "intent", one.token, pair=name, size=one.size, group=one.group, tasks=keys, profile=profile, time=time
-            )
+                "intent", one.token, pair=name, size=one.size, group=one.group, tasks=keys, profile=profile, time=time,
+                processes=one.processes,
+            )  # fmt: skip
         return chain
 
     def record_jobs(self, token: str, jobs: Sequence[str]) -> None:
@@ -82,16 +103,13 @@ class Journal:
             try:
                 entry: Mapping[str, Any] = json.loads(line)
                 event, token = entry["event"], entry["token"]
-            except (ValueError, KeyError, TypeError):
+                if event == "intent":
+                    found[token] = _intent(token, entry)
+                elif event == "submitted" and token in found:
+                    found[token] = replace(found[token], jobs=tuple(map(str, entry["jobs"])))
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
                 continue
-            if event == "intent":
-                tasks = tuple(tuple(some) for some in entry["tasks"])
-                found[token] = Submission(
-                    token, entry["pair"], entry["size"], entry["group"], tasks, entry["profile"], float(entry["time"])
-                )
-            elif event == "submitted" and token in found:
-                found[token] = replace(found[token], jobs=tuple(entry["jobs"]))
-            elif event in ("released", "ended"):
+            if event in ("released", "ended"):
                 for key, one in found.items():
                     if one.chain == token:
                         found[key] = replace(

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from slurm.backends.slurm.options.reading import Place, parse_value, read_settings
 from slurm.backends.slurm.options.resources import MEMORY, Resources, Strict, require_one_memory
 from slurm.backends.slurm.options.sbatch import defaults, extra_options, written
+from slurm.backends.slurm.options.several import require_possible, runs_at_once
 from slurm.backends.slurm.options.values import Count, FractionalMinutes, Gib, Minutes, OptionalText, Text, megabytes
 from slurm.backends.slurm.options.wording import Sentence, said, worded
 from slurm.backends.slurm.shell import VARIABLE, check_setup, python_path, script_lines, start_python
@@ -42,7 +43,13 @@ class Profile(Strict):
         mem_gb, mem_per_cpu_gb, mem_per_gpu_gb: memory per node, per core or per GPU, one of them; GiB, or with a unit
             as sbatch has it (500M, 4G, 1.5T). `mem_gb: 0` is all of a node.
         parallel: at most this many jobs of an array at once; `--parallel` replaces it.
-        runs_per_job: how many runs share one job; more than one pays only when a run takes less than a minute or so.
+        runs_per_job: how many runs share one job, one after the other; more than one pays only when a run takes less
+            than a minute or so, or where a job has several runs at once.
+        runs_per_node: a job takes a whole node (`--exclusive`, unless `extra` says otherwise) and works on this many
+            runs at once, each a process with a GPU of its own; a run that ends makes room for the next of the job's
+            `runs_per_job`. `cpus_per_task` is then each run's, memory the whole job's.
+        runs_per_gpu: how many processes, a run each, share one GPU; with `runs_per_node` on each of them.
+        gpu_mem_gb: memory of one GPU, GiB; plans say by it which runs fit. It is not passed on.
         graph: `chain` submits one array for search, derivation and check and one for retraining, each retraining
             starting when its own search is done; `single` runs all stages of a run in one job.
         groups: resources that differ for `search` or `retrain`.
@@ -73,6 +80,9 @@ class Profile(Strict):
     mem_per_gpu_gb: Gib | None = Field(default=None, gt=0)
     parallel: Count | None = Field(default=None, ge=1)
     runs_per_job: Count = Field(default=1, ge=1)
+    runs_per_node: Count | None = Field(default=None, ge=1)
+    runs_per_gpu: Count = Field(default=1, ge=1)
+    gpu_mem_gb: Gib | None = Field(default=None, gt=0)
     graph: Literal["chain", "single"] = "chain"
     groups: dict[str, Resources] = Field(default_factory=dict)
     stall_min: FractionalMinutes = Field(default=30.0, gt=0)
@@ -132,6 +142,7 @@ class Profile(Strict):
         if unknown:
             raise ValueError(f"groups={', '.join(sorted(unknown))}: groups are search and retrain")
         for name in ("", *self.groups):
+            require_possible(self.resources(name), f"groups.{name}." if name else "")
             minutes = self.resources(name).time_min
             if self.signal_s >= 60 * minutes:
                 where = f"groups.{name}.time_min" if name else "time_min"
@@ -146,6 +157,26 @@ class Profile(Strict):
             values = {**dict.fromkeys(MEMORY), **values}
         return self.model_copy(update=values)
 
+    @property
+    def runs_at_once(self) -> int:
+        """How many runs a job works on at once, each in a process of its own."""
+        return runs_at_once(self)
+
+    @property
+    def runs_of_job(self) -> int:
+        """How many runs a job is given: no fewer than those that any of its groups has at once."""
+        return max(self.runs_per_job, *(self.resources(group).runs_at_once for group in ("", *GROUPS)))
+
+    @property
+    def processes(self) -> int:
+        """How many processes a run has."""
+        return self.nodes * self.tasks_per_node
+
+    @property
+    def nodes_of_run(self) -> float:
+        """How many nodes a run holds while it lasts; less than one where several share one."""
+        return self.nodes / self.runs_at_once
+
     def sbatch(self, name: str, parallel: int, dependency: str | None, hold: bool) -> dict[str, Any]:
         """Parameters of submitit's SLURM executor.
 
@@ -155,7 +186,8 @@ class Profile(Strict):
             dependency: sbatch's `--dependency`.
             hold: submit without starting.
         """
-        extra: dict[str, Any] = written({"requeue": True, **self.extra})
+        whole = {} if self.runs_per_node is None else {"exclusive": True}
+        extra: dict[str, Any] = written({"requeue": True, **whole, **self.extra})
         if hold:
             extra["hold"] = True
         if dependency is not None:
@@ -169,7 +201,7 @@ class Profile(Strict):
             "signal_delay_s": self.signal_s,
             "nodes": self.nodes,
             "ntasks_per_node": self.tasks_per_node,
-            "cpus_per_task": self.cpus_per_task,
+            "cpus_per_task": self.cpus_per_task * self.runs_at_once,
             "gpus_per_node": self.gpus_per_node or None,
             "array_parallelism": parallel,
             "dependency": dependency,
@@ -218,7 +250,7 @@ def load_profile(source: str, overrides: Iterable[str] = (), variables: Mapping[
         path = PROFILES / f"{source}.yaml"
     try:
         settings = read_settings(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # a name with NUL is no file's
         missing = f"The profile {path} does not exist. Give the path of an existing YAML file, or {_offered()}."
         raise ClusterError("--on", f"slurm:{source}", "an existing YAML file", "Check the path.", missing) from None
     data = settings.values

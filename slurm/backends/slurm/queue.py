@@ -1,6 +1,8 @@
 """A grid's jobs on the cluster: submit chains of arrays, repair what a dead driver left, list and cancel them."""
 
 import contextlib
+import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,15 +10,19 @@ from pathlib import Path
 from slurm.backends.slurm.host import HOST
 from slurm.backends.slurm.journal import Journal, Submission
 from slurm.backends.slurm.profile import Profile
-from slurm.backends.slurm.scheduler import Scheduler
+from slurm.backends.slurm.scheduler import JobState, Scheduler
 from slurm.backends.slurm.submit import Submitter, Unreached
 from slurm.backends.slurm.words import translate
 from slurm.errors import ClusterError
-from slurm.job import Job, Task
+from slurm.job import Job, Task, cancel_mark, task_output
 from slurm.jobs import SubmittedJob
+from slurm.lock import file_time
+from slurm.node import NodeJob
 
 #: SLURM's default of MaxArraySize; the indices of an array lie below it.
 MAX_ARRAY_SIZE = 1001
+#: A run that was cancelled while its job goes on with others.
+CANCELLED = JobState("CANCELLED")
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,8 @@ class Queue:
         self, folder: Path, name: str, scheduler: Scheduler, submitter: Submitter, max_array: int = MAX_ARRAY_SIZE
     ) -> None:
         self.journal = Journal(folder / "submissions.jsonl")
+        #: Where the jobs' output lies.
+        self.folder = folder.absolute() / "jobs"
         self.name, self.scheduler, self.submitter, self.max_array = name, scheduler, submitter, max_array
 
     def repair(self) -> int:
@@ -78,7 +86,7 @@ class Queue:
             time: the moment that failures must be newer than to count.
             after: ids of jobs or arrays that must have ended, well or not, before the first array starts.
         """
-        packs = list(_packed(runs, profile.runs_per_job))
+        packs = list(_packed(runs, profile.runs_of_job))
         parts = [packs[start : start + self.max_array] for start in range(0, len(packs), self.max_array)]
         limit = parallel or profile.parallel or len(packs)
         submitted: list[Submission] = []
@@ -100,39 +108,74 @@ class Queue:
         if not submissions:
             return []
         states = self.scheduler.states([job for one in submissions for job in one.jobs])
-        return [
-            translate(key, job, one.group, states.get(job), one.time, self.submitter.stderr(job))
-            for one in submissions
-            for job, pack in zip(one.jobs, one.tasks, strict=True)
-            for key in pack
-            if keys is None or key in keys
-        ]
+        files = self._files(submissions)
+        found = []
+        for one in submissions:
+            for job, pack in zip(one.jobs, one.tasks, strict=True):
+                for key in pack:
+                    if keys is None or key in keys:
+                        own = task_output(self.folder, job, key)[1]
+                        error = own if own.name in files else self.submitter.stderr(job)
+                        marked = cancel_mark(self.folder, job, key).name in files
+                        state = CANCELLED if marked and job in states else states.get(job)
+                        found.append(translate(key, job, one.group, state, one.time, error, len(pack)))
+        return found
 
     def cancel(self, keys: set[str] | None = None) -> int:
-        """Cancel the live jobs of the given runs (all if None); returns how many jobs."""
+        """Cancel the live jobs of the given runs (all if None); returns how many jobs.
+
+        A job that has other runs too goes on with those.
+        """
         submissions = [one for one in self.journal.read() if one.jobs and not one.withdrawn]
         states = self.scheduler.states([job for one in submissions for job in one.jobs]) if submissions else {}
-        wanted = {
-            job
-            for one in submissions
-            for job, pack in zip(one.jobs, one.tasks, strict=True)
-            if job in states and states[job].live and (keys is None or not keys.isdisjoint(pack))
-        }
-        self.scheduler.cancel(sorted(wanted))
-        return len(wanted)
+        files = self._files(submissions)
+        whole, part = set[str](), set[str]()
+        for one in submissions:
+            for job, pack in zip(one.jobs, one.tasks, strict=True):
+                chosen = [key for key in pack if keys is None or key in keys]
+                if not chosen or job not in states or not states[job].live:
+                    continue
+                marks = [cancel_mark(self.folder, job, key) for key in chosen]
+                others = {cancel_mark(self.folder, job, key).name for key in pack} - {mark.name for mark in marks}
+                # Several processes of one run could not agree on when to leave it.
+                if others <= files or one.processes > 1:
+                    whole.add(job)
+                    continue
+                part.add(job)
+                self.folder.mkdir(parents=True, exist_ok=True)
+                for mark in marks:
+                    mark.touch()
+        self.scheduler.cancel(sorted(whole))
+        return len(whole) + len(part)
+
+    def now(self) -> float:
+        """The time of a new submission, later than that of each earlier one whatever the clocks of the machines that
+        submit."""
+        last = max((one.time for one in self.journal.read()), default=0.0)
+        return max(file_time(self.journal.path.parent) or time.time(), last + 0.001)
+
+    def _files(self, submissions: Sequence[Submission]) -> set[str]:
+        """What lies beside the jobs' output, where some job has several runs or processes of its own for them."""
+        if not submissions:
+            return set()
+        with contextlib.suppress(FileNotFoundError):
+            return {entry.name for entry in os.scandir(self.folder)}
+        return set()
 
     def _chain(
         self, packs: Sequence[Sequence[ChainedRun]], profile: Profile, label: str, groups: Sequence[str], throttle: int,
         after: Sequence[str], time: float,
     ) -> list[Submission]:  # fmt: skip
         keys = [[run.key for run in pack] for pack in packs]
-        chain = self.journal.record_intent(self.name, groups, keys, label, time)
+        own_of = {group: profile.resources(group) for group in groups}
+        processes = {group: own.processes for group, own in own_of.items()}
+        chain = self.journal.record_intent(self.name, groups, keys, label, time, processes)
         done: list[Submission] = []
         try:
             dependency = "afterany:" + ":".join(after) if after else None
             for one in chain:
-                own = profile.resources(one.group)
-                blank = Job((), HOST, stall_s=60 * own.stall_min, grace_s=0.5 * own.signal_s)
+                own = own_of[one.group]
+                blank = _blank(own, str(self.folder))
                 jobs = [replace(blank, tasks=tuple(run.tasks[one.group] for run in pack)) for pack in packs]
                 ids = self.submitter.submit(jobs, own, one.token, throttle, dependency)
                 self.journal.record_jobs(one.token, ids)
@@ -154,6 +197,17 @@ class Queue:
         # Dependants first: once the first array may start, nothing is left to do for them.
         self.scheduler.release([one.jobs[0].split("_")[0] for one in reversed(chain)])
         self.journal.record_release(name)
+
+
+def _blank(profile: Profile, folder: str) -> Job:
+    """A job without tasks."""
+    stall_s, grace_s = 60 * profile.stall_min, 0.5 * profile.signal_s
+    if profile.runs_at_once == 1:
+        return Job((), HOST, stall_s=stall_s, grace_s=grace_s, folder=folder)
+    return NodeJob(
+        (), HOST, stall_s=stall_s, grace_s=grace_s, folder=folder, workers=profile.runs_at_once,
+        per_gpu=profile.runs_per_gpu,
+    )  # fmt: skip
 
 
 def _packed(runs: Sequence[ChainedRun], size: int) -> Iterator[Sequence[ChainedRun]]:

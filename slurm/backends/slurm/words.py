@@ -5,7 +5,7 @@ from pathlib import Path
 
 from slurm.backends.slurm.scheduler import JobState
 from slurm.backends.slurm.shell import NO_PYTHON, SETUP_FAILED
-from slurm.jobs import Cause, Phase, SubmittedJob
+from slurm.jobs import DISK_FULL, Cause, Phase, SubmittedJob, tail_of
 
 PHASES: Mapping[str, Phase] = {
     "RUNNING": "running",
@@ -37,12 +37,14 @@ SAID_WITHIN = 5
 TAIL_BYTES = 4096
 
 
-def translate(key: str, job: str, group: str, state: JobState | None, submitted: float, stderr: Path) -> SubmittedJob:
+def translate(
+    key: str, job: str, group: str, state: JobState | None, submitted: float, stderr: Path, runs: int = 1
+) -> SubmittedJob:
     """A job of a run, given SLURM's word on it (None where SLURM does not know the job)."""
     reason = state.reason if state is not None and state.live and state.reason not in ORDINARY else ""
     word = "unknown" if state is None else state.state
     return SubmittedJob(
-        key, job, group, phase_of(state), submitted, stderr, reason, word, lambda: cause_of(state, stderr)
+        key, job, group, phase_of(state), submitted, stderr, reason, word, runs, lambda: cause_of(state, stderr)
     )
 
 
@@ -60,13 +62,13 @@ def cause_of(state: JobState | None, stderr: Path) -> Cause | None:
     cause = None if state is None else CAUSES.get(state.state)
     if cause is None or state is None or state.state != "FAILED":
         return cause
-    tail = _tail(stderr)
+    tail = tail_of(stderr, TAIL_BYTES)
     # Without cgroups a job that is killed for its memory counts as failed by signal 9.
     said = any(words in tail for words in ("exceeded memory limit", "oom-kill", "Out Of Memory"))
     if said or (state.reason == "0:9" and "memory" in tail.lower()):
         return CAUSES["OUT_OF_MEMORY"]
     if "No space left" in tail:
-        return Cause("disk", "no space left on the device")
+        return DISK_FULL
     told = telling_line(tail)
     if told.startswith((SETUP_FAILED, NO_PYTHON)):
         return Cause(cause.kind, told)
@@ -81,13 +83,3 @@ def telling_line(text: str) -> str:
     # An older life of the job, or what a site prints at the end of a job, may stand beside it.
     said = [line for line in own[-SAID_WITHIN:] if line.startswith((SETUP_FAILED, NO_PYTHON))]
     return (said or own or lines or [""])[-1]
-
-
-def _tail(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            end = file.seek(0, 2)
-            file.seek(max(0, end - TAIL_BYTES))
-            return file.read().decode(errors="replace").strip()
-    except OSError:
-        return ""

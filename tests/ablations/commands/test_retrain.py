@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,8 @@ def test_settings_and_seed_are_those_asked_for(capsys: pytest.CaptureFixture[str
         (("--genotype", "PDARTS", "--set", "evaluation.channels=many"), "evaluation.channels"),
         (("--genotype", "PDARTS", "--set", "evaluation.batch_size=5000"), "at most the 1,437 training images"),
         (("--genotype", "PDARTS", "--device", "abacus"), "abacus"),
+        (("--genotype", "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"), "cut off from the input"),
+        (("--genotype", re.sub("'[a-z]+_[a-z0-9_]+'", "'none'", CELL)), "cut off from the input"),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(

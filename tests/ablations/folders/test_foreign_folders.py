@@ -82,7 +82,6 @@ FAULTS: dict[str, tuple[Callable[[list[RunFolder]], object], tuple[int, ...], st
     "genotype.json of another run": (_copy_file("genotype.json"), (0,), "retraining"),
     "config.json of another run": (_copy_file("config.json"), (0,), "seed is 1"),
     "another cell": (lambda folders: _replace_cell(folders[0]), (0,), "retraining"),
-    "result.json torn": (lambda folders: folders[0].file("result.json").write_text("{"), (0,), "result.json"),
     "config.json gone": (lambda folders: folders[0].file("config.json").unlink(), (0,), "no config.json"),
 }
 

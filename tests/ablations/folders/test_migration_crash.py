@@ -1,9 +1,8 @@
 """A process that takes folders over may die at any moment: before each change that it makes on disk, one after the
 other, it is ended as by SIGKILL; what is left is the old state or the new one, and the next call completes it."""
 
-import os
 import shutil
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,42 +15,15 @@ from cscdarts.data.fingerprint import identified
 from cscdarts.records.run_folder import RunFolder, read_json
 from cscdarts.settings.config import RunConfig
 from tests.support.harness.old_runs import old_run, small_config
+from tests.support.injector import killed_before
 from tests.support.pictures import rgb_tree
 from tests.support.records import snapshot
-
-#: Audit events of what changes something on disk.
-CHANGES = frozenset({"os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", "os.utime", "os.symlink"})
-KILLED = 9
 
 
 def _migrate(runs: Path) -> list[str]:
     return [
         one.refused for one in Migration(runs, None, lambda folder, key: "", lambda grid, key: None).outcomes(False)
     ]
-
-
-def _killed_before(change: int, runs: Path) -> bool:
-    """Migrate in a process of its own that ends before its n-th change on disk; False where it made fewer."""
-    child = os.fork()
-    if child == 0:  # what happens here ends in _exit: no handler, no finally
-        left = change
-
-        def count(event: str, arguments: tuple[Any, ...]) -> None:
-            nonlocal left
-            opened = event == "open" and len(arguments) > 2 and bool(int(arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR))
-            if event in CHANGES or opened:
-                left -= 1
-                if left < 0:
-                    os._exit(KILLED)
-
-        sys.addaudithook(count)
-        try:
-            _migrate(runs)
-        finally:
-            os._exit(0)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert code in (0, KILLED)
-    return code == KILLED
 
 
 def _content(runs: Path) -> dict[str, bytes]:
@@ -85,10 +57,6 @@ def _is_whole(runs: Path, configs: list[RunConfig], truth: tuple[Any, ...]) -> N
         assert _read(RunFolder(runs / "mine" / config.hash)) == truth
 
 
-#: Every change or, where time is short, every fifth.
-STRIDES = [pytest.param(1, marks=pytest.mark.slow), 5]
-
-
 def _every_crash(start: Path, tmp_path: Path, configs: list[RunConfig], stride: int) -> None:
     truth = _read(RunFolder(start / "mine" / configs[0].hash))
     whole = tmp_path / "whole"
@@ -100,7 +68,7 @@ def _every_crash(start: Path, tmp_path: Path, configs: list[RunConfig], stride: 
         runs = tmp_path / "crash" / "runs"
         shutil.rmtree(runs, ignore_errors=True)
         shutil.copytree(start, runs)
-        if not _killed_before(change, runs):
+        if not killed_before(change, partial(_migrate, runs)):
             break
         _is_whole(runs, configs, truth)
         assert not any(_migrate(runs)), change
@@ -116,7 +84,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return runs
 
 
-@pytest.mark.parametrize("stride", STRIDES)
+# Every change or, where time is short, every fifth.
+@pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.slow), 5])
 def test_a_run_that_keeps_its_hash(finished: Path, tmp_path: Path, stride: int) -> None:
     _every_crash(finished, tmp_path, [small_config()], stride)
 
@@ -129,13 +98,13 @@ def test_a_run_that_shares_its_search_and_retraining(finished: Path, tmp_path: P
     _every_crash(start, tmp_path, [small_config()], 1)
 
 
-@pytest.mark.parametrize("stride", STRIDES)
+@pytest.mark.slow
 def test_a_run_that_gets_another_hash(
-    stride: int, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CSCDARTS_CACHE", str(tmp_path / "cache"))
     tree = rgb_tree(tmp_path_factory.mktemp("tree") / "tree", size=8, train=12, test=3)
     sizes = {"data__crop_padding": 0, "data__search_fraction": 1.0, "search__batch_size": 4}
     config = small_config(**sizes, data__dataset="image-folder", evaluation__batch_size=4, runtime__data_root=str(tree))
     old_run(tmp_path / "start", config)
-    _every_crash(tmp_path / "start", tmp_path, [config, identified(config)], stride)
+    _every_crash(tmp_path / "start", tmp_path, [config, identified(config)], 1)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ablations.grid.load import grid_names, load_grid
+from ablations.grid.file import grid_names
+from ablations.grid.load import load_grid
 from cscdarts.errors import UserError
 from cscdarts.settings.keys import planned_retraining_key, search_key
 from tests.support.harness.grids import write_grid

@@ -14,11 +14,23 @@ from ablations.mirror.rows import forget
 from ablations.mirror.sync import GridMirror
 from ablations.run.stages import STAGES
 from cscdarts.errors import UserError
-from cscdarts.records.run_folder import RunFolder, read_lines, write_json
+from cscdarts.records.run_folder import RunFolder, read_json, read_lines, write_json
 from cscdarts.settings.overrides import dotted_texts
 from slurm.control import Control
 from tests.support.harness import engine
 from tests.support.harness.mirrors import content_of, driver_of, mirror_once, name_of, work
+
+
+def test_what_stages_noted_of_themselves_is_a_tag(tmp_path: Path, uri: str) -> None:
+    driver = driver_of(tmp_path, ["", ""])
+    work(driver, [0, 1])
+    folder = RunFolder(driver.path(driver.grid.points[0]))
+    for name, notes in (("genotype.json", ["the cell leads nowhere"]), ("result.json", ["first", "second"])):
+        write_json(folder.file(name), {**(read_json(folder.file(name)) or {}), "notes": notes})
+    mirror_once(driver, uri)
+    content = content_of(uri, driver.grid)
+    tags = [content[name_of(driver, number)][1]["cscdarts.notes"] for number in (0, 1)]
+    assert tags == ["the cell leads nowhere; first; second", ""]
 
 
 def test_what_the_store_holds(tmp_path: Path, uri: str) -> None:

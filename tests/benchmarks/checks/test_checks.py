@@ -77,7 +77,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 def drawn(folder: RunFolder, archs: list[str], config: RunConfig | None = None) -> RunFolder:
     """A run folder whose alpha picks these cells, epoch by epoch; without a supernet."""
-    config = config or tiny()
+    config = with_values(config or tiny(), {"search.epochs": len(archs), "search.alpha_warmup": 0})
     folder.create(config)
     for epoch, arch in enumerate(archs):
         alpha = [[float(op == chosen) for op in NASBENCH201.ops] for chosen in read_cell(arch).ops]

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from cscdarts.data.augmentation import cutout, random_crop, random_flip
+from cscdarts.data.datasets import load_arrays, stratified_split
 from cscdarts.data.open import open_data
 from cscdarts.data.randomness import derived_seed, permutation
 from cscdarts.data.source import Augmentation, Place, ResidentSource, require_halving, search_halves
@@ -47,6 +48,25 @@ def test_halves_are_disjoint_balanced_and_reproducible(fraction: float, seed: in
     again = search_halves(labels, fraction, seed)
     assert all(np.array_equal(a, b) for a, b in zip((first, second), again, strict=True))
     assert not np.array_equal(first, search_halves(labels, fraction, seed + 1)[0])
+
+
+def test_digits_and_their_split_are_scikit_learns() -> None:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    bunch, found = load_digits(), load_arrays(DataConfig(), "digits", Path("unused"))
+    parts = train_test_split(bunch.images, bunch.target, test_size=0.2, stratify=bunch.target, random_state=0)
+    for mine, wanted in zip((found.train_images, found.test_images), parts[:2], strict=True):
+        assert np.array_equal(mine[:, 0].numpy(), np.round(wanted * (255 / 16)))
+    for mine, wanted in zip((found.train_labels, found.test_labels), parts[2:], strict=True):
+        assert np.array_equal(mine.numpy(), wanted)
+    draw = np.random.default_rng(0)
+    for _ in range(30):  # classes of many sizes, with remainders that are equal and are not
+        classes, number = int(draw.integers(2, 8)), int(draw.integers(60, 200))
+        labels = draw.integers(0, classes, number)
+        test = int(draw.integers(classes, number // 2))
+        wanted = train_test_split(np.arange(number), test_size=test, stratify=labels, random_state=0)
+        assert all(np.array_equal(a, b) for a, b in zip(stratified_split(labels, test), wanted, strict=True))
 
 
 def test_search_never_meets_the_test_set() -> None:

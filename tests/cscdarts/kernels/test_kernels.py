@@ -31,6 +31,16 @@ def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     torch.set_num_threads(before)
 
 
+@pytest.fixture(params=["one thread", "two threads", "portable", "portable, not laid out"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The CPU's kernels on one thread, or on two that share what they would share of large maps only; the portable."""
+    monkeypatch.setattr(channels_last, "_MANY", 0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2 if request.param == "two threads" else 1)
+    yield request.param
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("kernel", [3, 5])
 @pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (2, 2)])
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (4, 6), (2, 2), (7, 5)])
@@ -172,17 +182,34 @@ CASES = [
     (NASBENCH201, 3, 32, 1, 4),
     (NASBENCH201, 2, 48, 1, 4),
 ]
-PRODUCT_ALONE = (replace(NASBENCH201, ops=("nor_conv_1x1", "skip_connect")), 2, 16, 1, 4)
+ALONE = [
+    (replace(NASBENCH201, ops=("nor_conv_1x1", "skip_connect")), 2, 16, 1, 4),
+    (replace(DARTS, ops=("none", "sep_conv_3x3")), 2, 4, 1, 4),
+    (replace(DARTS, ops=("none", "dil_conv_5x5", "skip_connect")), 2, 4, 2, 4),
+    (replace(DARTS, ops=("max_pool_3x3", "avg_pool_3x3")), 2, 4, 1, 4),
+]
 
 
-@pytest.mark.usefixtures("threads")
-@pytest.mark.parametrize(("space", "edges", "channels", "stride", "size"), [*CASES, PRODUCT_ALONE])
+def choose(layer: MixedOps, way: str) -> None:
+    """The portable kernels, with weights where they read them or where the CPU's do, or the CPU's."""
+    if way == "portable":
+        layer.use("portable")
+    elif way.startswith("portable"):
+        layer.kernels = "portable"
+
+
+@pytest.mark.parametrize(("space", "edges", "channels", "stride", "size"), [*CASES, *ALONE])
 @pytest.mark.parametrize("needed", ["all", "x", "alpha", "weights", "one weight"])
-def test_fused_equals_plain(space: Space, edges: int, channels: int, stride: int, size: int, needed: str) -> None:
+def test_fused_equals_plain(
+    space: Space, edges: int, channels: int, stride: int, size: int, needed: str, way: str
+) -> None:
     """Outputs, gradients of whatever is needed, and running statistics."""
     fused = mixed_ops(space, edges, channels, stride)
+    if "weight" in needed and not list(fused.parameters()):
+        pytest.skip("has no weights")
     plain = copy.deepcopy(fused)
     plain.plain = True
+    choose(fused, way)
     x = map_of(4, channels, size, size).requires_grad_()
     weights = torch.randn(edges, len(space.ops), dtype=torch.float64).softmax(1).requires_grad_()
     found = []
@@ -201,11 +228,13 @@ def test_fused_equals_plain(space: Space, edges: int, channels: int, stride: int
 
 @pytest.mark.parametrize(("space", "edges", "channels", "stride", "size"), CASES)
 @pytest.mark.parametrize("per_op", ["all", "one an edge", "none"])
+@pytest.mark.parametrize("way", ["one thread", "portable"])
 def test_fused_equals_plain_in_evaluation(
-    space: Space, edges: int, channels: int, stride: int, size: int, per_op: str
+    space: Space, edges: int, channels: int, stride: int, size: int, per_op: str, way: str
 ) -> None:
     """With the running statistics, and for cells of which most operations weigh nothing; nothing moves."""
     fused = mixed_ops(space, edges, channels, stride)
+    choose(fused, way)
     x = map_of(4, channels, size, size)
     weights = torch.randn(edges, len(space.ops), dtype=torch.float64).softmax(1)
     fused(x, fused.mixing_weights(weights))  # running statistics of its own
@@ -235,8 +264,10 @@ def test_fused_equals_plain_in_evaluation(
         assert torch.allclose(fused.state_dict()[name], value), f"{name}: moves whatever its operation weighs"
 
 
-def test_the_fused_function_is_differentiated_once() -> None:
+@pytest.mark.parametrize("way", ["one thread", "portable"])
+def test_the_fused_function_is_differentiated_once(way: str) -> None:
     layer = mixed_ops(DARTS, 2, 4, 1)
+    choose(layer, way)
     x = map_of(2, 4, 4, 4)
     weights = torch.full((2, 8), 0.125, dtype=torch.float64, requires_grad=True)
     for plain in (False, True):
@@ -268,8 +299,10 @@ def test_the_architecture_step_computes_no_weight_gradient(monkeypatch: pytest.M
         torch.autograd.grad(torch.stack(layer(x, layer.mixing_weights(weights))).sum(), list(layer.parameters()))
 
 
-def test_frozen_statistics_stay() -> None:
+@pytest.mark.parametrize("way", ["one thread", "portable", "portable, not laid out"])
+def test_frozen_statistics_stay(way: str) -> None:
     mixed = mixed_ops(DARTS, 2, 4, 1)
+    choose(mixed, way)
     layer = nn.ModuleList([mixed])
     running = [buffer for name, buffer in layer.named_buffers() if "running" in name]
     before = [buffer.clone() for buffer in running]

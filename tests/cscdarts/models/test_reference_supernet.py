@@ -44,7 +44,7 @@ SWITCHES: dict[str, tuple[Any, ...]] = {
     "split_pick": ("first", "last", "random"),
     "shuffle": (True, False),
     "ops": ("pools", "convs", "skip"),
-    "autograd": ("fused", "plain"),
+    "kernels": ("auto", "portable", "plain"),
 }
 IDENTITIES: list[dict[str, Any]] = [
     {"identity": "none"},
@@ -55,7 +55,7 @@ IDENTITIES: list[dict[str, Any]] = [
         for on, projection in product(("both", "search"), SWITCHES["identity_proj"])
     ),
 ]
-SPLIT = ("bypass_reduce", "split_pick", "shuffle", "edge_norm", "autograd")
+SPLIT = ("bypass_reduce", "split_pick", "shuffle", "edge_norm", "kernels")
 SPLITS = covering({name: SWITCHES[name] for name in SPLIT})
 #: Identity x phases x projection x space x ratio; where the identity has no projection, that is any.
 PRODUCT = [
@@ -81,16 +81,14 @@ def pair(case: dict[str, Any]) -> tuple[ReferenceSupernet, Supernet]:
     space = case["space"].split(",")[0]
     # Four cells are normal, reduction, reduction, normal: in the last the cell identity needs no projection.
     sizes = {"channels": 8, "cells": 1 if space == "nasbench201" else 4 if case["identity"] == "cell" else 3}
-    values = {name: value for name, value in case.items() if name != "autograd"} | sizes
+    values = {name: value for name, value in case.items() if name != "kernels"} | sizes
     values |= {"space": space, "ops": OPS[space].get(case["ops"])}
     config = with_values(RunConfig(), {f"supernet.{name}": value for name, value in values.items()})
     large = case["space"] != space
     reference = in_double(lambda: ReferenceSupernet(config.supernet, 5, 3, large))
     fast = in_double(lambda: Supernet(config.supernet, 5, 3, config.identity_in("search"), large))
     randomize(reference)
-    for layer in fast.modules():
-        if hasattr(layer, "plain"):
-            layer.plain = case["autograd"] == "plain"
+    fast.use(case["kernels"])
     if case["split_pick"] == "random":
         for model in (reference, fast):
             model.draw_channels(torch.Generator().manual_seed(1))
@@ -108,7 +106,7 @@ def test_the_cases_hold_every_pair_of_values() -> None:
     for cases, names in (
         (CASES, tuple(SWITCHES)),
         (split, SPLIT),
-        (acting, ("identity_scale", "edge_norm", "autograd")),
+        (acting, ("identity_scale", "edge_norm", "kernels")),
     ):
         for a, b in combinations(names, 2):
             missing = set(product(SWITCHES[a], SWITCHES[b])) - {(case[a], case[b]) for case in cases}
@@ -125,9 +123,9 @@ DEFAULT = {name: values[0] for name, values in SWITCHES.items()} | {"split_ratio
 
 
 @pytest.mark.parametrize("space", ["darts", "nasbench201"])
-@pytest.mark.parametrize("autograd", SWITCHES["autograd"])
-def test_with_all_operations(space: str, autograd: str) -> None:
-    case = {**DEFAULT, "space": space, "autograd": autograd, "ops": "all"}
+@pytest.mark.parametrize("kernels", SWITCHES["kernels"])
+def test_with_all_operations(space: str, kernels: str) -> None:
+    case = {**DEFAULT, "space": space, "kernels": kernels, "ops": "all"}
     assert_equal_step(*pair(case), inputs(case))
 
 

@@ -14,9 +14,11 @@ from torch.nn import functional as F
 
 from cscdarts.data.randomness import numpy_generator
 from cscdarts.kernels.batch_norm import BatchNorm, frozen_statistics
+from cscdarts.kernels.portable.levels import follow, sort
 from cscdarts.models.channel_split import concat_and_shuffle, shuffle_channels, shuffle_groups, unshuffle_channels
 from cscdarts.models.cost import supernet_cost
 from cscdarts.models.identity import CellIdentity
+from cscdarts.models.mixed_ops import Kernels, MixedOps
 from cscdarts.models.supernet import Supernet
 from cscdarts.settings.config import RunConfig, SupernetConfig
 from cscdarts.settings.methods import apply_preset
@@ -185,9 +187,10 @@ def test_memory_access_falls_with_the_ratio() -> None:
 
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("level", ["node", "cell"])
-@pytest.mark.parametrize("ratio", ["1", "1/2"])
-def test_recomputation_changes_memory_and_nothing_else(space: str, level: str, ratio: str) -> None:
+@pytest.mark.parametrize(("ratio", "kernels"), [("1", "auto"), ("1/2", "auto"), ("1/2", "portable")])
+def test_recomputation_changes_memory_and_nothing_else(space: str, level: str, ratio: str, kernels: Kernels) -> None:
     kept = supernet(settings(space, split_ratio=ratio, identity="cell"))
+    kept.use(kernels)
     again = copy.deepcopy(kept)
     again.checkpoint_activations(level)  # type: ignore[arg-type]
     for model in (kept, again):
@@ -200,6 +203,28 @@ def test_recomputation_changes_memory_and_nothing_else(space: str, level: str, r
         assert torch.equal(one_buffer, other_buffer), name  # running statistics moved once, not twice
     saved = [saved_bytes(model, lambda model=model: loss_of(model)) for model in (kept, again)]  # type: ignore[misc]
     assert saved[1] < saved[0]
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_laid_out_for_the_portable_kernels_a_model_is_stored_and_read_as_before(space: str) -> None:
+    """Names, shapes and values stay; what is read into it lies where the kernels look for it."""
+    model = supernet(settings(space, split_ratio="1/2"))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    parameters = list(model.parameters())
+    model.use("portable")
+    assert [id(p) for p in model.parameters()] == [id(p) for p in parameters]
+    assert model.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    with torch.no_grad():
+        for value in (*model.parameters(), *model.buffers()):
+            value.zero_()
+    model.load_state_dict(before)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    for layer in model.modules():
+        if isinstance(layer, MixedOps):
+            for level in sort(layer.operations()).chains:
+                assert follow([stage.point for stage in level.stages])
+                assert follow([stage.norm.running_mean for stage in level.stages])
 
 
 def test_recomputation_can_be_differentiated_twice() -> None:

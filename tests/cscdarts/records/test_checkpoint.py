@@ -10,6 +10,7 @@ import torch
 
 from cscdarts.errors import UserError
 from cscdarts.records.checkpoint import load_checkpoint, previous_of, save_checkpoint
+from tests.support.harness.full_disk import FullDisk
 
 CPU = torch.device("cpu")
 
@@ -84,3 +85,22 @@ def test_a_crash_between_two_renames_loses_nothing(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.fresh.pt").unlink()
     assert previous_of(path).exists()
     assert loaded(path)["number"] == 1
+
+
+@pytest.mark.parametrize("only", [True, False])
+def test_a_disk_that_is_full_at_any_write_of_a_checkpoint_costs_none(tmp_path: Path, only: bool) -> None:
+    """The one before stays good, the error names the file, nothing half-written stays, and the next one is written."""
+    path = tmp_path / "whole" / "checkpoint.pt"
+    with FullDisk(tmp_path) as disk:
+        save_checkpoint(path, {"hash": "h", "number": 0})
+        first = disk.writes
+        save_checkpoint(path, {"hash": "h", "number": 0})
+    for at in range(1, disk.writes - first + 1):
+        path = tmp_path / str(at) / "checkpoint.pt"
+        save_checkpoint(path, {"hash": "h", "number": 1})
+        with FullDisk(tmp_path, at, only), pytest.raises(OSError, match=r"No space left on device: '.*checkpoint"):
+            save_checkpoint(path, {"hash": "h", "number": 2})
+        assert loaded(path)["number"] in (1, 2), at
+        assert not list(path.parent.glob(".*"))
+        save_checkpoint(path, {"hash": "h", "number": 3})
+        assert loaded(path)["number"] == 3

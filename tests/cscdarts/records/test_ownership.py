@@ -154,7 +154,9 @@ def test_a_folder_that_holds_something_but_no_config(tmp_path: Path, name: str) 
 def test_a_users_own_config_json(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "config.json").write_text('{"model": "llama"}')
-    refused(tmp_path / "out", small_config(), "model")
+    refused(
+        tmp_path / "out", small_config(), "config.json is not as cscdarts wrote it", "no seed", "choose another folder"
+    )
 
 
 @pytest.mark.parametrize("names", [(), (".DS_Store",), ("heartbeat", "claim", "log.txt"), ("failure.json",)])

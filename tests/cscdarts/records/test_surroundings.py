@@ -25,12 +25,16 @@ def test_a_start_records_processes_and_determinism(
     assert found["deterministic"] is True  # on the CPU, whatever was asked for
     assert describe("cuda:0", deterministic=False)["deterministic"] is False
     assert describe("cuda:0")["deterministic"] is None
+    assert [describe(device, None, "auto")["kernels"] for device in ("cpu", "cuda:0")] == ["cpu", "portable"]
+    assert [describe("cpu", None, kernels)["kernels"] for kernels in ("portable", "plain", None)] == [
+        "portable", "plain", None,
+    ]  # fmt: skip
 
 
 def test_surroundings_are_one_word_each_or_one_for_each_stage() -> None:
-    one = {"threads": 2, "processes": 1, "device": "cuda:1", "deterministic": True}
+    one = {"threads": 2, "processes": 1, "device": "cuda:1", "deterministic": True, "kernels": "plain"}
     assert surroundings({"search": one, "retraining": {**one, "device": "cuda:0"}}) == {
-        "threads": "2", "processes": "1", "device": "cuda", "deterministic": "yes",
+        "threads": "2", "processes": "1", "device": "cuda", "deterministic": "yes", "kernels": "plain",
     }  # fmt: skip
     other = {**one, "threads": 1, "deterministic": False}
     told = surroundings({"search": one, "retraining": other})

@@ -104,8 +104,11 @@ OTHER: dict[str, Any] = {
     "runtime.workers": 7,
     "runtime.checkpoint_minutes": 1.0,
     "runtime.deterministic": False,
+    "runtime.kernels": "plain",
     "runtime.benchmark": "index:table.parquet",
     "runtime.retrain": False,
+    "runtime.cut_off": "train",
+    "runtime.standstill_epochs": 9,
     "labels.method": "mine",
     "labels.scale": "smoke",
     "labels.data": "CIFAR-10 (JPEG copy)",
@@ -170,7 +173,7 @@ def test_config_is_frozen() -> None:
 @pytest.mark.parametrize(
     ("assignment", "words"),
     [
-        ("split_ratio=1.5", ["supernet.split_ratio", "1.5", "at most at 1"]),
+        ("split_ratio=1.5", ["supernet.split_ratio", "1.5", "at most 1"]),
         ("split_ratio=0", ["supernet.split_ratio", "above 0"]),
         ("split_ratio=1/0", ["supernet.split_ratio", "fraction such as 1/4"]),
         ("split_ratio=half", ["supernet.split_ratio", "half"]),

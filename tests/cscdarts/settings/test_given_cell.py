@@ -107,7 +107,7 @@ def test_keys_of_a_given_cell_hang_on_nothing_that_searches() -> None:
         ("PDARTS", {"search.strategy": "gradient"}, ["strategy=gradient", "strategy=given"]),
         ("", {}, ["strategy=given", "search.genotype=CELL"]),
         ("  ", {}, ["strategy=given", "search.genotype=CELL"]),
-        (3, {}, ["search.genotype", "valid string"]),
+        (3, {}, ["search.genotype", "a cell's name or text"]),
         ("PDARTS", {"supernet.space": "no_space"}, ["supernet.space", "no_space"]),
     ],
 )

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import pytest
 
-from cscdarts.settings.config import Frozen, Neutral, RunConfig, neutral_values
+from cscdarts.settings.config import Neutral, RunConfig, neutral_values
 from cscdarts.settings.methods import PRESETS, apply_preset
 from cscdarts.settings.protocols import PROTOCOLS, protocol
 from cscdarts.settings.ratio import Ratio
+from cscdarts.settings.values import Frozen
 
 
 class Inner(Frozen):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cscdarts import UserError, parse_genotype
-from cscdarts.models.mixed_ops import GroupedOps, MixedOps
+from cscdarts.models.mixed_ops import GroupedOps, Kernels, MixedOps
 from cscdarts.models.reference import ReferenceSupernet
 from cscdarts.models.reference_weights import copy_weights
 from cscdarts.models.relaxation.mixing import Weighting
@@ -110,11 +110,13 @@ def test_every_edge_needs_a_candidate() -> None:
 
 
 @pytest.mark.parametrize("space", NAMES)
-def test_the_supernet_is_the_plain_one(space: str) -> None:
+@pytest.mark.parametrize("kernels", get_args(Kernels))
+def test_the_supernet_is_the_plain_one(space: str, kernels: Kernels) -> None:
     torch.manual_seed(0)
     its = config(space, split_ratio="1/2", edge_norm=True)
     plain, fast = ReferenceSupernet(its, 5).double(), Supernet(its, 5, 3, "cell").double()
     copy_weights(plain, fast)
+    fast.use(kernels)
     images = torch.randn(2, 3, 8, 8, dtype=torch.float64)
     ours, theirs = fast(images), plain(images)
     assert torch.allclose(ours, theirs, atol=1e-10)
@@ -125,6 +127,25 @@ def test_the_supernet_is_the_plain_one(space: str) -> None:
         strict=True,
     ):
         assert torch.allclose(got, wanted, atol=1e-9)
+
+
+@pytest.mark.parametrize("kernels", get_args(Kernels))
+def test_a_hard_sample_is_the_mixture_of_which_all_else_weighs_nothing(kernels: Kernels) -> None:
+    """With an edge that lost its only sampled operation, and factors of edge normalisation on edges of all groups."""
+    torch.manual_seed(1)
+    model = Supernet(config("darts_s1", edge_norm=True), 5, 3, "edge", alpha_std=1.0, weighting="gumbel-hard").double()
+    model.use(kernels)
+    model.relaxation.draw(torch.Generator().manual_seed(3), skip_dropout=0.7)
+    mixing = model.mixing()
+    assert any(bool((weights.sum(-1) == 0).any()) for weights, _ in mixing.values())
+    images = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    found = []
+    for given in (None, {kind: (weights.detach(), factors) for kind, (weights, factors) in mixing.items()}):
+        out = model(images, given)
+        wanted = [*model.weights(), *model.betas.values()]
+        found.append((out, *torch.autograd.grad(out.square().sum(), wanted, materialize_grads=True, retain_graph=True)))
+    assert all(torch.allclose(hard, whole, atol=1e-9) for hard, whole in zip(*found, strict=True))
+    assert sum(bool(grad.any()) for grad in found[0]) > 10
 
 
 def test_no_edge_holds_another_edges_operation() -> None:

@@ -18,8 +18,9 @@ from cscdarts.settings.config import RunConfig
 from cscdarts.settings.methods import apply_preset
 from cscdarts.settings.overrides import with_values
 from cscdarts.settings.protocols import protocol
+from cscdarts.spaces import DARTS, NASBENCH201
 from cscdarts.training.derivation import derive
-from cscdarts.training.distributed import World, average, resolve_device, same_for_all
+from cscdarts.training.distributed import World, average, overlapped, resolve_device, same_for_all
 from cscdarts.training.retrain import retrain
 from cscdarts.training.search import search
 
@@ -42,8 +43,24 @@ torch.distributed.barrier()
 torch.distributed.destroy_process_group()
 """
 
-SYNC_SCRIPT = """
-import sys, torch
+#: A net with a part that no pass uses, and images for it.
+NET = """
+import torch
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used, self.unused = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    def forward(self, x):
+        return self.used(x)
+def together():
+    torch.manual_seed(1)
+    return Net().double(), torch.randn(8, 3, dtype=torch.float64)
+"""
+
+SYNC_SCRIPT = (
+    NET
+    + """
+import sys
 torch.distributed.init_process_group("gloo")
 rank = torch.distributed.get_rank()
 from cscdarts.kernels.batch_norm import BatchNorm
@@ -55,6 +72,43 @@ share = x[rank::2].clone().requires_grad_()
 y = layer(share)
 (y * torch.arange(y[0].numel(), dtype=torch.float64).view_as(y[0])).sum().backward()
 torch.save([y.detach(), share.grad, layer.running_mean, layer.running_var], f"{sys.argv[1]}/{rank}.pt")
+from cscdarts.training.distributed import World, overlapped
+net, images = together()
+shared = overlapped(net, World(rank, 2), (3,))
+first, second = images[rank::2].chunk(2)
+with shared.no_sync():
+    shared(first).square().mean().backward()
+local = net.used.weight.grad.clone()
+shared(second).square().mean().backward()
+torch.save([net.used.weight.grad, local, net.unused.weight.grad], f"{sys.argv[1]}/grads{rank}.pt")
+torch.distributed.barrier()
+torch.distributed.destroy_process_group()
+"""
+)
+
+
+NODE_SCRIPT = """
+import sys, torch
+torch.distributed.init_process_group("gloo")
+rank = torch.distributed.get_rank()
+torch.set_num_threads(1)
+from cscdarts.models.mixed_ops import MixedOps
+found = []
+for ops, pool_norm in eval(sys.argv[2]):
+    for kernels in ("portable", "plain"):
+        torch.manual_seed(0)
+        layer = MixedOps(ops, 2, 4, 1, pool_norm).double()
+        layer.use(kernels)
+        x = torch.randn(4, 4, 4, 4, dtype=torch.float64)
+        weights = torch.randn(2, len(ops), dtype=torch.float64).softmax(1).requires_grad_()
+        for norm in layer._norms:
+            norm.sync = True
+        share = x[rank::2].clone().requires_grad_()
+        y = torch.cat(layer(share, layer.mixing_weights(weights)), dim=1)
+        loss = (y * torch.arange(y[0].numel(), dtype=torch.float64).view_as(y[0])).sum()
+        grads = torch.autograd.grad(loss, [share, weights, *layer.parameters()])
+        found.append([y.detach(), *grads, *layer.buffers()])
+torch.save(found, f"{sys.argv[1]}/{rank}.pt")
 torch.distributed.barrier()
 torch.distributed.destroy_process_group()
 """
@@ -126,8 +180,15 @@ def test_two_processes_equal_one_on_the_doubled_batch(tmp_path: Path) -> None:
     assert len(lines) == len([json.loads(line) for line in lines]) == 2  # one writer
 
 
-def test_shared_statistics_are_those_of_the_whole_batch(tmp_path: Path) -> None:
-    launch(SYNC_SCRIPT, tmp_path, str(tmp_path))
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes have found."""
+    place = tmp_path_factory.mktemp("two")
+    launch(SYNC_SCRIPT, place, str(place))
+    return place
+
+
+def test_shared_statistics_are_those_of_the_whole_batch(two: Path) -> None:
     torch.manual_seed(0)
     x = torch.randn(8, 3, 4, 4, dtype=torch.float64, requires_grad=True)
     layer = BatchNorm(3).double()
@@ -135,14 +196,40 @@ def test_shared_statistics_are_those_of_the_whole_batch(tmp_path: Path) -> None:
     (y * torch.arange(y[0].numel(), dtype=torch.float64).view_as(y[0])).sum().backward()
     assert x.grad is not None
     for rank in (0, 1):
-        values, grad, mean, var = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        values, grad, mean, var = torch.load(two / f"{rank}.pt", weights_only=True)
         assert torch.allclose(values, y[rank::2])
         assert torch.allclose(grad, x.grad[rank::2])
         assert torch.allclose(mean, layer.running_mean)
         assert torch.allclose(var, layer.running_var)
 
 
+def test_the_portable_kernels_share_statistics_as_plain_autograd_does(tmp_path: Path) -> None:
+    """Sums, all gradients of each process's part, running statistics; chains, whole convolutions, both poolings."""
+    operations = [(space.ops, space is DARTS) for space in (DARTS, NASBENCH201)]
+    launch(NODE_SCRIPT, tmp_path, str(tmp_path), repr(operations))
+    for rank in (0, 1):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        for portable, plain in (found[:2], found[2:]):
+            for one, other in zip(portable, plain, strict=True):
+                assert torch.allclose(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_gradients_averaged_during_the_pass_are_those_of_the_whole_batch(two: Path) -> None:
+    """In two parts, of which only the second sends: the sum of both arrives; an unused part has no gradient."""
+    scope: dict[str, Any] = {}
+    exec(NET, scope)
+    net, images = scope["together"]()
+    for part in images.chunk(2):
+        net(part).square().mean().backward()
+    for rank in (0, 1):
+        grad, local, unused = torch.load(two / f"grads{rank}.pt", weights_only=True)
+        assert torch.allclose(grad, net.used.weight.grad)
+        assert not torch.allclose(local, net.used.weight.grad / 2)
+        assert unused is None
+
+
 def test_a_world_of_one_sends_nothing() -> None:
+    assert overlapped(torch.nn.Linear(2, 2), World(), (3, 8, 8)) is None
     tensors = [torch.ones(3)]
     average(tensors, World())
     assert torch.equal(tensors[0], torch.ones(3))

@@ -132,8 +132,9 @@ def test_a_loss_that_is_not_finite_is_told_by_its_step(tree: Path, tmp_path: Pat
     run.epoch = 2
     batch = next(run.data.train.batches(2))
     run.step = 1
+    run._move((batch[0] * float("inf"), batch[1]))
     with pytest.raises(NumericalError, match="retrain: training loss is not finite at epoch 2, step 1"):
-        run._move((batch[0] * float("inf"), batch[1]))
+        run._look(last=False)
     run.sums = torch.tensor([float("nan"), 0.0, 2.0])
     with pytest.raises(NumericalError, match="training loss is not finite at epoch 2, step 1"):
         run.close_epoch()

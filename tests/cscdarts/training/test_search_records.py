@@ -298,16 +298,16 @@ def test_the_step_of_a_broken_loss_is_named(tmp_path: Path) -> None:
     """The losses looked at together are told apart by their steps; alpha is looked at as well."""
     run = SearchRun(config(), RunFolder(tmp_path), lambda: False, lambda line: None)
     run.epoch = 1
-    run.sums.recent += [(3, torch.tensor(1.0)), (4, torch.tensor(math.inf)), (5, torch.tensor(math.nan))]
+    for step, loss in ((3, 1.0), (4, math.inf), (5, math.nan)):
+        run.watch.note(step, {"training loss": torch.tensor(loss)})
     with pytest.raises(NumericalError, match="training loss is not finite at epoch 1, step 4"):
         run._look(last=False)
-    assert not run.sums.recent
-    run.sums.recent.append((6, torch.tensor(1.0)))
+    run.watch.note(6, {"training loss": torch.tensor(1.0)})
     run._look(last=False)
-    assert not run.sums.recent
     with torch.no_grad():
         run.supernet.alphas["cell"][0, 0] = math.inf
-    run.sums.recent += [(7, torch.tensor(1.0)), (8, torch.tensor(1.0))]
+    for step in (7, 8):
+        run.watch.note(step, {"training loss": torch.tensor(1.0)})
     with pytest.raises(NumericalError, match=r"alphas\.cell is not finite at epoch 1, step 8"):
         run._look(last=True)
 
@@ -316,6 +316,6 @@ def test_a_broken_edge_parameter_is_named(tmp_path: Path) -> None:
     run = SearchRun(config(**{"supernet.edge_norm": True}), RunFolder(tmp_path), lambda: False, lambda line: None)
     with torch.no_grad():
         run.supernet.betas["cell"][0] = math.nan
-    run.sums.recent.append((1, torch.tensor(1.0)))
+    run.watch.note(1, {"training loss": torch.tensor(1.0)})
     with pytest.raises(NumericalError, match=r"betas\.cell"):
         run._look(last=True)

@@ -188,6 +188,20 @@ def test_other_recipes_equal_theirs(values: dict[str, Any], tmp_path: Path) -> N
     assert distance(run.supernet, plain(start, halves, terms(settings), 2)) < 1e-8
 
 
+@pytest.mark.parametrize("space", ["darts", "nasbench201"])
+def test_the_portable_kernels_take_the_same_steps(space: str, tmp_path: Path) -> None:
+    """Second order, momentum, clipping and accumulation with all operations: what the CPU's kernels come to."""
+    values = {"supernet.space": space, "supernet.ops": None, "supernet.cells": 3 if space == "darts" else 1}
+    found = []
+    for kernels in ("auto", "portable"):
+        run = searching(config(**values, **{"runtime.kernels": kernels}), tmp_path / kernels)
+        before = alphas(run.supernet)
+        finish_epochs(run, 2)
+        found.append(run.supernet)
+    assert distance(*found) < 1e-8
+    assert float((alphas(found[1]) - before).abs().min()) > 1e-3
+
+
 # --- which half teaches what ---------------------------------------------------------------------
 
 

@@ -77,7 +77,8 @@ def test_memory_access_is_counted_and_needs_no_seeds(setting: Make) -> None:
         return ablation(setting, {(ratio, "cell", 2): runs for ratio, runs in values.items()})
 
     found = verdict(1, access(60.0, 100.0))
-    assert (found.word, found.effect) == ("upheld", pytest.approx(0.6))
+    assert found.word == "upheld"
+    assert found.effect == pytest.approx(0.6)
     assert verdict(1, access(100.0, 100.0)).word == "refuted"
 
 
@@ -228,7 +229,8 @@ def test_resources_need_both_and_one_machine(setting: Make) -> None:
         ]
 
     found = verdict(7, both(60, 80))
-    assert (found.word, found.effect) == ("upheld", pytest.approx(0.6, rel=0.02))
+    assert found.word == "upheld"
+    assert found.effect == pytest.approx(0.6, rel=0.02)
     assert verdict(7, both(160, 180)).word == "refuted"
     mixed = verdict(7, both(60, 120))
     assert mixed.word == "undecided"

@@ -13,6 +13,7 @@ import pytest
 from cscdarts.errors import UserError
 from reports.render import folder
 from reports.render.folder import MARK, new_report
+from tests.support.injector import every_kill
 
 OLD = {"index.html": "old page", "tables/t1.csv": "old", "runs/a.html": "old run"}
 NEW = {"index.html": "new page", "tables/t2.csv": "new"}
@@ -159,51 +160,27 @@ def test_no_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
 #: Every call that changes something on disk in the swap.
 STEPS = ["rename", "unlink", "rmdir", "mkdir", "write_text", "hardlink_to", "symlink_to", "write_bytes"]
 
-_CHILD = """
-import os, sys
-from pathlib import Path
-step, count, out = int(sys.argv[1]), 0, Path(sys.argv[2])
-def killed(name):
-    real = getattr(Path, name)
-    def call(*arguments, **options):
-        global count
-        count += 1
-        if count == step:
-            os._exit(9)
-        return real(*arguments, **options)
-    setattr(Path, name, call)
-for name in sys.argv[3].split(","):
-    killed(name)
-from reports.render.folder import new_report
-with new_report(out) as writer:
-    writer.text("index.html", "new page")
-    writer.text("tables/t2.csv", "new")
-print("done")
-"""
 
-
-@pytest.mark.slow
 def test_killed_at_any_step_and_called_again(tmp_path: Path) -> None:
     """A process that ends at once at each change on disk in turn: the old report or the new one can be had, the user's
     file is there, and the next call leaves nothing beside the report."""
-    step, seen = 0, 0
-    while True:
-        step += 1
-        out = tmp_path / str(step) / "report"
+
+    def work(change: int) -> Callable[[], object]:
+        out = tmp_path / str(change) / "report"
         write(out, OLD)
         (out / "notes.md").write_text("mine")
-        command = [sys.executable, "-c", _CHILD, str(step), str(out), ",".join(STEPS)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode in (0, 9), done.stderr
+        return lambda: write(out, NEW)
+
+    seen = 0
+    for change in every_kill(1, work):
+        out = tmp_path / str(change) / "report"
         there = [content(path) for path in out.parent.iterdir() if path.is_dir()]
         whole = [{**files, "notes.md": "mine"} for files in (OLD, NEW)]
-        assert any(wanted.items() <= found.items() for found in there for wanted in whole), step
+        assert any(wanted.items() <= found.items() for found in there for wanted in whole), change
         write(out, NEW)
-        assert content(out) == {**NEW, "notes.md": "mine"}, step
-        assert beside(out) == [], step
-        seen += done.returncode == 9
-        if done.returncode == 0:
-            break
+        assert content(out) == {**NEW, "notes.md": "mine"}, change
+        assert beside(out) == [], change
+        seen += 1
     assert seen > 12
 
 

@@ -1,4 +1,3 @@
-# ruff: noqa: F811  (pytest fixtures are imported by name)
 """Names with quotes, markup, `%`, `_`, `&`, formulas and other scripts never break or inject into what is written."""
 
 import csv
@@ -13,7 +12,7 @@ from reports.build import Report, build_report
 from reports.render import csv as csvfile
 from reports.render import latex, markdown
 from reports.tables.table import Block, Column, ReportTable, Row, TableCell, text_cell
-from tests.support.report_store import SyntheticStore, empty_store, store, tiny  # noqa: F401
+from tests.support.report_store import SyntheticStore, tiny
 
 NASTY = "=cmd|' /C calc'!A0 \"quote\" <script>alert(1)</script> 100% a_b & {x} \\end{table} $y$ ~^# 中文 é | `z`"
 GRID = "my grid & <b>100%_\"'"

@@ -1,4 +1,3 @@
-# ruff: noqa: F811  (pytest fixtures are imported by name)
 """A store from anybody: its names and places lead nowhere, what is gone is said; a server that is away is one line."""
 
 import contextlib
@@ -21,7 +20,7 @@ from reports.read import artifacts
 from reports.read.artifacts import file_size_limit, is_plain, local_path, local_place, wanted, why_not_read
 from reports.read.store import load
 from reports.read.tracking import require_server, shown
-from tests.support.report_store import SyntheticStore, empty_store, store, tiny  # noqa: F401
+from tests.support.report_store import SyntheticStore, tiny
 
 _NAMES = (
     "../../../X", "../X", "/X", "a/../../X", "..", ".", "", "a/b", "x\x00y", "C:\\X", "..\\X", "~", "a" * 300,

@@ -1,4 +1,3 @@
-# ruff: noqa: F811  (pytest fixtures are imported by name)
 """Honest under lack: the report comes whatever is missing, says so where it stands, and compares only what may be
 compared."""
 
@@ -11,7 +10,7 @@ from reports.read.comparison import Selected, differences, selected_search
 from reports.read.settings import Study, studies
 from reports.read.store import load
 from reports.tables.table import TableCell
-from tests.support.report_store import SyntheticStore, empty_store, store, tiny  # noqa: F401
+from tests.support.report_store import SyntheticStore, tiny
 
 PLAIN = {"supernet__split_ratio": "1", "supernet__identity": "none"}
 COST = {"peak_memory_mib": 300.0, "search_time_s": 20.0}
@@ -68,6 +67,17 @@ def test_all_failed(store: SyntheticStore, tmp_path: Path) -> None:
     assert [row.cells[4].text for row in missing.rows] == ["CUDA out of memory"] * 2
     assert "CUDA out of memory" in (tmp_path / "report" / "runs" / f"{tiny(0).hash}.html").read_text()
     assert {text.split(" ")[0] for text in report.lacking} == {"F1", "F2", "F3", "F4", "F5", "F6", "F7", "F8", "F9"}
+
+
+def test_runs_that_stood_still_are_said(store: SyntheticStore, tmp_path: Path) -> None:
+    note = "for 5 epochs no architecture parameter has moved by more than 1e-06 in one, up to epoch 9"
+    store.add(tiny(0), {"test_error_pct": 3.0}, tags={"cscdarts.notes": f"{note}; another"})
+    store.add(tiny(1), {"test_error_pct": 3.0})
+    report = _report(store, tmp_path)
+    (found,) = (finding for finding in report.findings if finding.title == "Runs that stood still")
+    assert found.text.startswith("1 of 2 runs noted")
+    assert found.text.endswith(f"The first: {note}.")
+    assert f'id="{found.link.removeprefix("#")}"' in (tmp_path / "report" / "index.html").read_text()
 
 
 def test_nan_is_left_out_and_said(store: SyntheticStore, tmp_path: Path) -> None:

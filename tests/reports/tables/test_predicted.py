@@ -5,7 +5,7 @@ from typing import Any
 from reports.read.settings import studies
 from reports.read.store import load
 from reports.tables.benchmark import CheckBook, benchmark_table, check_table
-from tests.support.report_store import SyntheticStore, check_content, empty_store, store, tiny  # noqa: F401
+from tests.support.report_store import SyntheticStore, check_content, tiny
 
 
 def prediction(accuracy: float) -> dict[str, Any]:
@@ -18,7 +18,7 @@ def prediction(accuracy: float) -> dict[str, Any]:
     }
 
 
-def test_predictions_have_a_block_of_their_own(store: SyntheticStore) -> None:  # noqa: F811
+def test_predictions_have_a_block_of_their_own(store: SyntheticStore) -> None:
     values = {"test_error_pct": 3.0}
     for seed, accuracy in enumerate((93.0, 95.0)):
         its: dict[str, Any] = {"supernet__space": "darts", "supernet__cells": 3}

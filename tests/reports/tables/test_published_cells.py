@@ -1,4 +1,3 @@
-# ruff: noqa: F811  (pytest fixtures are imported by name)
 """Published cells that were trained here: which printed number stands beside them, and what keeps them apart."""
 
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from reports.read.settings import Study, studies
 from reports.read.store import load
 from reports.tables.published import cifar_table, imagenet_table
 from reports.tables.table import Block, ReportTable
-from tests.support.report_store import SyntheticStore, empty_store, store  # noqa: F401
+from tests.support.report_store import SyntheticStore
 
 TITLE = "CIFAR-10: published cell, our training"
 

@@ -1,4 +1,3 @@
-# ruff: noqa: F811  (pytest fixtures are imported by name)
 """Every table byte for byte from one small store that holds each case; set CSCDARTS_RECORD=1 to write the files
 again."""
 
@@ -21,7 +20,7 @@ from reports.render.latex import table_latex
 from reports.render.markdown import table_markdown
 from reports.tables.benchmark import CheckBook
 from reports.tables.table import Block, Column, ReportTable, Row, TableCell
-from tests.support.report_store import SyntheticStore, check_content, empty_store, tiny  # noqa: F401
+from tests.support.report_store import SyntheticStore, check_content, tiny
 
 EXPECTED = Path(__file__).parent / "expected"
 NAMES = (

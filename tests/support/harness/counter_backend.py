@@ -9,6 +9,7 @@ from typing import Any
 
 from ablations.drive.backend import Factory, Options, in_hand_s, open_runs
 from ablations.drive.driver import Driver
+from ablations.grid.forecast import NO_GPUS, Offers
 from ablations.run.stages import STAGES
 from ablations.run.state import RunState
 from cscdarts.records.environment import Code
@@ -31,6 +32,7 @@ class CounterBackend:
 
     name = "a counter"
     outlives_driver = True
+    nodes_of_run = (1.0, 1.0)
     every_s = 0.01
 
     def __init__(self, driver: Driver, options: Options, manner: str = "open") -> None:
@@ -91,6 +93,9 @@ class CounterBackend:
 
     def scripts(self, states: Sequence[RunState]) -> list[str]:
         return ["Take a ticket.\n"]
+
+    def gpus(self) -> Offers:
+        return NO_GPUS
 
     def close(self) -> None:
         pass

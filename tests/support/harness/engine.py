@@ -130,7 +130,8 @@ def prepare(config: RunConfig, folder: RunFolder, threads: int | None, job: str)
     }  # fmt: skip
     record_environment(folder.path, now, job)
     with (folder.path / "starts.jsonl").open("a") as file:
-        file.write(json.dumps({"pid": os.getpid(), "threads": os.environ.get("OMP_NUM_THREADS")}) + "\n")
+        surroundings = {"threads": os.environ.get("OMP_NUM_THREADS"), "gpu": os.environ.get("CUDA_VISIBLE_DEVICES")}
+        file.write(json.dumps({"pid": os.getpid(), **surroundings}) + "\n")
 
 
 def run_task(folder: Path, arguments: Mapping[str, Any], control: Control) -> str:

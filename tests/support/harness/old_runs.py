@@ -57,6 +57,7 @@ def old_run(
     """`runs/GRID/HASH` of 0.1.0 after some stages, or stopped in them."""
     path = runs / grid / config.hash
     RunFolder(path).create(config)  # without keys: the folder holds all files itself
+    (path / "metrics.jsonl").touch()
     go(path, config, stages, steps)
     _as_before(path, config)
     return path

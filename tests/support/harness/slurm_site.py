@@ -1,11 +1,16 @@
 """A place to run drivers against a real SLURM, and the ways its tests look at what happens there."""
 
+import fcntl
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +24,19 @@ from ablations.run.state import RunState
 from tests.support.harness.grids import write_grid
 
 ROOT = Path(__file__).parents[3]
+
+#: Tests on a cluster are one group, worked through in order, since some stop daemons or fill nodes that others need.
+#: Those that neither do so nor mind it are a second group beside it (pytest-xdist joins the names of a test's groups);
+#: their jobs keep to a node that no other test touches (`BESIDE`).
+beside = pytest.mark.xdist_group("beside")
+
+
+@contextmanager
+def cluster(alone: bool) -> Iterator[None]:
+    """Use this machine's cluster: together with other tests, or alone where a test stops its controller."""
+    with (Path(tempfile.gettempdir()) / f"cscdarts-tests-cluster-{os.getuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
 
 
 def until(condition: Callable[[], Any], seconds: float = 240, what: str = "") -> Any:
@@ -48,15 +66,15 @@ class Site:
         self.path = path
         self.processes: list[subprocess.Popen[str]] = []
 
-    def start(self, *words: str, engine: str = "tiny") -> "subprocess.Popen[str]":
-        """Start `cscdarts WORDS`, with the tiny engine or the real one."""
+    def start(self, *words: str, engine: str = "tiny", folder: Path | None = None) -> "subprocess.Popen[str]":
+        """Start `cscdarts WORDS`, with the tiny engine or the real one, in this folder or another."""
         script = ["-m", "tests.support.harness.drive"] if engine == "tiny" else ["-m", "ablations.cli"]
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
         env.pop("MLFLOW_TRACKING_URI", None)
         # One version for all, even if someone commits while this test runs: reports compare no runs of different code.
         env["CSCDARTS_COMMIT"] = "f" * 40
         process = subprocess.Popen(
-            [sys.executable, *script, *words], cwd=self.path, env=env, text=True, stdout=subprocess.PIPE,
+            [sys.executable, *script, *words], cwd=folder or self.path, env=env, text=True, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_accept_interrupts,
         )  # fmt: skip
         self.processes.append(process)
@@ -79,6 +97,7 @@ class Site:
 
 
 ON = ("--on", "slurm:single-node", "--allow-dirty", "--scale", "smoke", "--slurm", "runs_per_job=1")
+BESIDE = (*ON, "--slurm", "extra.nodelist=n4")
 
 
 def states_of(driver: Driver) -> list[RunState]:
@@ -101,6 +120,29 @@ def job_of(driver: Driver, index: int, group: str) -> str:
     """The scheduler's id of a run's job."""
     jobs = SlurmBackend(driver, Options()).jobs({driver.grid.points[index].hash})
     return next(one.job for one in reversed(jobs) if one.group == group)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[int]:
+    """The process that works on a run, stopped for the length of a block: what happens then meets it in the middle of
+    its stage, however short that is."""
+    pid = int(json.loads((folder / "claim").read_text())["pid"])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield pid
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def has_come(pid: int, number: signal.Signals) -> bool:
+    """Whether a signal waits for a process that is `held`, or has ended the hold: SLURM lets it go on then."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return True
+    found = re.search(r"^State:\s*(\w).*^ShdPnd:\s*(\w+)$", status, re.MULTILINE | re.DOTALL)
+    return found is not None and (found[1] not in "Tt" or bool(int(found[2], 16) >> (number - 1) & 1))
 
 
 def scontrol(*words: str) -> str:

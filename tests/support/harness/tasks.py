@@ -2,12 +2,15 @@
 
 import json
 import os
+import signal
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from slurm.control import Control, Stopping
+from slurm.jobs import Cause
 
 
 def count(folder: Path, arguments: Mapping[str, Any], control: Control) -> str:
@@ -35,6 +38,24 @@ def fail(folder: Path, arguments: Mapping[str, Any], control: Control) -> str:
     return "failed"
 
 
+def killed(folder: Path, arguments: Mapping[str, Any], control: Control) -> str:
+    """End as a process does that the system kills."""
+    print("the last words", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), arguments.get("signal", signal.SIGKILL))
+    while not control.should_stop():
+        time.sleep(0.02)
+    raise Stopping
+
+
+def on_gpu(folder: Path, arguments: Mapping[str, Any], control: Control) -> str:
+    """Note the GPU and the time from begin to end; count meanwhile."""
+    began = time.monotonic()
+    outcome = count(folder, arguments, control)
+    found = {"gpu": os.environ.get("CUDA_VISIBLE_DEVICES"), "began": began, "ended": time.monotonic()}
+    (folder / "gpu.json").write_text(json.dumps(found))
+    return outcome
+
+
 def ranks(folder: Path, arguments: Mapping[str, Any], control: Control) -> str:
     """Write what `torch.distributed` would read."""
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -58,9 +79,9 @@ def surroundings(folder: Path, arguments: Mapping[str, Any], control: Control) -
     return "done"
 
 
-def hung(folder: Path, sentence: str) -> None:
-    """Record a hang."""
-    (folder / "hung.txt").write_text(sentence)
+def hung(folder: Path, arguments: Mapping[str, Any], cause: Cause, output: str) -> None:
+    """Record what the task could not."""
+    (folder / "hung.txt").write_text(cause.sentence)
 
 
 def work(job_file: str) -> None:

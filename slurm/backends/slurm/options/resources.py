@@ -31,6 +31,9 @@ class Resources(Strict):
     partition: OptionalText = None
     constraint: OptionalText = None
     gres: OptionalText = None
+    runs_per_node: Count | None = Field(default=None, ge=1)
+    runs_per_gpu: Count | None = Field(default=None, ge=1)
+    gpu_mem_gb: Gib | None = Field(default=None, gt=0, description="memory of one GPU, GiB; for plans only")
 
     @model_validator(mode="after")
     def _one_memory(self) -> Self:

@@ -23,6 +23,8 @@ _SIZE = re.compile(r"(\d{1,12}(?:\.\d{0,12})?|\.\d{1,12})\s*(?:([KMGT])i?B?)?", 
 _GIB = {"K": 2.0**-20, "M": 2.0**-10, "G": 1.0, "T": 2.0**10}
 _COUNT = re.compile(r"\+?[0-9]{1,9}")
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{0,9})?|\.[0-9]{1,9}")
+#: Characters of a text: a list of a thousand nodes is shorter.
+LONGEST = 10_000
 TRUE, FALSE = frozenset({"true", "yes", "on"}), frozenset({"false", "no", "off"})
 
 
@@ -31,6 +33,8 @@ def text(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError("one line of text; put it in quotes where it holds brackets, braces or a colon")
     line = str(value).strip()
+    if len(line) > LONGEST:
+        raise ValueError(f"one line of at most {LONGEST:,} characters")
     if any(character in line for character in "\n\r\0\x85\u2028\u2029"):
         raise ValueError("one line of text")
     return line

@@ -45,6 +45,14 @@ def test_an_epoch_without_a_line_of_numbers_is_not_the_best(tmp_path: Path) -> N
     assert derive(config(**{"search.derive": "best"}), folder) == CellGenotype((CELLS[1],) * 6)
 
 
+def test_the_last_epoch_is_not_another_where_its_line_is_broken(tmp_path: Path) -> None:
+    folder = searched(tmp_path, CELLS[:3], [1.0] * 3)
+    append_line(folder.file("alphas.jsonl"), {"epoch": 3, "alpha": {"cell": [["none"]]}})
+    with pytest.raises(UserError, match="its last line is of epoch 3"):
+        derive(config(), folder)
+    assert not folder.has("genotype")
+
+
 def test_a_folder_that_holds_one_search_gives_no_best_of_several(tmp_path: Path) -> None:
     folder = searched(tmp_path, CELLS, [4.0, 1.0, 2.0, 3.0])
     with pytest.raises(UserError) as caught:
@@ -100,7 +108,7 @@ def test_a_search_that_names_its_cell_is_believed(tmp_path: Path) -> None:
     """Random search has no alpha to derive from."""
     cell = CellGenotype(("skip_connect",) * 6)
     folder = RunFolder(tmp_path)
-    write_json(folder.file("search.json"), {"genotype": str(cell)})
+    write_json(folder.file("search.json"), {"values": {}, "genotype": str(cell)})
     assert derive(config(), folder) == cell
     assert written(folder.file("genotype.json"))["epoch"] == 3
 

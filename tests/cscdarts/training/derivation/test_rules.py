@@ -232,7 +232,7 @@ def test_one_search_gives_several_cells(tmp_path: Path) -> None:
     kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     cells = set()
     for rule in ("last", "best", "skip-stop", "eigenvalue-stop", "skip-cap"):
-        cells.add(derive(config(search__derive=rule, search__hessian_every=1), folder))
+        cells.add(derive(config(search__derive=rule, search__hessian_every=1, search__epochs=4), folder))
         folder.file("genotype.json").unlink()
     assert {cell.skips for cell in cells} == {0, 2, 4}
     assert len(cells) == 4
@@ -252,7 +252,7 @@ def test_a_cell_that_the_search_names_is_no_rule_s(tmp_path: Path, strategy: str
     given = {"search__genotype": cell} if strategy == "given" else {}
     chosen = config(search__strategy=strategy, search__derive="skip-cap", search__derive_skips=1, **given)
     folder = RunFolder(tmp_path)
-    write_json(folder.file("search.json"), {"genotype": cell, "candidate_error_pct": 7.5})
+    write_json(folder.file("search.json"), {"values": {}, "genotype": cell, "candidate_error_pct": 7.5})
     assert derive(chosen, folder).skips == 4
     wanted = {
         "space": "nasbench201",
@@ -273,7 +273,7 @@ def test_a_named_cell_is_read_in_the_space_of_the_run(tmp_path: Path) -> None:
         cell = str(genotype_of_line(config().supernet, with_skips(4)))
         chosen = config("twin", search__strategy="given", search__genotype=cell)
         folder = RunFolder(tmp_path)
-        write_json(folder.file("search.json"), {"genotype": cell})
+        write_json(folder.file("search.json"), {"values": {}, "genotype": cell})
         assert [derive(chosen, folder).space for _ in range(2)] == ["twin", "twin"]
     finally:
         SPACES.unregister("twin")
@@ -299,9 +299,9 @@ def test_a_torn_record_is_derived_from_what_it_has(rule: str) -> None:
         ({"derive": "skip-stop", "derive_skips": 0}, "derive=skip-stop takes 1 or more"),
         ({"derive": "eigenvalue-stop"}, "hessian_every"),
         ({"derive": "eigenvalue-stop", "hessian_every": 6}, "widen the window"),
-        ({"derive_growth": 1.0}, "greater than 1"),
-        ({"derive_window": 0}, "greater than or equal to 1"),
-        ({"derive": "first"}, "'last', 'best', 'skip-stop', 'eigenvalue-stop' or 'skip-cap'"),
+        ({"derive_growth": 1.0}, "a number above 1 and at most 100"),
+        ({"derive_window": 0}, "a whole number from 1 to 1,000"),
+        ({"derive": "first"}, "last, best, skip-stop, eigenvalue-stop or skip-cap"),
     ],
 )
 def test_rules_that_cannot_work_are_refused(values: dict[str, Any], words: str) -> None:
