@@ -7,7 +7,7 @@ from typing import Annotated
 import pytest
 
 from cscdarts.settings.config import Neutral, RunConfig, neutral_values
-from cscdarts.settings.methods import PRESETS, apply_preset
+from cscdarts.settings.methods import apply_preset
 from cscdarts.settings.protocols import PROTOCOLS, protocol
 from cscdarts.settings.ratio import Ratio
 from cscdarts.settings.values import Frozen
@@ -57,9 +57,12 @@ def test_a_value_of_another_type_is_not_the_neutral_one() -> None:
 
 @pytest.mark.parametrize("name", PROTOCOLS)
 @pytest.mark.parametrize("scale", ["smoke", "reduced", "paper"])
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", ["csc", "darts1", "darts2", "pcdarts", "dartsminus", "random", "random-ws"])
 def test_protocols_hold_only_fields_of_the_first_schema(name: str, scale: str, preset: str) -> None:
-    """The fields below were there when the first results were stored: with only these in it, their hashes stay."""
+    """The fields below were there when the first results were stored: with only these in it, their hashes stay.
+
+    Presets that came later may hold later fields.
+    """
     first = {
         "data": "crop_padding dataset flip image_size search_dataset search_fraction split_seed",
         "supernet": "bypass_reduce cells channels edge_norm identity identity_decay identity_phases identity_proj "
