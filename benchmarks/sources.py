@@ -1,21 +1,31 @@
 """The benchmarks by the name they have on the command line: `embedded`, `pip`, `index:FILE`, `csv:FILE`, `nats:DIR`,
-`nasbench201:FILE`."""
+`nasbench201:FILE`, and the surrogate `nb301:FILE`, which predicts cells of the DARTS space."""
 
 import importlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.official.api import OfficialBenchmark
 from benchmarks.official.archives import PROJECT_PAGES, missing
 from benchmarks.tabular.table import BenchmarkTable
 from cscdarts.errors import UserError
+from cscdarts.settings.config import SupernetConfig
+from cscdarts.spaces import DARTS, SPACES, DartsGenotype
+
+if TYPE_CHECKING:
+    from benchmarks.official.nasbench301 import Surrogate
 
 #: Form of `FORM:FILE` -> the function that reads such a file into a table. A further benchmark is a module and a line.
 READERS = {
     "index": "benchmarks.tabular.index:read_index",
     "csv": "benchmarks.tabular.csv_table:read_csv",
 }
-FORMS = f"embedded, pip, {', '.join(f'{form}:FILE' for form in READERS)}, nats:DIR, nats:FILE or nasbench201:FILE"
+FORMS = (
+    f"embedded, pip, {', '.join(f'{form}:FILE' for form in READERS)}, nats:DIR, nats:FILE, nasbench201:FILE or "
+    "nb301:FILE"
+)
+SURROGATE = "nb301"
 
 
 def open_table(name: str, report: Callable[[str], None] = lambda line: None) -> BenchmarkTable:
@@ -41,6 +51,10 @@ def open_table(name: str, report: Callable[[str], None] = lambda line: None) -> 
         return pip_table()
     if not separator or not place:
         raise UserError("--benchmark", name, FORMS, "Name one of these.")
+    if form == SURROGATE:
+        raise UserError(
+            "--benchmark", name, "a table of measured results", "A surrogate predicts cells of the DARTS space only."
+        )
     if form == "index" and place.endswith((".csv", ".csv.gz")):
         form = "csv"
     if form in READERS:
@@ -52,14 +66,50 @@ def open_table(name: str, report: Callable[[str], None] = lambda line: None) -> 
     return table_of(open_official(name), report)
 
 
-def require_benchmark(name: str) -> None:
-    """Refuse a name that `open_table` could not open, before anything is computed; archives are not read for it.
+def predicts(name: str) -> bool:
+    """Whether a benchmark is a surrogate, which predicts and has measured nothing."""
+    return name.startswith(f"{SURROGATE}:")
+
+
+def surrogate(name: str) -> "Surrogate":
+    """Open `nb301:FILE` or `nb301:DIR`.
 
     Errors:
-        UserError: no such form, or nothing at the path.
+        UserError: see `benchmarks.official.nasbench301.open_surrogate`.
+    """
+    from benchmarks.official.nasbench301 import open_surrogate
+
+    return open_surrogate(Path(name.partition(":")[2]))
+
+
+def covers(name: str, supernet: SupernetConfig) -> bool:
+    """Whether a benchmark says something of the cells of a supernet: a surrogate of those of the DARTS space and its
+    sub-spaces without noise, a table of those of its own space."""
+    space, ops = SPACES[supernet.space], supernet.ops or ()
+    if predicts(name):
+        return issubclass(space.genotype, DartsGenotype) and space.edges == DARTS.edges and set(ops) <= set(DARTS.ops)
+    return space.holds(ops)
+
+
+def require_benchmark(name: str, supernet: SupernetConfig | None = None) -> None:
+    """Refuse a name that could not be opened, before anything is computed; archives are not read for it.
+
+    Args:
+        supernet: of the run that is to be checked; a surrogate of other cells is refused.
+
+    Errors:
+        UserError: no such form, nothing at the path, or see above.
     """
     form, _, place = name.partition(":")
-    if form in PROJECT_PAGES and place:
+    if predicts(name):
+        if supernet is not None and not covers(name, supernet):
+            raise UserError(
+                "runtime.benchmark", name, "a benchmark of the run's space, such as embedded for nasbench201",
+                f"NAS-Bench-301 predicts cells of the DARTS space; the run searches {supernet.space} with operations "
+                f"{', '.join(supernet.ops or ())}.",
+            )  # fmt: skip
+        surrogate(name)
+    elif form in PROJECT_PAGES and place:
         if not Path(place).exists():
             raise missing(form, Path(place))
     else:

@@ -57,7 +57,7 @@ def grid_record(store: Store, name: str) -> dict[str, Any]:
     for key in planned:
         folder = store.folder(rows[key]["run_id"], rows[key]["artifact_uri"]) if key in rows else None
         check = read_record(folder.file("check.json")) if folder is not None else None
-        if folder is not None and check is not None:
+        if folder is not None and check is not None and "predicted" not in check:
             try:
                 runs.append(entry(folder, check, str(rows[key]["methods"]).split(",")))
             except (KeyError, TypeError, AttributeError) as error:

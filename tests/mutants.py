@@ -40,7 +40,7 @@ from typing import Any
 
 import click
 
-from tests.support.mutations import Mutant, Mutants
+from tests.mutations import Mutant, Mutants
 
 ROOT = Path(__file__).parents[1]
 RECORD = ROOT / "tests" / "mutants.json"

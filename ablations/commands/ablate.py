@@ -297,9 +297,7 @@ def cancel(source: str, choice: Choice, keys: Sequence[str]) -> None:
 @click.argument("keys", metavar="[HASH]...", nargs=-1)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--superseded", is_flag=True, help="Also take runs that only other recorded overrides still name.")
-@click.option(
-    "--stages", "every", is_flag=True, help="Also take searches and retrainings that no run of any grid uses."
-)
+@click.option("--stages", "every", is_flag=True, help="Also take searches and retrainings that no grid's run uses.")
 @click.option("--restore", "back", is_flag=True, help="Bring back from the trash what prune took of this grid.")
 @click.option("--empty-trash", "final", is_flag=True, help="Delete for good what prune took of this grid.")
 def prune(
@@ -317,9 +315,7 @@ def prune(
         raise UserError("--restore", "with --empty-trash", "one of the two", "Leave one out.")
     name = require_grid_name(source)
     if final and keys:
-        raise UserError(
-            "--empty-trash", " ".join(keys), "no HASH: it empties the trash of the whole grid", "Leave it out."
-        )
+        raise UserError("--empty-trash", " ".join(keys), "no HASH: it empties all of the grid's trash", "Leave it out.")
     if back:
         return restore_runs(choice.runs, name, keys)
     if final:
@@ -333,8 +329,7 @@ def prune(
         click.echo(line)
     label_ = f"{driver.grid.name} ({driver.grid.scale})"
     if not found.taken and not stages:
-        every_one = "every run folder is named by the grid" if not found.left else "nothing to take"
-        click.echo(f"{label_}: {every_one}")
+        click.echo(f"{label_}: {'nothing to take' if found.left else 'every run folder is named by the grid'}")
         return UNFINISHED if found.busy else DONE
     what = summary(found, stages)
     if not yes and not click.confirm(f"Move {what} to {choice.runs / TRASH}?", default=False):

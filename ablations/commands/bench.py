@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cscdarts.models.activation_checkpointing import Level
     from cscdarts.models.mixed_ops import Kernels
 
-_PARTS = ("steps", "growth", "data", "search", "retraining", "look-ups", "forecast")
+_PARTS = ("steps", "growth", "hard-samples", "data", "search", "retraining", "look-ups", "forecast")
 #: Measured only where it is asked for.
 _ASKED = ("growth", "forecast")
 
@@ -56,6 +56,7 @@ def bench(
     `forecast` measures nothing here: it holds what is forecast of GPUs against what others have measured on them.
     """
     from benchmarks.speed import steps as speed
+    from benchmarks.speed.hard_samples import Size, hard_samples
     from cscdarts.records.environment import describe
     from cscdarts.spaces import SPACES
 
@@ -67,7 +68,8 @@ def bench(
     if figure is not None and "growth" not in parts:
         raise UserError("--figure", str(figure), "together with --part growth", "Add --part growth.")
     wanted = parts or tuple(part for part in _PARTS if part not in _ASKED)
-    found: dict[str, Any] = {"environment": describe(device, kernels=kernels), "steps": [], "growth": []}
+    found: dict[str, Any] = {"environment": describe(device, kernels=kernels)}
+    found |= {"steps": [], "growth": [], "hard_samples": []}
     for count in threads or (1,):
         for space in spaces or ("darts", "nasbench201"):
             for ratio in ratios or [ratio for name, ratio in speed.BARS if name == space]:
@@ -79,6 +81,10 @@ def bench(
                 if "steps" in wanted:
                     found["steps"].append(speed.measure(case, rounds, steps or speed.STEPS))
                     _print_case(found["steps"][-1])
+                if "hard-samples" in wanted and device == "cpu":
+                    size = Size(space, channels, number, batch, image_size, ratio)
+                    found["hard_samples"].append(hard_samples(size, rounds, count))
+                    click.echo(_hard_line(found["hard_samples"][-1]))
                 if "growth" in wanted:
                     for point in speed.growth(case, rounds):
                         found["growth"].append(point)
@@ -160,6 +166,16 @@ def _print_case(found: dict[str, Any]) -> None:
             f"    {'peak, 2nd':14s} {peak['plain_mib']:6.0f}MiB {peak['ours_mib']:6.0f}MiB {peak['peak']:7.3f} "
             f"{PEAK_BAR:7.2f}"
         )
+
+
+def _hard_line(found: dict[str, Any]) -> str:
+    size = found["size"]
+    return (
+        f"{size['space']}, ratio {size['split_ratio']}, weight step: softmax {found['softmax_s']:.3f} s, gumbel-hard "
+        f"{found['hard_s']:.3f} s ({found['speedup']:.2f}x); saved {found['softmax_mb']:.1f} MB, "
+        f"{found['hard_mb']:.1f} MB ({found['saved_share']:.3f}, at most {found['saved_share_most']:.3f} "
+        f"of {found['samples']} samples)"
+    )
 
 
 def _growth_line(point: dict[str, Any]) -> str:

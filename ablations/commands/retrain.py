@@ -18,13 +18,18 @@ from cscdarts.data.limits import require_data
 from cscdarts.errors import UserError
 from cscdarts.records.run_folder import RunFolder, read_record
 from cscdarts.settings.protocols import DEFAULT_SCALE, SCALES
+from cscdarts.spaces import SUBSPACES
 
 if TYPE_CHECKING:
     from cscdarts.settings.config import RunConfig
     from cscdarts.spaces import Genotype
 
 #: The protocol that retrains cells of a space, where none is named; of other spaces quickstart's.
-PROTOCOL_OF: Mapping[str, str] = {"darts": "cifar10", "nasbench201": "nasbench201"}
+PROTOCOL_OF: Mapping[str, str] = {
+    "darts": "cifar10",
+    "nasbench201": "nasbench201",
+    **dict.fromkeys((space.name for space in SUBSPACES), "cifar10"),
+}
 
 
 @click.command()
@@ -67,7 +72,7 @@ def retrain(
     _say_identity(genotype, config)
     require_device(config.runtime.device)
     require_data(config)
-    require_benchmark(config.runtime.benchmark)
+    require_benchmark(config.runtime.benchmark, config.supernet)
     # The lines of a run's progress go where they do not stand in the way of the answer.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         config = identified(config)

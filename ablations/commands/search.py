@@ -49,7 +49,7 @@ def search(
     config = with_values(apply_preset(protocol(recipe, scale), preset), values)
     require_device(config.runtime.device)
     require_data(config)
-    require_benchmark(config.runtime.benchmark)
+    require_benchmark(config.runtime.benchmark, config.supernet)
     code, folder = run_alone(identified(config), out, STAGES[:-1] if only_search else STAGES, "search")
     if code == 0:
         click.echo(f"run folder: {folder.path}")

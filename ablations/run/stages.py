@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.run.sharing import Busy, parts, pause, taken
 from ablations.run.visible import await_cell
+from benchmarks.sources import covers
 from cscdarts.errors import NumericalError, Stopped, UserError
 from cscdarts.records.damage import find_damage
 from cscdarts.records.ownership import foreign
 from cscdarts.records.run_folder import STAGE_OUTPUTS, RunFolder, read_record, write_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import build
-from cscdarts.spaces import SPACES, load_plugin
+from cscdarts.spaces import load_plugin
 from slurm.control import Control, Stopping
 from slurm.jobs import DISK_FULL, Cause, cause_of_limit
 
@@ -45,7 +46,7 @@ def stages_of(config: RunConfig) -> tuple[str, ...]:
     """The stages that a config has: only cells that a benchmark holds can be looked up, and retraining can be left
     out."""
     left_out = {
-        "check": not SPACES[config.supernet.space].holds(config.supernet.ops or ()),
+        "check": not covers(config.runtime.benchmark, config.supernet),
         "retrain": not config.runtime.retrain,
     }
     return tuple(stage for stage in STAGES if not left_out.get(stage, False))

@@ -4,17 +4,19 @@ The benchmark's cells have no identity connection and no channel split: a look-u
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.checks.baselines import random_search, regularised_evolution
 from benchmarks.checks.cell import arch_of, dataset_entry, describe_cell, identity_as_edge, json_number
-from benchmarks.sources import open_table
-from benchmarks.tabular.space import official_archs, read_cell
+from benchmarks.checks.predicted import predict_cell, predict_run, require_predictable
+from benchmarks.sources import open_table, predicts, surrogate
+from benchmarks.tabular.space import official_arch, official_archs, read_cell
 from benchmarks.tabular.table import BenchmarkTable, Floats
 from cscdarts.errors import MissingFile, UserError
-from cscdarts.records.genotype_source import existing_path
+from cscdarts.records.genotype_source import existing_path, read_genotype
 from cscdarts.records.ownership import require_own
 from cscdarts.records.run_folder import RunFolder, read_record, write_json
 from cscdarts.settings.config import RunConfig
@@ -63,10 +65,23 @@ def check(
     path = existing_path(what)
     if path is not None and (path / "config.json").exists():
         require_own(RunFolder(path), RunFolder(path).config())
+    if predicts(benchmark):
+        return _predicted(what, path, benchmark, report)
     table = open_table(benchmark, report)
     if path is not None and (path / "config.json").is_file():
         return describe_run(RunFolder(path), table, epochs=epochs, trial=trial, cells=cells, report=report)
     return describe_cell(table, arch_of(what, report), epochs, trial)
+
+
+def _predicted(what: str, path: Path | None, benchmark: str, report: Say) -> dict[str, Any]:
+    """As `check`, by a surrogate: `predicted` in place of `datasets`; see `benchmarks.checks.predicted`."""
+    if path is not None and (path / "config.json").is_file():
+        return predict_run(RunFolder(path), surrogate(benchmark))
+    reading = read_genotype(what, official_arch)
+    for note in reading.notes:
+        report(note)
+    require_predictable(reading.genotype, benchmark)
+    return predict_cell(surrogate(benchmark), reading.genotype)
 
 
 def check_run(
@@ -78,8 +93,12 @@ def check_run(
     The default sample is small, because every run of a grid pays for it; `check` with more cells looks closer.
 
     Errors:
-        UserError: the run is not in the `nasbench201` space, or its search is not done.
+        UserError: the run is not in the space of the benchmark, or its search is not done.
     """
+    if predicts(benchmark):
+        predicted = predict_run(folder, surrogate(benchmark))
+        write_json(folder.file("check.json"), predicted)
+        return predicted
     found = describe_run(folder, open_table(benchmark), cells=cells, images=images, report=folder.log)
     for entry in found["trajectory"]:
         values = {

@@ -41,6 +41,6 @@ def checkpointed(module: nn.Module, *inputs: Any) -> Any:
         module,
         *inputs,
         use_reentrant=False,
-        preserve_rng_state=False,  # nothing inside draws
+        preserve_rng_state=False,  # nothing inside draws but by a number of its own
         context_fn=contexts,
     )

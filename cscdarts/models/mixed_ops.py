@@ -8,7 +8,7 @@ the convolutions of one kind are batched over the outgoing edges, mixing weights
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from cscdarts.kernels.mixing_weights import EdgeWeights
 from cscdarts.kernels.portable import mix as portable
 from cscdarts.kernels.portable.levels import lay_out
 from cscdarts.models.operations import OperationPerEdge
-from cscdarts.models.relaxation.one_per_edge import convolutions_of
+from cscdarts.models.relaxation.one_per_edge import convolutions_of, fused_convolutions_of
 from cscdarts.spaces import OPERATIONS, Conv, Operation, Pool, Skip, Zero
 
 #: `auto`: the CPU's own kernels on a CPU, the portable ones elsewhere; `plain`: plain autograd.
@@ -82,9 +82,9 @@ class MixedOps(nn.Module):
         """
         return EdgeWeights(weights.t().index_select(0, self.columns), factors)
 
-    def rows_of(self, chosen: Sequence[int]) -> list[int | None]:
-        """`EdgeWeights.chosen` of one-hot weights whose edges have their ones in these columns."""
-        return [self._row.get(self.ops[column]) for column in chosen]
+    def rows_of(self, chosen: Sequence[str]) -> list[int | None]:
+        """`EdgeWeights.chosen` of one-hot weights whose edges have their ones at these operations."""
+        return [self._row.get(op) for op in chosen]
 
     def forward(self, x: Tensor, weights: EdgeWeights) -> tuple[Tensor, ...]:
         """Apply the mixed operation of each edge.
@@ -106,11 +106,19 @@ class MixedOps(nn.Module):
         """Each edge's only operation, times its weight; see `cscdarts.models.relaxation.one_per_edge`."""
         n, _, h, w = x.shape
         found: list[Tensor | None] = [None] * self.edges
-        active = F.relu(x)
+        of_the_cpu = self.kernels == "auto" and not self.plain
+        fuses = of_the_cpu and may_fuse(x, self.training, self._norms)
+        active = x if fuses else F.relu(x)
+        outputs: tuple[Tensor, ...]
         for row in sorted({row for row in chosen if row is not None}):
             edges = [edge for edge, its in enumerate(chosen) if its == row]
             op = self.active[row]
             kind = self.kinds[op] if op in self.kinds else None  # noqa: SIM401 (a ModuleDict has no get)
+            if fuses and isinstance(kind, Convolutions):
+                outputs = fused_convolutions_of(x, kind.stages(), edges, weights.per_op[row, edges])
+                for edge, output in zip(edges, outputs, strict=True):
+                    found[edge] = output
+                continue
             if isinstance(kind, Convolutions):
                 outputs = convolutions_of(x, active, kind.stages(), edges)
             elif isinstance(kind, OperationPerEdge):
@@ -210,6 +218,63 @@ class MixedOps(nn.Module):
             total = mixed if total is None else total + mixed
         assert total is not None
         return torch.split(total, self.channels, dim=1)
+
+
+class GroupedWeights(NamedTuple):
+    """Mixing weights of the edges that leave one node, group by group, and the factors of its edges in their order."""
+
+    groups: Sequence[EdgeWeights]
+    factors: Tensor | None
+
+
+class GroupedOps(nn.Module):
+    """All mixed operations that leave one node, where not every edge has the same candidates.
+
+    Edges with the same candidates are computed together, and no edge computes another's.
+
+    Args:
+        ops: all operations in the order of the mixing weights' columns.
+        columns: for each edge those of its candidates.
+        channels, stride, pool_norm: see `MixedOps`.
+
+    Attributes:
+        groups: the mixed operations of edges with the same candidates; members: which edges these are.
+    """
+
+    back: Tensor
+
+    def __init__(
+        self, ops: tuple[str, ...], columns: Sequence[tuple[int, ...]], channels: int, stride: int, pool_norm: bool
+    ) -> None:
+        super().__init__()
+        found = list(dict.fromkeys(columns))
+        self.members = [[edge for edge, its in enumerate(columns) if its == one] for one in found]
+        self.groups = nn.ModuleList(
+            MixedOps(tuple(ops[column] for column in one), len(edges), channels, stride, pool_norm)
+            for one, edges in zip(found, self.members, strict=True)
+        )
+        in_groups = [edge for edges in self.members for edge in edges]
+        self._back = [in_groups.index(edge) for edge in range(len(columns))]
+        self.register_buffer("back", torch.tensor(self._back, dtype=torch.long), persistent=False)
+
+    def gather(self, groups: Sequence[EdgeWeights]) -> GroupedWeights:
+        """The mixing weights of this node from those of its groups."""
+        factors = [group.factors for group in groups if group.factors is not None]
+        return GroupedWeights(groups, torch.cat(factors).index_select(0, self.back) if factors else None)
+
+    def forward(self, x: Tensor, weights: GroupedWeights) -> tuple[Tensor, ...]:
+        """See `MixedOps.forward`."""
+        found = [y for group, own in zip(self.groups, weights.groups, strict=True) for y in group(x, own)]
+        return tuple(found[place] for place in self._back)
+
+
+def mixed_operations(
+    ops: tuple[str, ...], columns: Sequence[tuple[int, ...]], channels: int, stride: int, pool_norm: bool
+) -> MixedOps | GroupedOps:
+    """The mixed operations that leave one node; `columns` are each edge's candidates, see `GroupedOps`."""
+    if all(len(one) == len(ops) for one in columns):
+        return MixedOps(ops, len(columns), channels, stride, pool_norm)
+    return GroupedOps(ops, columns, channels, stride, pool_norm)
 
 
 def batched_operation(record: Operation, edges: int, channels: int, stride: int, pool_norm: bool) -> nn.Module | None:

@@ -4,6 +4,7 @@ As in quark0/darts `cnn/operations.py` and D-X-Y/AutoDL-Projects `xautodl/models
 and give (n, c, h, w).
 """
 
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cscdarts.kernels.batch_norm import BatchNorm
-from cscdarts.spaces import CellPlan, Conv, NetworkPlan, Operation, Pool
+from cscdarts.spaces import CellPlan, Conv, NetworkPlan, Noise, Operation, Pool
 
 
 def conv_layers(part: Conv, inputs: int, outputs: int, stride: int, affine: bool = True) -> list[nn.Module]:
@@ -77,6 +78,49 @@ class Zeros(nn.Module):
         return x[:, :, :: self.stride, :: self.stride] * 0.0
 
 
+class GaussianNoise(nn.Module):
+    """Standard normal draws in place of the map: what a search should never prefer (Zela et al. 2020, space S4).
+
+    A draw depends on `seed`, `place` and the map's shape alone, not on how many were made before: what is resumed, or
+    computed again in the backward pass, sees the same one, and so do all passes of a step. No gradient passes.
+    Departure from automl/RobustDARTS `src/operations.py:NoiseOp`, which draws anew in every pass.
+
+    Attributes:
+        seed: of the present step, see `seed_noise`.
+        place: its number in the model, so that no two of it draw the same.
+        rank, world: every process draws for the whole batch and keeps its share.
+    """
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride, self.seed, self.place, self.rank, self.world = stride, 0, 0, 0, 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (n, c, h, w) -> draws (n, c, h/s, w/s)."""
+        shape = x[:, :, :: self.stride, :: self.stride].shape
+        if x.device.type == "meta":
+            return x.new_empty(shape)
+        # Odd multiples of an odd number are spread over all 63 bits.
+        number = (self.seed + (2 * self.place + 1) * 0x9E3779B97F4A7C15) % 2**63
+        generator = torch.Generator(x.device).manual_seed(number)
+        whole = torch.randn((shape[0] * self.world, *shape[1:]), generator=generator, device=x.device)
+        return whole[self.rank :: self.world].to(x.dtype)
+
+
+def noises(model: nn.Module) -> list[GaussianNoise]:
+    """All noise operations of a model, each numbered by its place."""
+    found = [module for module in model.modules() if isinstance(module, GaussianNoise)]
+    for place, module in enumerate(found):
+        module.place = place
+    return found
+
+
+def seed_noise(modules: Iterable[GaussianNoise], seed: int, rank: int = 0, world: int = 1) -> None:
+    """Let noise operations draw by a number until the next one is given."""
+    for module in modules:
+        module.seed, module.rank, module.world = seed, rank, world
+
+
 def discrete_operation(record: Operation, channels: int, stride: int, affine: bool = True) -> nn.Module:
     """The module of an operation on one edge, for `channels` in and out."""
     if record.module is not None:
@@ -93,7 +137,7 @@ def discrete_operation(record: Operation, channels: int, stride: int, affine: bo
         return nn.Sequential(*layers)
     if record.is_skip:
         return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, affine)
-    return Zeros(stride)
+    return GaussianNoise(stride) if isinstance(first, Noise) else Zeros(stride)
 
 
 class OperationPerEdge(nn.Module):

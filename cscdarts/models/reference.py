@@ -31,7 +31,7 @@ from torch.nn import functional as F
 
 from cscdarts.models.operations import discrete_operation
 from cscdarts.settings.config import SupernetConfig
-from cscdarts.spaces import OPERATIONS, SPACES, CellPlan, Space
+from cscdarts.spaces import CLOSED, OPERATIONS, SPACES, CellPlan, Space
 
 #: For each kind of cell softmax(alpha), (edges, operations), and the factors beta of its edges, (edges,) or None for 1.
 MixingWeights = dict[str, tuple[Tensor, Tensor | None]]
@@ -191,12 +191,15 @@ def projection(kind: str, inputs: int, outputs: int, stride: int, affine: bool) 
 class MixedEdge(nn.Module):
     """An edge of C channels: weighted sum of the operations on x_a, bypass, shuffle, and its identity if it has one."""
 
-    def __init__(self, config: SupernetConfig, channels: int, stride: int, identity: bool) -> None:
+    def __init__(
+        self, config: SupernetConfig, columns: tuple[int, ...], channels: int, stride: int, identity: bool
+    ) -> None:
         super().__init__()
         assert config.ops is not None
+        self.columns = columns  # of the edge's candidates
         self.split = ChannelSplit(config, channels, stride, affine=False)
         c, pool_norm = self.split.operated, SPACES[config.space].pool_norm
-        self.ops = nn.ModuleList(candidate(op, c, stride, False, pool_norm) for op in config.ops)
+        self.ops = nn.ModuleList(candidate(config.ops[k], c, stride, False, pool_norm) for k in columns)
         self.identity = candidate("skip_connect", channels, stride, False, False) if identity else None
 
     def forward(self, x: Tensor, weights: Tensor, scale: float) -> Tensor:
@@ -211,7 +214,7 @@ class MixedEdge(nn.Module):
         return z
 
     def _mix(self, x: Tensor, weights: Tensor) -> Tensor:
-        total: Tensor = sum(weight * op(x) for weight, op in zip(weights, self.ops, strict=True))
+        total: Tensor = sum(weights[column] * op(x) for column, op in zip(self.columns, self.ops, strict=True))
         return total
 
 
@@ -237,9 +240,10 @@ class MixedCell(nn.Module):
         space = self.space = SPACES[config.space]
         self.plan, channels = plan, plan.channels
         self.preprocess = nn.ModuleList(preprocessing(plan, affine=False) if space.preprocesses else [])
+        columns = space.columns(plan.kind, config.ops or ())
         edges = [
-            MixedEdge(config, channels, 2 if plan.reduction and source < space.inputs else 1, identity == "edge")
-            for source, _ in space.edges
+            MixedEdge(config, its, channels, 2 if plan.reduction and source < space.inputs else 1, identity == "edge")
+            for its, (source, _) in zip(columns, space.edges, strict=True)
         ]
         for leaving in space.outgoing:
             # What bypasses the operations does not depend on the edge: a node's edges share its convolutions.
@@ -336,6 +340,10 @@ class ReferenceSupernet(nn.Module):
         self.classifier = nn.Linear(plan.features, classes)
         edges, ops = len(self.space.edges), len(config.ops)
         self.alphas = nn.ParameterDict({k: 1e-3 * torch.randn(edges, ops) for k in self.space.cell_kinds})
+        with torch.no_grad():
+            for kind, alpha in self.alphas.items():
+                for row, columns in enumerate(self.space.columns(kind, config.ops)):
+                    alpha[row, [k for k in range(ops) if k not in columns]] = CLOSED
         self.betas = nn.ParameterDict(
             {k: 1e-3 * torch.randn(edges) for k in self.space.cell_kinds} if config.edge_norm else {}
         )

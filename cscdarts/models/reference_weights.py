@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cscdarts.kernels.batch_norm import BatchNorm
-from cscdarts.models.mixed_ops import MixedOps
+from cscdarts.models.mixed_ops import GroupedOps, MixedOps
 from cscdarts.models.network import DerivedCell, Network
 from cscdarts.models.operations import OperationPerEdge
 from cscdarts.models.reference import MixedCell, MixedEdge, ReferenceSupernet
@@ -46,14 +46,22 @@ def _copy_search_cell(plain: MixedCell, cell: SearchCell) -> None:
     for source, leaving in enumerate(cell.space.outgoing):
         edges = [edge for edge in (plain.edges[row] for row in leaving) if isinstance(edge, MixedEdge)]
         node_ops, identity = cell.mixed_ops[source], cell.edge_identities[source]
-        assert isinstance(node_ops, MixedOps)
-        for column, op in enumerate(node_ops.ops):
-            kind = node_ops.kinds[op] if op in node_ops.kinds else None  # noqa: SIM401 (a ModuleDict has no get)
-            _copy_stacked([edge.ops[column] for edge in edges], kind)
+        if isinstance(node_ops, GroupedOps):
+            for members, group in zip(node_ops.members, node_ops.groups, strict=True):
+                _copy_operations([edges[place] for place in members], group)
+        else:
+            _copy_operations(edges, node_ops)
         identities = [edge.identity for edge in edges]
         _copy_stacked(identities, identity.kinds["skip_connect"] if isinstance(identity, MixedOps) else identity)
         # The edges' bypasses share weights and normalise the same maps.
         _copy(edges[0].split.reduce, cell.splits[source].reduce)  # type: ignore[arg-type]
+
+
+def _copy_operations(edges: Sequence[MixedEdge], node_ops: nn.Module) -> None:
+    assert isinstance(node_ops, MixedOps)
+    for column, op in enumerate(node_ops.ops):
+        kind = node_ops.kinds[op] if op in node_ops.kinds else None  # noqa: SIM401 (a ModuleDict has no get)
+        _copy_stacked([edge.ops[column] for edge in edges], kind)
 
 
 def _copy_discrete_cell(plain: DiscreteCell, cell: DerivedCell) -> None:

@@ -6,6 +6,7 @@ normalisation also `betas[kind]` of shape (edges,).
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -15,18 +16,20 @@ from cscdarts.kernels.mixing_weights import EdgeWeights, NodeWeights
 from cscdarts.models.activation_checkpointing import Level, checkpointed
 from cscdarts.models.channel_split import Split, concat_and_shuffle
 from cscdarts.models.identity import CellIdentity
-from cscdarts.models.mixed_ops import Kernels, MixedOps
+from cscdarts.models.mixed_ops import GroupedOps, GroupedWeights, Kernels, MixedOps, mixed_operations
 from cscdarts.models.operations import ResidualReduction, head, preprocessing, stems
 from cscdarts.models.relaxation.mixing import Relaxation, Weighting
 from cscdarts.settings.config import SupernetConfig
-from cscdarts.spaces import OPERATIONS, SPACES, CellPlan
+from cscdarts.spaces import CLOSED, OPERATIONS, SPACES, CellPlan
 
 #: Mixing weights per kind of cell: (edges, operations), and (edges,) factors of edge normalisation or None.
 Mixing = dict[str, tuple[Tensor, Tensor | None]]
+#: Each node's mixing weights in one pass.
+CellWeights = list[EdgeWeights | GroupedWeights]
 
 
 class SearchCell(nn.Module):
-    """A cell in which every edge holds all operations.
+    """A cell in which every edge holds all operations, or all that are its candidates.
 
     Args:
         config: the supernet's config.
@@ -45,25 +48,28 @@ class SearchCell(nn.Module):
         self.checkpoint_nodes = False
         self.preprocess = nn.ModuleList(preprocessing(plan, affine=False) if space.preprocesses else [])
         self.splits, self.mixed_ops, self.edge_identities = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        mixed_ops: list[MixedOps] = []
+        columns = space.columns(plan.kind, config.ops)
         for source, rows in enumerate(space.outgoing):
             stride = 2 if plan.reduction and source < space.inputs else 1
             split = Split(config, plan.channels, stride)
             self.splits.append(split)
-            mixed_ops.append(MixedOps(config.ops, len(rows), split.operated, stride, space.pool_norm))
+            its = [columns[row] for row in rows]
+            self.mixed_ops.append(mixed_operations(config.ops, its, split.operated, stride, space.pool_norm))
             if identity == "edge" and stride == 2:
                 self.edge_identities.append(MixedOps(("skip_connect",), len(rows), plan.channels, stride))
             else:
                 self.edge_identities.append(nn.Identity())
-        self.mixed_ops.extend(mixed_ops)
-        # Where each node's weights stand among all edges' and operations', node by node, operation by operation.
-        nodes = list(zip(mixed_ops, space.outgoing, strict=True))
+        # Where each group's weights stand among all edges' and operations', group by group, operation by operation.
+        groups = self._groups()
         order = [
-            row * len(config.ops) + config.ops.index(op) for node, rows in nodes for op in node.active for row in rows
+            row * len(config.ops) + config.ops.index(op)
+            for group, rows in groups
+            for op in group.active
+            for row in rows
         ]
-        self._shapes = [(len(node.active), node.edges) for node in mixed_ops]
+        self._shapes = [(len(group.active), group.edges) for group, _ in groups]
         self.register_buffer("weight_order", torch.tensor(order, dtype=torch.long), persistent=False)
-        edges = [row for _, rows in nodes for row in rows]
+        edges = [row for _, rows in groups for row in rows]
         self.register_buffer("edge_order", torch.tensor(edges, dtype=torch.long), persistent=False)
         self.cell_identity = (
             CellIdentity(plan.inputs[-1], plan.outputs, 2 if plan.reduction else 1, config.identity_proj, affine=False)
@@ -71,26 +77,45 @@ class SearchCell(nn.Module):
             else None
         )
 
+    def _groups(self) -> list[tuple[MixedOps, list[int]]]:
+        """What is computed together, with the rows of its edges: of a node all, or those with the same candidates."""
+        found: list[tuple[MixedOps, list[int]]] = []
+        for node_ops, rows in zip(self.mixed_ops, self.space.outgoing, strict=True):
+            if isinstance(node_ops, GroupedOps):
+                parts = zip(node_ops.groups, node_ops.members, strict=True)
+                found += [(group, [rows[edge] for edge in edges]) for group, edges in parts]  # type: ignore[misc]
+            else:
+                found.append((node_ops, list(rows)))  # type: ignore[arg-type]
+        return found
+
     def mixing_weights(
         self, mixing: Tensor, factors: Tensor | None, chosen: Sequence[int] | None = None
-    ) -> list[EdgeWeights]:
+    ) -> CellWeights:
         """Mixing weights node by node, as this cell and all others of its kind take them.
 
         Args:
             mixing: (edges, operations); factors: (edges,) of edge normalisation, or None for 1.
             chosen: of one-hot rows the column of each, if only these operations are to be computed.
         """
-        of_nodes = None
+        of_groups = None
         if factors is not None:
             mixing = mixing * factors[:, None]
-            of_nodes = factors.index_select(0, self.edge_order).split_with_sizes([e for _, e in self._shapes])
-        nodes = NodeWeights(mixing.flatten().index_select(0, self.weight_order), self._shapes, of_nodes).nodes
+            of_groups = factors.index_select(0, self.edge_order).split_with_sizes([e for _, e in self._shapes])
+        found = NodeWeights(mixing.flatten().index_select(0, self.weight_order), self._shapes, of_groups).nodes
         if chosen is not None:
-            for weights, node_ops, rows in zip(nodes, self.mixed_ops, self.space.outgoing, strict=True):
-                weights.chosen = node_ops.rows_of([chosen[row] for row in rows])  # type: ignore[operator]
-        return nodes
+            ops = self.config.ops or ()
+            for weights, (group, rows) in zip(found, self._groups(), strict=True):
+                # An edge without its only operation has its largest weight, 0, where another edge's may stand.
+                weights.chosen = group.rows_of([ops[chosen[row]] for row in rows])
+        groups = iter(found)
+        return [
+            node_ops.gather(list(islice(groups, len(node_ops.groups))))
+            if isinstance(node_ops, GroupedOps)
+            else next(groups)
+            for node_ops in self.mixed_ops
+        ]
 
-    def forward(self, previous: tuple[Tensor, ...], mixing: list[EdgeWeights], scale: float) -> Tensor:
+    def forward(self, previous: tuple[Tensor, ...], mixing: CellWeights, scale: float) -> Tensor:
         """Compute the cell.
 
         Args:
@@ -246,6 +271,7 @@ class Supernet(nn.Module):
         self.betas = nn.ParameterDict(
             {kind: alpha_std * torch.randn(edges) for kind in space.cell_kinds} if config.edge_norm else {}
         )
+        self.close_columns()
         skips = [column for column, op in enumerate(config.ops) if OPERATIONS[op].is_skip]
         self.relaxation = Relaxation(weighting, dict.fromkeys(space.cell_kinds, (edges, ops)), skips)
 
@@ -263,6 +289,15 @@ class Supernet(nn.Module):
         for layer in self.modules():
             if isinstance(layer, MixedOps):
                 layer.use(kernels)
+
+    @torch.no_grad()
+    def close_columns(self) -> None:
+        """Hold the architecture parameters of operations that are no candidates of their edge at `CLOSED`."""
+        ops = self.config.ops
+        assert ops is not None
+        for kind, alpha in self.alphas.items() if self.space.candidates is not None else ():
+            for row, columns in enumerate(self.space.columns(kind, ops)):
+                alpha[row, [column for column in range(len(ops)) if column not in columns]] = CLOSED
 
     def architecture(self) -> list[nn.Parameter]:
         """The architecture parameters: alphas, then betas."""
@@ -304,7 +339,7 @@ class Supernet(nn.Module):
         # Which operations a sample has is asked of the device once a pass, and lets it compute no others.
         chosen = {kind: mixed.argmax(-1).tolist() for kind, (mixed, _) in mixing.items()} if one_hot else {}
         # Once for all cells of a kind, and outside of what is computed again.
-        weights: dict[tuple[str, bool], list[EdgeWeights]] = {}
+        weights: dict[tuple[str, bool], CellWeights] = {}
         # All that follows keeps this layout: on CPUs and in plain autograd channels_last, else the portable kernels'.
         x = x.contiguous(memory_format=torch.contiguous_format if self._portable else torch.channels_last)
         if self.stem0 is None:

@@ -12,6 +12,7 @@ from cscdarts.spaces.operations import (
     OPERATIONS,
     Conv,
     ConvShape,
+    Noise,
     Operation,
     Pool,
     Skip,
@@ -21,15 +22,18 @@ from cscdarts.spaces.operations import (
 from cscdarts.spaces.registry import load_file, load_plugin
 from cscdarts.spaces.rules import StrongestInputs, StrongestOperation, softmax
 from cscdarts.spaces.skeleton import CellPlan, MacroSkeleton, NetworkPlan, ReductionPlan, is_large, size_step
-from cscdarts.spaces.space import SPACES, Genotype, KeptEdge, NetworkSize, Space, register_space
+from cscdarts.spaces.space import CLOSED, SPACES, Genotype, KeptEdge, NetworkSize, Space, register_space
+from cscdarts.spaces.subspaces import SUBSPACES
 
 SPACES.close()
 
 __all__ = [
+    "CLOSED",
     "DARTS",
     "NASBENCH201",
     "OPERATIONS",
     "SPACES",
+    "SUBSPACES",
     "CellGenotype",
     "CellPlan",
     "Conv",
@@ -40,6 +44,7 @@ __all__ = [
     "MacroSkeleton",
     "NetworkPlan",
     "NetworkSize",
+    "Noise",
     "Operation",
     "Pool",
     "ReductionPlan",

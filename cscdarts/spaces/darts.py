@@ -85,11 +85,18 @@ class DartsGenotype(Genotype):
             fields = {keyword.arg: _literal(keyword.value) for keyword in call.keywords}
             if set(fields) != {"normal", "normal_concat", "reduce", "reduce_concat"}:
                 raise wrong
-            cells = {kind: tuple((op, source) for op, source in fields[kind]) for kind in ("normal", "reduce")}
+            cells = {
+                kind: tuple((_our(op, space), source) for op, source in fields[kind]) for kind in ("normal", "reduce")
+            }
             concat = {kind: tuple(fields[f"{kind}_concat"]) for kind in ("normal", "reduce")}
         except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
             raise wrong from error
         return cls(cells["normal"], concat["normal"], cells["reduce"], concat["reduce"], space)
+
+
+def _our(op: str, space: str) -> str:
+    """An operation's name; automl/RobustDARTS prints `gaussian_noise` as `noise`."""
+    return "gaussian_noise" if op == "noise" and "gaussian_noise" in SPACES[space].ops else op
 
 
 def _concat_text(concat: tuple[int, ...]) -> str:

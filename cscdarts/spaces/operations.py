@@ -51,7 +51,12 @@ class Zero:
     """No connection."""
 
 
-Part = Conv | Pool | Skip | Zero
+@dataclass(frozen=True)
+class Noise:
+    """Standard normal draws of the map's shape in place of the map."""
+
+
+Part = Conv | Pool | Skip | Zero | Noise
 
 
 @dataclass(frozen=True)
@@ -99,8 +104,8 @@ class Operation:
     Attributes:
         name: its name in configurations and genotypes.
         label: its short name in drawings.
-        parts: what it is made of, in order: convolutions, or one `Pool`, `Skip` or `Zero`; () where `module` says it. A
-            stride is taken by the first.
+        parts: what it is made of, in order: convolutions, or one `Pool`, `Skip`, `Zero` or `Noise`; () where `module`
+            says it. A stride is taken by the first.
         module: makes its module, for the discrete network, and for the supernet where `batched` is not given.
         batched: makes one module for all edges that leave a node in the supernet; None for one module per edge.
         shapes: its convolutions, for the cost; None to read them off the parts, or off a pass through `module`.
@@ -185,7 +190,8 @@ def register_operation(record: Operation) -> None:
     OPERATIONS.register(record)
 
 
-# quark0/darts cnn/operations.py, and for the last two D-X-Y/AutoDL-Projects xautodl/models/cell_operations.py.
+# quark0/darts cnn/operations.py; for nor_conv D-X-Y/AutoDL-Projects xautodl/models/cell_operations.py; for the noise
+# automl/RobustDARTS src/operations.py, where it is called `noise`.
 for _record in (
     Operation("none", "none", (Zero(),)),
     Operation("skip_connect", "skip", (Skip(),)),
@@ -197,6 +203,7 @@ for _record in (
     Operation("dil_conv_5x5", "dil 5×5", (Conv(5, depthwise=True, dilation=2),)),
     Operation("nor_conv_1x1", "conv 1×1", (Conv(1),)),
     Operation("nor_conv_3x3", "conv 3×3", (Conv(3),)),
+    Operation("gaussian_noise", "noise", (Noise(),)),
 ):
     register_operation(_record)
 OPERATIONS.close()

@@ -62,7 +62,15 @@ class StrongestOperation:
         }
 
     def sample(self, space: Space, draw: Any) -> dict[str, tuple[KeptEdge, ...]]:
-        """See `Rule.sample`: each edge's operation uniformly."""
+        """See `Rule.sample`: each edge's operation uniformly among its candidates."""
+        if space.candidates is not None:
+            return {
+                kind: tuple(
+                    KeptEdge(*edge, space.ops[columns[int(draw.integers(len(columns)))]])
+                    for edge, columns in zip(space.edges, space.columns(kind, space.ops), strict=True)
+                )
+                for kind in space.cell_kinds
+            }
         return {
             kind: tuple(
                 KeptEdge(*edge, space.ops[int(column)])
@@ -115,19 +123,19 @@ class StrongestInputs:
 
     def sample(self, space: Space, draw: Any) -> dict[str, tuple[KeptEdge, ...]]:
         """See `Rule.sample`: each node's set of inputs uniformly, then each one's operation."""
-        candidates = [op for op in space.ops if not OPERATIONS[op].is_zero]
+        choices = [op for op in space.ops if not OPERATIONS[op].is_zero]
 
-        def cell() -> tuple[KeptEdge, ...]:
+        def cell(kind: str) -> tuple[KeptEdge, ...]:
             kept: list[KeptEdge] = []
             for node in range(space.inputs, space.inputs + space.nodes):
                 chosen = draw.choice(node, size=min(self.inputs, node), replace=False)
-                kept += (
-                    KeptEdge(source, node, candidates[int(draw.integers(len(candidates)))])
-                    for source in sorted(int(s) for s in chosen)
-                )
+                for source in sorted(int(s) for s in chosen):
+                    row = space.edges.index((source, node))
+                    candidates = [op for op in choices if space.is_candidate(kind, row, op)]
+                    kept.append(KeptEdge(source, node, candidates[int(draw.integers(len(candidates)))]))
             return tuple(kept)
 
-        return {kind: cell() for kind in space.cell_kinds}
+        return {kind: cell(kind) for kind in space.cell_kinds}
 
 
 def derive_capped(

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
@@ -15,6 +15,10 @@ from cscdarts.spaces.registry import Registry
 from cscdarts.spaces.skeleton import MacroSkeleton, NetworkPlan
 
 Floats = npt.NDArray[np.float64]
+
+#: The architecture parameter of an operation that is no candidate of an edge: exp of it, and its sigmoid, are 0 in
+#: floating point, so that its weight is 0 in every relaxation and in every reading of stored parameters.
+CLOSED = -1e4
 
 
 class KeptEdge(NamedTuple):
@@ -95,6 +99,7 @@ class Genotype(ABC):
                 raise UserError(where, "no edge", "at least one operation", "Check the genotype's text.")
             for position, (source, target, op) in enumerate(edges):
                 space.require_operation(op, f"{where}[{position}]")
+                space.require_candidate(kind, (source, target), op, f"{where}[{position}]")
                 # True is an int to Python, and 1.9 would be cut to one: neither is a node.
                 if type(source) is not int or not 0 <= source < target:
                     raise UserError(
@@ -164,9 +169,11 @@ class Space:
         pool_norm: whether the supernet normalises pooled maps.
         benchmark: the tabular benchmark that holds its cells, None for none.
         search_size, evaluation_size: the sizes its field searches and retrains at.
+        candidates: kind -> for each row of `edges` the operations of `ops` that this edge chooses among; None where
+            every edge has all. A user's own operation in `supernet.ops` is a candidate of every edge.
 
     Errors:
-        UserError: fewer than two operations, a number of inputs or nodes out of range.
+        UserError: fewer than two operations, a number of inputs or nodes out of range, an edge without a candidate.
     """
 
     name: str
@@ -182,6 +189,7 @@ class Space:
     benchmark: str | None = None
     search_size: NetworkSize = _SIZE
     evaluation_size: NetworkSize = _SIZE
+    candidates: Mapping[str, tuple[tuple[str, ...], ...]] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
         where = f"space {self.name}"
@@ -195,6 +203,64 @@ class Space:
             raise UserError(where, f"nodes={self.nodes}, cell_kinds={self.cell_kinds}", "one or more", "Correct them.")
         for op in self.ops:
             OPERATIONS.require(op)
+        if self.candidates is None:
+            return
+        rows = {kind: len(edges) for kind, edges in self.candidates.items()}
+        if rows != dict.fromkeys(self.cell_kinds, len(self.edges)):
+            allowed = f"for each of {', '.join(self.cell_kinds)} the operations of {len(self.edges)} edges"
+            raise UserError(where, f"candidates of {rows}", allowed, "Give each edge its operations.")
+        for op in (op for edges in self.candidates.values() for edge in edges for op in edge):
+            if op not in self.ops:
+                raise UserError(where, f"candidate {op}", ", ".join(self.ops), "Name it in ops too.")
+        self.require_candidates(self.ops, where)
+
+    def is_candidate(self, kind: str, row: int, op: str) -> bool:
+        """Whether an edge, a row of `edges`, chooses among operations of which this is one."""
+        return self.candidates is None or op not in self.ops or op in self.candidates[kind][row]
+
+    def columns(self, kind: str, ops: Sequence[str]) -> list[tuple[int, ...]]:
+        """For each row of `edges` the columns of `ops` that are its candidates."""
+        return [
+            tuple(column for column, op in enumerate(ops) if self.is_candidate(kind, row, op))
+            for row in range(len(self.edges))
+        ]
+
+    def require_operations(self, ops: Sequence[str], where: str) -> None:
+        """Refuse operations that a search of this space cannot choose among.
+
+        Errors:
+            UserError: see `require_operation` and `require_candidates`.
+        """
+        for op in ops:
+            self.require_operation(op, where)
+        self.require_candidates(ops, where)
+
+    def require_candidates(self, ops: Sequence[str], where: str) -> None:
+        """Refuse operations that leave an edge without a candidate other than `none`.
+
+        Errors:
+            UserError: see above; `where` names the field.
+        """
+        for kind in self.cell_kinds if self.candidates is not None else ():
+            for (source, target), columns in zip(self.edges, self.columns(kind, ops), strict=True):
+                if all(OPERATIONS[ops[column]].is_zero for column in columns):
+                    raise UserError(
+                        where, ", ".join(ops), f"a candidate of every edge; {kind} edge {source} to {target} has none",
+                        "Add one of its operations.",
+                    )  # fmt: skip
+
+    def require_candidate(self, kind: str, edge: tuple[int, int], op: str, where: str) -> None:
+        """Refuse an operation that an edge of the space does not choose among.
+
+        Errors:
+            UserError: see above; `where` names the field.
+        """
+        if self.candidates is None or edge not in self.edges:
+            return
+        row = self.edges.index(edge)
+        if not self.is_candidate(kind, row, op):
+            allowed = f"one of {', '.join(self.candidates[kind][row])} on the edge from {edge[0]} to {edge[1]}"
+            raise UserError(where, op, allowed, f"The {self.name} space has other candidates on other edges.")
 
     @cached_property
     def edges(self) -> tuple[tuple[int, int], ...]:

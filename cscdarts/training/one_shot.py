@@ -13,6 +13,7 @@ from cscdarts.data.randomness import numpy_generator
 from cscdarts.data.source import Source
 from cscdarts.errors import BrokenFile
 from cscdarts.kernels.batch_norm import frozen_statistics
+from cscdarts.models.operations import noises, seed_noise
 from cscdarts.models.supernet import Mixing, Supernet
 from cscdarts.records.checkpoint import misfit, read_state
 from cscdarts.records.run_folder import RunFolder
@@ -60,6 +61,7 @@ def error_pct(supernet: Supernet, source: Source, mixing: Mixing, limit: int | N
     """
     training = supernet.training
     supernet.train()
+    seed_noise(noises(supernet), 0)  # the same draws for every cell that is compared
     wrong, seen = torch.zeros((), device=next(supernet.parameters()).device), 0
     with torch.no_grad(), frozen_statistics(supernet):
         for images, labels in source.in_order(batch_size):

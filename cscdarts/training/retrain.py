@@ -23,6 +23,7 @@ from cscdarts.data.source import Batch
 from cscdarts.errors import MissingFile, UserError
 from cscdarts.models.cost import fit_channels, network_cost
 from cscdarts.models.network import Network
+from cscdarts.models.operations import noises, seed_noise
 from cscdarts.records.ownership import require_retraining
 from cscdarts.records.run_folder import RunFolder, read_record, write_json
 from cscdarts.settings.config import EvaluationConfig, RunConfig, SupernetConfig
@@ -113,6 +114,7 @@ class RetrainRun(ResumableRun):
         self.cost = network_cost(genotype, settings, *shape)
         self.network = initial_network(genotype, settings, *shape, seed=seed).to(self.device)
         self.network.dropper.rank, self.network.dropper.world = self.world.rank, self.world.size
+        self.noises = noises(self.network)
         share_statistics(self.network, self.world)
         self.parameters = list(self.network.parameters())
         self.optimizer = sgd(self.parameters, settings)
@@ -137,6 +139,8 @@ class RetrainRun(ResumableRun):
         train = self.data.train
         for batch in train.batches(self.epoch, self.step):
             self.network.dropper.generator = generator(self.device, self.seed, "drop-path", self.epoch, self.step)
+            number = derived_seed(self.seed, "noise", self.epoch, self.step)
+            seed_noise(self.noises, number, self.world.rank, self.world.size)
             self._move(batch)
             self.step += 1
             self._look(last=self.step == train.steps)
@@ -263,6 +267,7 @@ class RetrainRun(ResumableRun):
             NumericalError: an answer is not finite, as with running statistics that are not; it would count as a class.
         """
         self.network.eval()
+        seed_noise(self.noises, 0)
         totals = torch.zeros(4, device=self.device)
         with torch.no_grad():
             for images, labels in self.data.test.in_order(self.settings.batch_size * 2):

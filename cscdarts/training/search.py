@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from cscdarts.data.open import open_data
-from cscdarts.data.randomness import generator, numpy_generator
+from cscdarts.data.randomness import derived_seed, generator, numpy_generator
 from cscdarts.data.source import Batch, labels_of
 from cscdarts.errors import BrokenFile
 from cscdarts.kernels.batch_norm import frozen_statistics
+from cscdarts.models.operations import noises, seed_noise
 from cscdarts.models.relaxation.penalties import penalty_gradients
 from cscdarts.records.ownership import require_search
 from cscdarts.records.run_folder import RunFolder, append_line, write_json
@@ -107,6 +108,7 @@ class SearchRun(ResumableRun):
         self._load_kernels()
         self.memory = PeakMemory(self.device)
         self.supernet = build_supernet(config, self.data, self.device)
+        self.noises = noises(self.supernet)
         share_statistics(self.supernet, world)
         self.weights, self.architecture = self.supernet.weights(), self.supernet.architecture()
         self.weight_optimizer = sgd(self.weights, settings)
@@ -182,7 +184,9 @@ class SearchRun(ResumableRun):
         self.epoch_seconds += time.monotonic() - started
 
     def _draw(self) -> None:
-        """Per-step draws of the structure: channels of a random pick, the path of random search with sharing."""
+        """Per-step draws of the structure: noise, channels of a random pick, the path of random search with sharing."""
+        number = derived_seed(self.config.seed, "noise", self.epoch, self.step)
+        seed_noise(self.noises, number, self.world.rank, self.world.size)
         if self.config.supernet.split_pick == "random":
             draws = generator(torch.device("cpu"), self.config.seed, "channels", self.epoch, self.step)
             self.supernet.draw_channels(draws)
@@ -210,6 +214,7 @@ class SearchRun(ResumableRun):
             parameter.grad = grad
         self.alpha_optimizer.step()
         self.alpha_optimizer.zero_grad()
+        self.supernet.close_columns()  # weight decay would bring them back
 
     def move_weights(self, train: Batch) -> None:
         """One step of the weights, under `mixing` where that is set."""
@@ -289,6 +294,7 @@ class SearchRun(ResumableRun):
     def _validate(self) -> tuple[float, float]:
         """Mean loss and error in percent of the whole supernet on the validation half, with running statistics."""
         self.supernet.eval()
+        seed_noise(self.noises, 0)
         totals = torch.zeros(3, device=self.device)
         with torch.no_grad():
             for images, labels in self.valid.in_order(self.config.search.batch_size * 2):

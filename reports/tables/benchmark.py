@@ -91,6 +91,15 @@ class Check:
             if isinstance(a, int | float) and isinstance(b, int | float)
         ]
 
+    @property
+    def predicts(self) -> bool:
+        """Whether it is a surrogate's prediction, of a cell that nobody trained."""
+        return isinstance(self.content.get("predicted"), dict)
+
+    def predicted(self, dataset: str) -> float:
+        """The predicted validation accuracy of a data set, NaN where missing."""
+        return Check({"datasets": self.content.get("predicted")}).number(dataset, "valid_acc")
+
     def overall(self, key: str) -> float:
         """One number of the whole check, NaN where missing."""
         value = self.content.get(key)
@@ -107,8 +116,13 @@ class CheckBook:
     def of(self, setting: Setting) -> list[Check]:
         """The checks of a setting's cells, by seed, one for each search; none of a space whose cells no benchmark
         holds."""
-        if not _is_held(setting):
-            return []
+        return [check for check in self._all(setting) if not check.predicts] if _is_held(setting) else []
+
+    def predictions(self, setting: Setting) -> list[Check]:
+        """A surrogate's predictions of a setting's cells, by seed, one for each search."""
+        return [check for check in self._all(setting) if check.predicts]
+
+    def _all(self, setting: Setting) -> list[Check]:
         if setting.anchor not in self._read:
             found = []
             for run in one_of_each(setting.done):
@@ -157,7 +171,7 @@ def benchmark_table(studies: Sequence[Study], book: CheckBook) -> ReportTable:
         "rows "
         "are of the version quoted by NASWOT; other versions of the table differ in the weight-sharing rows.",
         columns,
-        (Block("Published, with ours beneath", tuple(rows)),),
+        (Block("Published, with ours beneath", tuple(rows)), *_predicted_blocks(studies, book)),
         notes.done(),
     )
 
@@ -215,6 +229,42 @@ def _published(row: PublishedRow, studies: Sequence[Study], book: CheckBook, not
         Row((text_cell(setting.names, link=f"#{setting.anchor}"), text_cell("ours"), *ours, count, *empty), "ours"),
         Row((text_cell(setting.names), text_cell("difference"), *gaps, count, *empty), "ours"),
     ]
+
+
+def _predicted_blocks(studies: Sequence[Study], book: CheckBook) -> list[Block]:
+    """What surrogates of NAS-Bench-301 predict of cells of the DARTS space, one block per study and surrogate."""
+    found: dict[str, list[Row]] = {}
+    for study in studies:
+        for setting in study.settings:
+            by_source: dict[str, list[Check]] = {}
+            for check in book.predictions(setting):
+                by_source.setdefault(check.benchmark, []).append(check)
+            for name, checks in by_source.items():
+                title = f"DARTS space, predicted, not measured: {study.title}, {name}"
+                found.setdefault(title, []).append(_predicted_row(setting, checks))
+    return [Block(title, tuple(rows)) for title, rows in found.items()]
+
+
+def _predicted_row(setting: Setting, checks: Sequence[Check]) -> Row:
+    numbers = []
+    for dataset, split, _, _ in ACCURACIES:
+        values = [check.predicted(dataset) for check in checks] if split == "valid_acc" else []
+        known = statistics.finite(values)
+        centre = statistics.mean(known)
+        cell = number_cell(centre, 2, "ours", statistics.sd(known))
+        numbers.append(TableCell(cell.text, centre, cell.spread, int(known.size), f"#{setting.anchor}", source="ours"))
+    return Row(
+        (
+            text_cell(setting.names, link=f"#{setting.anchor}"),
+            text_cell("surrogate"),
+            *numbers,
+            TableCell(str(len(checks)), len(checks)),
+            text_cell("predicted, not measured"),
+            text_cell("a surrogate's prediction for networks of 8 cells and 32 channels, 100 epochs"),
+            text_cell(""),
+        ),
+        "ours",
+    )
 
 
 def _ours(method: str, studies: Sequence[Study]) -> list[Setting]:

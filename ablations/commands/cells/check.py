@@ -40,9 +40,10 @@ def check(what: str, benchmark: str, epochs: int | None, trial: int | None, cell
 
     ARCH is a cell of the nasbench201 space: its string or six operations as repositories print them, an official index,
     FILE, FILE:NAME or FILE:LINE (a log, notebook, JSON or YAML; the last cell in it), or - for standard input; no
-    benchmark holds a cell of another space. RUN is a run folder of the nasbench201 space. Rank, percentile and regret
-    are by test accuracy over all cells that the benchmark holds (by validation accuracy where it has no other, and this
-    is said): rank 1 and percentile 100 are the best. Nothing is written.
+    table holds a cell of another space. RUN is a run folder of the nasbench201 space. With nb301:FILE, a surrogate of
+    NAS-Bench-301 in ONNX, both are of the DARTS space, and what is printed is predicted, not measured. Rank,
+    percentile and regret are by test accuracy over all cells that the benchmark holds (by validation accuracy where it
+    has no other, and this is said): rank 1 and percentile 100 are the best. Nothing is written.
     """
     from benchmarks.checks.run import check as look_up
     from cscdarts.errors import UserError
@@ -63,6 +64,8 @@ def check(what: str, benchmark: str, epochs: int | None, trial: int | None, cell
 
 def _text(found: dict[str, Any]) -> str:
     """The look-up for people."""
+    if "predicted" in found:
+        return _predicted_text(found)
     source = found["benchmark"]
     lines = [
         f"cell       {found['arch']}",
@@ -97,6 +100,22 @@ def _text(found: dict[str, Any]) -> str:
             f"mean {kind} {baseline['test_acc_mean'][-1]:.2f} % after {baseline['queries'][-1]} queries; "
             f"reaches this cell after {'–' if matched is None else matched}"
         )
+    return "\n".join([*lines, "", found["limits"]])
+
+
+def _predicted_text(found: dict[str, Any]) -> str:
+    """A surrogate's prediction for people."""
+    source, entry = found["benchmark"], found["predicted"]["cifar10"]
+    spread = "" if entry["sd"] is None else f" (standard deviation of {source['members']} models {entry['sd']:.2f})"
+    lines = [
+        f"cell       {found['arch']}",
+        f"benchmark  {source['name']}",
+        "",
+        f"cifar10 validation accuracy {entry['valid_acc']:.2f} %{spread}: {found['words']}",
+    ]
+    if found.get("trajectory"):
+        shown = [f"{point['epoch'] + 1}: {point['predicted_valid_acc']:.2f}" for point in found["trajectory"]]
+        lines.append(f"by epoch, predicted: {', '.join(shown)}")
     return "\n".join([*lines, "", found["limits"]])
 
 

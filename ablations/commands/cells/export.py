@@ -139,6 +139,7 @@ def _of_run(path: Path, root: Path | None, asked: dict[str, Any]) -> "Classifier
 
 
 def _of_genotype(source: str, root: Path | None, asked: dict[str, Any]) -> "Classifier":
+    from ablations.commands.retrain import PROTOCOL_OF
     from ablations.run.given import given_genotype
     from cscdarts.export.shape import asked_shape
     from cscdarts.export.source import of_genotype
@@ -148,7 +149,7 @@ def _of_genotype(source: str, root: Path | None, asked: dict[str, Any]) -> "Clas
     from cscdarts.settings.protocols import DEFAULT_SCALE, protocol
 
     cell = given_genotype(source)
-    recipe = asked["recipe"] or {"darts": "cifar10", "nasbench201": "nasbench201"}.get(cell.space, "quickstart")
+    recipe = asked["recipe"] or PROTOCOL_OF.get(cell.space, "quickstart")
     base = protocol(recipe, asked["scale"] or DEFAULT_SCALE)
     # A cell by itself has no identity connection: `cscdarts cost` counts the same network.
     base = apply_preset(base, asked["preset"]) if asked["preset"] else with_values(base, {"supernet.identity": "none"})

@@ -147,5 +147,6 @@ def require_inputs(grid: Grid, backend: str = LOCAL) -> None:
     require_grid_devices(grid, backend)
     for point in grid.points:
         require_data(point.config)
-    for benchmark in sorted({point.config.runtime.benchmark for point in grid.points}):
-        require_benchmark(benchmark)
+    asked = {(p.config.runtime.benchmark, p.config.supernet.space, p.config.supernet.ops): p for p in grid.points}
+    for point in asked.values():
+        require_benchmark(point.config.runtime.benchmark, point.config.supernet)

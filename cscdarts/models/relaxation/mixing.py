@@ -141,9 +141,12 @@ class _DirichletDraw(torch.autograd.Function):
     def forward(ctx: Any, concentration: Tensor, seed: int) -> Tensor:
         # On the CPU, so that a draw does not depend on the device.
         generator = torch.Generator().manual_seed(seed)
-        values = torch._sample_dirichlet(concentration.detach().cpu().double(), generator)
+        closed = concentration <= 0  # of operations that are no candidates, which have no share
+        values = torch._sample_dirichlet(concentration.detach().masked_fill(closed, 1e-6).cpu().double(), generator)
         # Far from 1, single precision may round a share to 0, where the gradient is not defined.
-        drawn = values.clamp_min(torch.finfo(torch.float32).tiny).to(concentration)
+        drawn = values.clamp_min(torch.finfo(torch.float32).tiny).to(concentration).masked_fill_(closed, 0.0)
+        if bool(closed.any()):
+            drawn = drawn / drawn.sum(-1, keepdim=True)
         ctx.save_for_backward(drawn, concentration)
         return drawn
 
@@ -152,5 +155,7 @@ class _DirichletDraw(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         drawn, concentration = ctx.saved_tensors
         total = concentration.sum(-1, keepdim=True).expand_as(concentration)
-        each = torch._dirichlet_grad(drawn.cpu(), concentration.cpu(), total.cpu().contiguous()).to(grad)
+        closed = concentration <= 0
+        safe = (drawn.masked_fill(closed, 0.5), concentration.masked_fill(closed, 1.0), total.contiguous())
+        each = torch._dirichlet_grad(*(tensor.cpu() for tensor in safe)).to(grad).masked_fill_(closed, 0.0)
         return each * (grad - (drawn * grad).sum(-1, keepdim=True)), None

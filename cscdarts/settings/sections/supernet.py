@@ -46,8 +46,7 @@ class SupernetConfig(Frozen):
         known = SPACES[self.space].ops
         if not self.ops or len(self.ops) < 2 or len(set(self.ops)) != len(self.ops):
             raise ValueError(f"ops={self.ops}: at least two different operations of {', '.join(known)}")
-        for op in self.ops:
-            SPACES[self.space].require_operation(op, "supernet.ops")
+        SPACES[self.space].require_operations(self.ops, "supernet.ops")
         if int(self.split_ratio * self.channels) < 2:
             raise ValueError(
                 f"split_ratio={self.split_ratio} of channels={self.channels} leaves fewer than 2 channels to the "

@@ -13,7 +13,7 @@ from cscdarts.spaces.space import Space
 #: Names without case and punctuation -> ours, for each space. Sources: NASLib (SepConv3x3, Zero, ReLUConvBN3x3,
 #: AvgPool1x1), AutoDL-Projects (dua_sepc_3x3, dil_sepc_3x3), nni (sepconv3x3, maxpool, conv_1x1). Names that mean
 #: another operation elsewhere are left out on purpose: dil_sep_conv_3x3 of unnas is two dilated convolutions, noise of
-#: R-DARTS is none of ours.
+#: R-DARTS is no operation of the whole space.
 ALIASES: dict[str, dict[str, str]] = {
     "darts": {
         **dict.fromkeys(("zero", "zeroize"), "none"),

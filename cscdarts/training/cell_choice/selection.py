@@ -56,7 +56,8 @@ def answer(question: Question, space: Space, ops: tuple[str, ...], rows: Rows, e
         weights = rows[question.kind][row]
         # A node that keeps its best inputs has no use for `none`; where every edge is kept, it is one of the cells.
         fixed = isinstance(space.rule, StrongestInputs)
-        columns = [column for column, op in enumerate(ops) if not (fixed and OPERATIONS[op].is_zero)]
+        candidates = space.columns(question.kind, ops)[row]
+        columns = [column for column in candidates if not (fixed and OPERATIONS[ops[column]].is_zero)]
         costs = {column: error(_without(rows, question.kind, row, column)) for column in columns}
         kept = max(columns, key=lambda column: (costs[column], weights[column], -column))
         rows[question.kind][row] = np.eye(len(ops))[kept]

@@ -6,8 +6,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from cscdarts.data.randomness import numpy_generator
+from cscdarts.data.randomness import derived_seed, numpy_generator
 from cscdarts.errors import Stopped
+from cscdarts.models.operations import seed_noise
 from cscdarts.models.supernet import Mixing
 from cscdarts.records.checkpoint import load_checkpoint, previous_of, save_checkpoint
 from cscdarts.records.run_folder import RunFolder
@@ -113,9 +114,11 @@ class _TunedSupernet:
         for epoch in range(run.config.search.derive_finetune):
             # Its own order of the images: epochs of the search count from 0, those of decision d follow them.
             place = run.config.search.epochs + decision * run.config.search.derive_finetune + epoch
-            for batch in run.train.batches(place):
+            for step, batch in enumerate(run.train.batches(place)):
                 if self.stop():
                     raise Stopped
+                number = derived_seed(run.config.seed, "noise", place, step)
+                seed_noise(run.noises, number, run.world.rank, run.world.size)
                 run.move_weights(batch)
             broken = run.watch.broken()
             if broken is not None:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cscdarts.settings.config import RunConfig
-from cscdarts.spaces import softmax
+from cscdarts.spaces import CLOSED, softmax
 
 #: A step of 3e-4, DARTS's learning rate of alpha, is 300 times as large.
 LEAST_MOVE = 1e-6
@@ -73,7 +73,7 @@ class AlphaAtRest:
                 f"for {self._still.epochs} epochs no architecture parameter has moved by more than {LEAST_MOVE:g} in "
                 f"one, up to epoch {epoch + 1}: the cell is no longer searched for; raise search.alpha_lr"
             )
-        spread = max(float(np.ptp(softmax(values), axis=-1).max()) for values in rows.values())
+        spread = max(float(_spread(values).max()) for values in rows.values())
         if self._equal.seen(spread <= LEAST_SPREAD):
             found.append(
                 f"for {self._equal.epochs} epochs all operations have weighed the same on every edge, up to epoch "
@@ -81,6 +81,12 @@ class AlphaAtRest:
                 "search.alpha_weight_decay"
             )
         return found
+
+
+def _spread(alpha: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(edges,): by how much the weights of an edge's candidates differ; what is no candidate weighs 0 on purpose."""
+    weights, there = softmax(alpha), alpha > CLOSED / 2
+    return np.where(there, weights, 0.0).max(-1) - np.where(there, weights, 1.0).min(-1)  # type: ignore[no-any-return]
 
 
 class Chance:

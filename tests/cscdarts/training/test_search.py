@@ -26,6 +26,7 @@ from cscdarts.settings.metrics import METRICS
 from cscdarts.settings.overrides import with_values
 from cscdarts.settings.protocols import protocol
 from cscdarts.spaces.genotype import parse_genotype
+from cscdarts.spaces.space import SPACES
 from cscdarts.training.bilevel import ArchitectureStep
 from cscdarts.training.cell_choice.derive import derive
 from cscdarts.training.one_shot import one_shot_scores
@@ -257,6 +258,10 @@ def test_probes_change_no_number(tmp_path: Path, undisturbed: dict[str, Any]) ->
         {"search.weighting": "gumbel-hard", "search.temperature": 10.0, "search.temperature_end": 0.1},
         {"search.weighting": "dirichlet", "search.alpha_noise": 0.3, "search.skip_dropout": 0.3},
         {"search.penalty": "log-sum-exp", "search.penalty_weight": 5.0, "search.penalty_rise": "linear"},
+        pytest.param(
+            {"supernet.space": "darts_s4", "supernet.cells": 3, "evaluation.cells": 3, "search.order": 1},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=str,
 )
@@ -273,6 +278,15 @@ def test_variants_of_the_loop_resume_too(values: dict[str, Any], tmp_path: Path)
     with pytest.raises(Stopped):
         go(config, tmp_path / "parts", once)
     assert fingerprint(go(config, tmp_path / "parts")) == whole
+
+
+@pytest.mark.parametrize("space", ["darts_s1", "darts_s2", "darts_s3", "darts_s4"])
+def test_the_sub_spaces_go_the_whole_way(space: str, tmp_path: Path) -> None:
+    sizes = {"supernet.cells": 3, "evaluation.cells": 3, "evaluation.epochs": 1, "search.epochs": 1}
+    folder = go(tiny(**sizes, **{"supernet.space": space, "search.order": 1}), tmp_path)
+    cell = parse_genotype(str(written(folder.file("genotype.json"))["text"]), space)
+    assert {edge.op for edge in cell.main_edges} <= set(SPACES[space].ops) - {"none"}
+    assert 0 <= written(folder.file("result.json"))["values"]["test_error_pct"] <= 100
 
 
 def test_one_shot_scores_are_reproducible_accuracies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

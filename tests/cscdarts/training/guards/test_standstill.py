@@ -10,7 +10,7 @@ from cscdarts.errors import Stopped
 from cscdarts.records.run_folder import RunFolder
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import build, with_values
-from cscdarts.spaces import parse_genotype
+from cscdarts.spaces import CLOSED, parse_genotype
 from cscdarts.training.guards.standstill import AlphaAtRest, Chance, Repeated
 from cscdarts.training.retrain import RetrainRun
 from cscdarts.training.search import search
@@ -67,6 +67,12 @@ def test_one_edge_that_has_decided_is_enough() -> None:
     watch = AlphaAtRest(1, 0)
     assert watch.epoch(0, {"normal": [[0.0, 0.0]], "reduce": [[0.0, 0.0], [0.0, 1.0]]}, {}) == []
     assert len(watch.epoch(1, {"normal": [[0.5, 0.5]], "reduce": [[0.2, 0.2], [0.3, 0.3]]}, {})) == 1
+
+
+def test_an_operation_that_is_no_candidate_of_its_edge_decides_nothing() -> None:
+    closed = [[0.2, CLOSED, 0.2], [0.3, CLOSED, 0.3], [0.4, CLOSED, 0.4]]
+    assert list(told(closed)) == [1]
+    assert told([[0.2, CLOSED, 0.3], *closed[1:]], epochs=3) == {}
 
 
 def test_chance_is_the_error_of_the_most_frequent_class_less_two_standard_errors() -> None:
