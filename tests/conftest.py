@@ -19,10 +19,18 @@ from tests.support.harness.slurm_site import Site, cluster
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+#: Set to anything: also run the whole of what is otherwise sampled (marked `whole`), which takes hours.
+WHOLE = "CSCDARTS_WHOLE"
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests that share something made once for their module go to one worker, or each worker would make it again; and
     of several workers none is left with the longest at the end."""
+    if not os.environ.get(WHOLE):
+        left = [item for item in items if item.get_closest_marker("whole")]
+        items[:] = [item for item in items if not item.get_closest_marker("whole")]
+        config.hook.pytest_deselected(items=left)
     for item in items:
         if isinstance(item, pytest.Function) and item.get_closest_marker("xdist_group") is None:
             used = (found[-1] for found in item._fixtureinfo.name2fixturedefs.values())

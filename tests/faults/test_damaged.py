@@ -145,11 +145,11 @@ def _sampled(cases: Iterator[Any], stride: int, first: int = 0) -> Iterator[tupl
     return islice(enumerate(cases), first, None, stride)
 
 
-COMPLETE = pytest.param(1, marks=pytest.mark.slow)
+COMPLETE = pytest.param(1, marks=pytest.mark.whole)
 
 
 #: All cases in four parts, or every n-th.
-PARTS = [pytest.param(4, first, marks=pytest.mark.slow) for first in range(4)]
+PARTS = [pytest.param(4, first, marks=pytest.mark.whole) for first in range(4)]
 
 
 @pytest.mark.parametrize(("stride", "first"), [*PARTS, (23, 0)])

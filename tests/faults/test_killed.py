@@ -27,7 +27,7 @@ __all__ = ["alone"]
 pytestmark = pytest.mark.usefixtures("alone")
 
 #: Every change, or every n-th where time is short.
-COMPLETE = pytest.param(1, marks=pytest.mark.slow)
+COMPLETE = pytest.param(1, marks=pytest.mark.whole)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from tests.support.harness.mirrors import content_of, driver_of, mirror_once, na
 from tests.support.injector import every_kill
 
 #: Every change, or every n-th where time is short: each costs a second of MLflow's.
-COMPLETE = pytest.param(1, marks=pytest.mark.slow)
+COMPLETE = pytest.param(1, marks=pytest.mark.whole)
 
 
 def _commits(count: Callable[[], None]) -> None:
