@@ -269,6 +269,25 @@ def load_profile(source: str, overrides: Iterable[str] = (), variables: Mapping[
         return Profile.model_validate(data)
     except ValidationError as error:
         raise worded(error, path, origins, _keys) from None
+    except UnicodeEncodeError:
+        field = _half_character(data) or "a value"
+        raise ClusterError(
+            f"{path.name}: {field}", "a text with half a character in it", "whole characters", "Correct the escapes."
+        ) from None
+
+
+def _half_character(value: Any, where: str = "") -> str | None:
+    """The dotted key of the first text that no encoding can write; of a mapping with such a key the mapping's."""
+    if isinstance(value, str):
+        return where if any("\ud800" <= letter <= "\udfff" for letter in value) else None
+    if isinstance(value, list | tuple):
+        return next((found for one in value if (found := _half_character(one, where))), None)
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            found = _half_character(key, where) or _half_character(inner, f"{where}.{key}".strip("."))
+            if found:
+                return found
+    return None
 
 
 def _keys(of_group: bool) -> list[str]:
