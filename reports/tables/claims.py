@@ -12,14 +12,14 @@ def claims_table(found: Sequence[Study]) -> ReportTable:
     """T0: one block for each data set and scale, one row for each claim of the abstract."""
     columns = (
         Column("claim", "claim of the abstract", numeric=False),
-        Column("test", "test", numeric=False),
-        Column("refuted_by", "what would refute it", numeric=False, only=frozenset({"csv", "html", "md"})),
+        Column("verdict", "verdict at this scale", numeric=False),
         Column("effect", "effect", source="ours"),
         Column("interval_95", "95 % interval", numeric=False),
         Column("seeds", "n"),
-        Column("pairs", "pairs of settings", only=frozenset({"csv", "html", "md"})),
-        Column("verdict", "verdict at this scale", numeric=False),
         Column("needed", "n that would decide", only=frozenset({"csv", "html", "md"})),
+        Column("test", "test", numeric=False),
+        Column("refuted_by", "what would refute it", numeric=False, only=frozenset({"csv", "html", "md"})),
+        Column("pairs", "pairs of settings", only=frozenset({"csv", "html", "md"})),
         Column("why", "remarks", numeric=False, only=frozenset({"csv", "html", "md"})),
     )
     groups: dict[tuple[str, str], list[Setting]] = {}
@@ -37,7 +37,7 @@ def claims_table(found: Sequence[Study]) -> ReportTable:
         "The claims of the abstract",
         "Tests, margins and rules were fixed in code before the runs. Seeds are the units: pairs of settings under one "
         "seed are averaged first. Upheld or refuted means that the whole 95 % interval says so, at the scale of the "
-        f"block and at n of at least {FEWEST}; it is no verdict on the paper, whose networks only the scale `paper` "
+        f"block and at n of at least {FEWEST}; it is no verdict on the paper, whose networks only the paper's scale "
         "trains. n counts seeds, for claim 4 cells.",
         columns,
         tuple(blocks),
@@ -55,14 +55,14 @@ def _row(claim: Claim, found: Evidence) -> Row:
     return Row(
         (
             text_cell(f"{claim.number}. {claim.text}"),
-            text_cell(claim.test),
-            text_cell(claim.refuted_by),
+            text_cell(found.word),
             effect,
             TableCell(span, span if found.interval else None),
             TableCell(str(found.seeds), found.seeds) if found.seeds else TableCell(),
-            TableCell(str(found.pairs), found.pairs) if found.pairs else TableCell(),
-            text_cell(found.word),
             TableCell(str(found.needed), found.needed) if found.needed is not None else TableCell(),
+            text_cell(claim.test),
+            text_cell(claim.refuted_by),
+            TableCell(str(found.pairs), found.pairs) if found.pairs else TableCell(),
             text_cell(found.why),
         ),
         "ours",

@@ -108,7 +108,7 @@ def _order(settings: Sequence[Setting]) -> Evidence:
 def _stated_errors(settings: Sequence[Setting]) -> Evidence:
     full = [setting for setting in settings if setting.scale == "paper"]
     if not full:
-        return Evidence("not testable", why="an error of the full protocol, which only the scale `paper` trains")
+        return Evidence("not testable", why="an error of the full protocol, which only the paper's scale trains")
     target = next((name for name in STATED if full[0].dataset.startswith(name)), None)
     if target is None:
         return Evidence("not testable", why="the abstract states no error on these data")
@@ -163,7 +163,7 @@ CLAIMS = (
     ),
     Claim(
         6, "Test errors of 2.52 % on CIFAR-10, 17.25 % on CIFAR-100 and 25.5 % (top-5 8.3 %) on ImageNet.",
-        "mean test error at the scale `paper` against the stated one, within the spread of reruns", "%",
+        "mean test error at the paper's scale against the stated one, within the spread of reruns", "%",
         "a mean above the stated error by more than the tolerance of T1", 2, _stated_errors,
     ),
     Claim(
