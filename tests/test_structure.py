@@ -1,6 +1,7 @@
 """The shape of the code: small folders, small modules, one direction of imports, no cycle even through a function."""
 
 import ast
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -86,3 +87,12 @@ if __name__ == "__main__":  # python -m tests.test_structure: the figures that t
         rooms = {name.rsplit(".", 1)[0] for name in own if "." in name}
         height = 1 + max(levels(inner).values())
         print(f"{package}: {len(own)} modules in {len(rooms)} folders, {height} levels of imports")
+
+
+def test_what_runs_leave_beside_the_code_makes_no_tree_dirty() -> None:
+    """A lock or a journal that lies there for a moment would mark every run of that moment as made from changed code."""
+    names = ["", ".lock", ".quickstart.lock", ".making-0a1b2c3d"]
+    left = ["runs/x", "report/x", "mlruns/x", "mlflow.db-journal", "mlflow.db-wal", "mlflow.db"]
+    for name in [*left, *(f".mlflow.db{name}" for name in names[1:])]:
+        done = subprocess.run(["git", "check-ignore", "-q", name], cwd=ROOT, check=False)
+        assert done.returncode == 0, name
