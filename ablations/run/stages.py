@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.run.sharing import Busy, parts, pause, taken
-from ablations.run.visible import await_cell
+from ablations.run.visible import await_cell, lasting_damage
 from benchmarks.sources import covers
 from cscdarts.errors import NumericalError, Stopped, UserError
-from cscdarts.records.damage import find_damage
 from cscdarts.records.ownership import foreign
 from cscdarts.records.run_folder import STAGE_OUTPUTS, RunFolder, read_record, write_json
 from cscdarts.settings.config import RunConfig
@@ -135,13 +134,13 @@ def run_stages(
     for source in arguments.get("plugins", ()):
         load_plugin(source)
     config, folder = build(arguments["config"]), RunFolder(path)
-    if "search" not in arguments["stages"]:
-        try:
+    try:
+        if "search" not in arguments["stages"]:
             await_cell(folder, control, lambda failure: _of_this_submission(failure, arguments))
-        except Stopped:
-            raise Stopping from None
+        damage = lasting_damage(folder, control)
+    except Stopped:
+        raise Stopping from None
     leads = int(os.environ.get("RANK", "0")) == 0
-    damage = find_damage(folder)
     problem = foreign(folder, config) if damage is None else f"is damaged: {damage}"
     if problem is not None:
         # Another's folder is left as it is: what is wrong stands in the worker's own output and in the run's state.

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 from cscdarts.errors import Stopped, UserError
-from cscdarts.records.damage import find_damage
+from cscdarts.records.damage import Damage, find_damage
 from cscdarts.records.run_folder import RunFolder, read_json
 from slurm.control import Control
+from slurm.lock import LATE_S
 
 #: Seconds after which what is not to be seen is not there: NFS keeps what it knows of a folder for 60.
 VISIBLE_S = 60.0
@@ -39,12 +40,24 @@ def await_cell(folder: RunFolder, control: Control, failed: Callable[[Any], bool
         time.sleep(_LOOK_S)
 
 
+def lasting_damage(folder: RunFolder, control: Control) -> Damage | None:
+    """What is damaged in a run's folders. In a scheduler's job a file may have its name before its content, which
+    passes for damage: what is damaged there is looked at until it is not, for as long as a content may take.
+
+    Errors:
+        Stopped: asked to stop meanwhile.
+    """
+    end = time.monotonic() + LATE_S
+    while (damage := find_damage(folder)) is not None and control.job and time.monotonic() < end:
+        if control.should_stop():
+            raise Stopped
+        time.sleep(_LOOK_S)
+    return damage
+
+
 def _searched(folder: RunFolder) -> bool:
-    """Whether the cell is there, and all that says where the run's files lie and what the search has cost; none of them
-    with a name only, which would pass for damage."""
-    if find_damage(folder) is not None or not all(
-        _content(folder, name) for name in ("config.json", "keys.json", "genotype.json")
-    ):
+    """Whether the cell is there, and all that says where the run's files lie and what the search has cost."""
+    if not all(_content(folder, name) for name in ("config.json", "keys.json", "genotype.json")):
         return False
     return all(_content(RunFolder(place), "search.json") for place in folder.search_folders())
 
