@@ -31,15 +31,15 @@ class GpuOffer:
         """What a profile's resources say; None where they ask for no GPU.
 
         Args:
-            resources: with `gpus_per_node`, `gres`, `nodes`, `tasks_per_node`, and where it has them `gpu_mem_gb` (GiB)
-                and `runs_per_gpu`.
+            resources: with `gpus_per_node`, `gres`, `nodes`, `tasks_per_node`, `gpu_mem_gb` (GiB, or None) and
+                `runs_per_gpu`.
         """
         if not resources.gpus_per_node and "gpu" not in (resources.gres or ""):
             return None
-        memory = getattr(resources, "gpu_mem_gb", None)
+        memory = resources.gpu_mem_gb
         return cls(
-            None if memory is None else float(memory) * _GIB,
-            getattr(resources, "runs_per_gpu", None) or 1,
+            None if memory is None else memory * _GIB,
+            resources.runs_per_gpu,
             resources.nodes * resources.tasks_per_node,
         )
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ablations import cli
 from ablations.commands import ablate as cmd_ablate
 from ablations.drive import loop
 from ablations.drive.backend import BACKENDS, Observer, Options, read_backend
@@ -37,20 +36,13 @@ def counter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def cscdarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cscdarts:
+def cscdarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command_line: Cscdarts) -> Cscdarts:
     """The command line in this process, with the tiny engine and a store of its own."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.chdir(tmp_path)
     functions = TaskFunctions("tests.support.harness.engine:run_task")
     monkeypatch.setattr(cmd_ablate, "Driver", lambda grid, runs: Driver(grid, runs, functions))
-
-    def call(*words: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as end:
-            cli.main(words)
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return call
+    return command_line
 
 
 def _driver(tmp_path: Path, runs: int = 2) -> Driver:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from ablations import cli
 from ablations.drive.driver import Driver
 from ablations.drive.prune import survey, take, unused_stages
 from ablations.grid.estimate import measured
@@ -64,18 +63,11 @@ def _prune(driver: Driver, every: bool = False) -> tuple[int, int]:
 
 
 @pytest.fixture
-def cscdarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cscdarts:
+def cscdarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command_line: Cscdarts) -> Cscdarts:
     """The command line in this process; no store unless a test has one."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/none.db")
     monkeypatch.chdir(tmp_path)
-
-    def call(*words: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as end:
-            cli.main(words)
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return call
+    return command_line
 
 
 def test_what_two_runs_share_goes_with_the_last_and_comes_back_with_the_first(

@@ -81,9 +81,14 @@ def test_what_fits_the_offered_gpu_is_said() -> None:
     assert "not known" in kind(10.0, taken=None).sentence()
 
 
+AS_PROFILES_DO = {
+    "gpus_per_node": 0, "gres": None, "nodes": 1, "tasks_per_node": 1, "gpu_mem_gb": None, "runs_per_gpu": 1,
+}  # fmt: skip
+
+
 def test_a_profile_offers_what_it_asks_for() -> None:
     def resources(**values: Any) -> SimpleNamespace:
-        return SimpleNamespace(**{"gpus_per_node": 0, "gres": None, "nodes": 1, "tasks_per_node": 1, **values})
+        return SimpleNamespace(**{**AS_PROFILES_DO, **values})
 
     assert GpuOffer.of_profile(resources()) is None
     assert GpuOffer.of_profile(resources(gres="gpu:a100:1")) == GpuOffer()

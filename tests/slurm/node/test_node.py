@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,16 +19,7 @@ TASKS = "tests.support.harness.tasks"
 UUIDS = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6,GPU-2,MIG-3a1b5d52-8a6c-5a5f-9f2e-0a6ef6a1c5b7,GPU-3"
 
 
-@pytest.fixture(autouse=True)
-def _own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A job changes the variables and the signals of its process, which is this one."""
-    before = dict(os.environ)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGUSR2, signal.SIGTERM)}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-    os.environ.clear()
-    os.environ.update(before)
+pytestmark = pytest.mark.usefixtures("own_environment")
 
 
 @pytest.fixture
