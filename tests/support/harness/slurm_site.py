@@ -54,9 +54,12 @@ def _accept_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def queued_names() -> set[str]:
-    """The names of all jobs the scheduler knows of."""
-    return set(subprocess.run(["squeue", "-h", "-o", "%j"], capture_output=True, text=True, check=True).stdout.split())
+def queued_names(submitted_in: Path) -> set[str]:
+    """The names of the jobs in the queue that were submitted in a folder: other tests' grids have names alike, and jobs
+    that come, or come back, at any moment."""
+    said = subprocess.run(["squeue", "-h", "-o", "%j|%Z"], capture_output=True, text=True, check=True).stdout
+    jobs = [line.split("|", 1) for line in said.splitlines()]
+    return {name for name, folder in jobs if Path(folder).resolve() == submitted_in.resolve()}
 
 
 class Site:
