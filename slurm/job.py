@@ -165,6 +165,7 @@ class Job:
         def hung(sentence: str, stalled: bool) -> None:
             # The main thread is stuck, so this thread ends the process. Work that was merely too slow to answer a
             # signal (it was starting, or in a long step) goes back to the queue and on from its last checkpoint.
+            print(f"{task.key}: {sentence}", file=sys.stderr, flush=True)
             again = not stalled and to_requeue(control) and rank.leads and _may_start_again(folder, control)
             if again:
                 claim.release()
@@ -173,7 +174,6 @@ class Job:
             elif rank.leads:
                 _record_hang(task, sentence)
                 claim.release()
-            print(f"{task.key}: {sentence}", file=sys.stderr, flush=True)
             os._exit(1 if self.requeues else STOPPED_CODE if again else HUNG_CODE)
 
         def beat() -> bool:

@@ -306,6 +306,8 @@ def test_what_slurm_tells_a_process_of_its_job(tmp_path: Path, monkeypatch: pyte
         "RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "10.0.0.3", "MASTER_PORT": "29577"
     }  # fmt: skip
     assert NoHost().rank().variables() == {}
+    monkeypatch.setenv("PATH", "/nowhere")  # a container has no scontrol
+    assert SlurmHost({**lone, **several, "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.9"}).rank().address == "10.0.0.9"
 
 
 def test_a_worker_ends_with_its_driver(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_the_script_carries_every_part_of_a_profile(tmp_path: Path) -> None:
         assert line in script.splitlines(), line
     command = script.strip().splitlines()[-1]
     assert """sh -c 'trap "" USR2; command -v""" in command
-    assert """exec "$@"' sh apptainer""" in command
+    assert """exit "$code"' sh apptainer""" in command
     assert "apptainer exec --nv my.sif '/opt/py 3/bin/python' -u -m submitit.core._submit" in command
     assert command.startswith("srun ")
 

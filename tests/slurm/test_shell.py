@@ -1,17 +1,22 @@
 """The shell of a job, run by bash: a `setup` line that fails ends it by name, all else is as the user wrote it."""
 
 import os
+import shlex
 import shutil
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from slurm.backends.slurm.profile import Profile, load_profile
 from slurm.backends.slurm.scheduler import JobState
-from slurm.backends.slurm.shell import commands, python_path, script_lines, start_python
+from slurm.backends.slurm.shell import REQUEUE_CODE, commands, python_path, script_lines, start_python
 from slurm.backends.slurm.words import cause_of, telling_line
 from slurm.errors import ClusterError
+
+ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 
@@ -181,3 +186,60 @@ def test_a_missing_interpreter_is_named(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_the_line_that_tells(text: str, told: str) -> None:
     assert telling_line(text) == told
+
+
+#: Words of a container, as far as a job sees it: there is no scontrol in it.
+BOX = "env PATH=/nowhere"
+
+
+def _in_a_container(tmp_path: Path, code: str, refusals: int = 0) -> "subprocess.Popen[str]":
+    """Python's `code` behind the words of a container, on a host whose scontrol refuses so often before it agrees."""
+    (tmp_path / "scontrol").write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n[ "$(wc -l < {tmp_path}/calls)" -gt {refusals} ]\n'
+    )
+    (tmp_path / "scontrol").chmod(0o755)
+    variables = {"SLURM_JOB_ID": "77", "SLURM_ARRAY_JOB_ID": "70", "SLURM_ARRAY_TASK_ID": "3"}
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    return subprocess.Popen(
+        ["bash", "-c", f"{start_python(sys.executable, BOX)} -c {shlex.quote(code)}"], cwd=ROOT, text=True,
+        env={**os.environ, **variables, "PATH": path}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("refusals", [0, 1])
+def test_a_job_in_a_container_goes_back_to_the_queue_from_outside(tmp_path: Path, refusals: int) -> None:
+    code = "from slurm.backends.slurm.host import SlurmHost; SlurmHost().requeue(); raise SystemExit('went on')"
+    process = _in_a_container(tmp_path, code, refusals)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == REQUEUE_CODE, err
+    assert (tmp_path / "calls").read_text() == "requeue 70_3\n" * (1 + refusals)
+    assert out.splitlines() == [
+        "no scontrol here: the shell around the container puts job 70_3 back", "requeued job 70_3"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("code", [0, 1, 75])
+def test_other_ends_in_a_container_do_not(tmp_path: Path, code: int) -> None:
+    process = _in_a_container(tmp_path, f"raise SystemExit({code})")
+    process.communicate(timeout=60)
+    assert process.returncode == code
+    assert not (tmp_path / "calls").exists()
+
+
+def test_the_shell_around_a_container_outlives_the_signals_that_a_job_hears(tmp_path: Path) -> None:
+    """A preemption tells every process of the job, and none may be killed before the run has saved."""
+    code = (
+        "import signal, time; before = [signal.getsignal(n).name for n in (signal.SIGUSR2, signal.SIGTERM)]; "
+        "signal.signal(signal.SIGTERM, lambda *_: exit(75)); print(*before, flush=True); time.sleep(60)"
+    )
+    process = _in_a_container(tmp_path, code)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "SIG_IGN SIG_DFL\n"
+    for number in (signal.SIGUSR2, signal.SIGTERM):
+        process.send_signal(number)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=0.5)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 75

@@ -1,19 +1,19 @@
 """SLURM as a running job sees it: the one place that reads SLURM's environment variables."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping
 
+from slurm.backends.slurm.shell import REQUEUE_CODE, REQUEUE_TRIES
 from slurm.host import Rank
 
 #: Import path of the class below, which jobs carry.
 HOST = "slurm.backends.slurm.host:SlurmHost"
 #: Base of the rendezvous ports; the job's number spreads jobs that share a node.
 PORT, PORTS = 29500, 2000
-#: How often a requeue is tried, the waits between doubling from one second.
-REQUEUE_TRIES = 5
 
 
 class SlurmHost:
@@ -47,12 +47,20 @@ class SlurmHost:
             int(self._variables["SLURM_PROCID"]),
             int(self._variables["SLURM_LOCALID"]),
             world,
-            _first_address(self._variables["SLURM_JOB_NODELIST"]),
+            self._first_address(),
             PORT + int(self._variables["SLURM_JOB_ID"]) % PORTS,
         )
 
     def requeue(self) -> None:
-        """See `slurm.host.Host`."""
+        """See `slurm.host.Host`.
+
+        In a container, which has no `scontrol`, this ends the process: the shell around it does the rest (see
+        `slurm.backends.slurm.shell.start_python`).
+        """
+        if shutil.which("scontrol") is None:
+            print(f"no scontrol here: the shell around the container puts job {self.job} back", flush=True)
+            sys.stderr.flush()
+            os._exit(REQUEUE_CODE)
         for attempt in range(REQUEUE_TRIES):
             done = subprocess.run(["scontrol", "requeue", self.job], capture_output=True, text=True, check=False)
             if done.returncode == 0:
@@ -60,6 +68,13 @@ class SlurmHost:
                 return
             print(f"scontrol requeue {self.job}: {done.stderr.strip()}", file=sys.stderr, flush=True)
             threading.Event().wait(2.0**attempt)
+
+    def _first_address(self) -> str:
+        """The address of the job's first node: `scontrol` knows it where names do not resolve. In a container without
+        it, the address that srun was started on, which for a job's script is its first node's."""
+        if shutil.which("scontrol") is None:
+            return self._variables["SLURM_LAUNCH_NODE_IPADDR"]
+        return _first_address(self._variables["SLURM_JOB_NODELIST"])
 
 
 def _first_address(nodes: str) -> str:

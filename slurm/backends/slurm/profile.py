@@ -55,8 +55,8 @@ class Profile(Strict):
         groups: resources that differ for `search` or `retrain`.
         stall_min: minutes without a step after which a run counts as hung.
         setup: shell lines before the job's command (module load, conda activate); one that fails ends the job.
-        container: words before `python`, such as `apptainer exec --nv image.sif`.
-        python: the interpreter on the nodes; None takes the submitting one.
+        container: words before `python`, such as `apptainer exec --nv image.sif`. It needs nothing of SLURM's inside.
+        python: the interpreter on the nodes, in a container the container's own; None takes the submitting one.
         environment: variables for the job.
         extra: further sbatch options, by long name; `true` and `false` set and deny flags (`requeue: false`).
     """

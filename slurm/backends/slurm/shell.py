@@ -18,6 +18,10 @@ from slurm.errors import ClusterError
 SETUP_FAILED = "setup line "
 #: Begins the sentence about an interpreter that a node lacks.
 NO_PYTHON = "no interpreter: "
+#: With this code ends what asks the shell around its container to put the job back into the queue.
+REQUEUE_CODE = 79
+#: How often that is tried, the waits between doubling from one second.
+REQUEUE_TRIES = 5
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: Commands that ask something: `[ -f x ] && . x` says no more than that there is no x.
 _ASKS = r'"["*|"[["*|"(("*|"test "*|"command -v "*|"type "*|"hash "*|"which "*|"grep "*|"declare -F "*'
@@ -47,6 +51,13 @@ trap '[ "${{BASH_COMMAND#_setup_}}" != "$BASH_COMMAND" ] || _setup_command=$BASH
 _END = """\
 _setup_line=0
 trap - ERR DEBUG"""
+
+_WAITS = " ".join(str(2**attempt) for attempt in range(REQUEUE_TRIES))
+_REQUEUE = (
+    f'if [ "$code" = {REQUEUE_CODE} ]; then '
+    "job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}; job=${job:-$SLURM_JOB_ID}; "
+    f'for pause in {_WAITS}; do scontrol requeue "$job" && echo "requeued job $job" && break; sleep "$pause"; done; fi'
+)
 
 
 def script_lines(setup: Sequence[str], exports: Mapping[str, str]) -> list[str]:
@@ -141,10 +152,16 @@ def start_python(python: str, container: str | None) -> str:
 
     The signal before a limit kills a process that has no handler yet. A job preempted in its first second would then
     end as failed, so python begins with that signal ignored; the scheduler requeues what it preempts anyhow.
+
+    A container has no `scontrol`: the shell around it stays, outlives the signals that the job hears, and puts the job
+    back into the queue where python ends with `REQUEUE_CODE`.
     """
     check = f'command -v "$1" >/dev/null || {{ echo "{NO_PYTHON}$(uname -n) has no $1" >&2; exit 127; }}'
-    start = f"{container} {shlex.quote(python)}" if container else shlex.quote(python)
-    return f'sh -c \'trap "" USR2; {check}; exec "$@"\' sh {start}'
+    if not container:
+        return f'sh -c \'trap "" USR2; {check}; exec "$@"\' sh {shlex.quote(python)}'
+    # A signal that is caught is not ignored by what is started here, as one that is ignored would be.
+    words = f'trap "" USR2; {check}; trap : TERM INT HUP; "$@"; code=$?; {_REQUEUE}; exit "$code"'
+    return f"sh -c '{words}' sh {container} {shlex.quote(python)}"
 
 
 def require_plain(folder: str) -> None:
