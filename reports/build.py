@@ -73,6 +73,7 @@ def build_report(
     uri: str | None = None,
     tell: Callable[[str], None] = lambda line: None,
     bold_best: bool = False,
+    advance: Callable[[str, int, int], None] = lambda what, done, of: None,
 ) -> Report:
     """Read the grids' runs from MLflow and write the report; all of it appears at once, or nothing does.
 
@@ -83,6 +84,8 @@ def build_report(
         uri: tracking URI, the environment's if None.
         tell: receives one line for each step.
         bold_best: set the best number of each block of a LaTeX table in bold.
+        advance: receives what is being written, how many of it are done, and of how many.
+
     Errors:
         UserError: unknown format, unknown grid, no store, a folder that is not a report or cannot be written.
     """
@@ -95,7 +98,7 @@ def build_report(
     store = load(grids, uri, scale)
     tell(f"{len(store.runs)} runs of {', '.join(store.grids)}")
     with new_report(out) as writer:
-        report = _write(store, writer, set(formats), tell, bold_best)
+        report = _write(store, writer, set(formats), tell, bold_best, advance)
     report.folder = out
     return report
 
@@ -151,8 +154,9 @@ def _ranks(study: Study, checks: CheckBook, suffix: str) -> Drawing | None:
 
 
 def _write(
-    store: Store, writer: Writer, formats: set[str], tell: Callable[[str], None], bold_best: bool = False
-) -> Report:
+    store: Store, writer: Writer, formats: set[str], tell: Callable[[str], None], bold_best: bool,
+    advance: Callable[[str, int, int], None],
+) -> Report:  # fmt: skip
     found = studies(store)
     checks = CheckBook(store)
     doubts = trust.findings(store, bool(formats & {"html", "pdf", "png"}))
@@ -171,7 +175,10 @@ def _write(
     drawn: list[Drawing] = []
     if formats & {"html", "pdf", "png"}:
         drawn, report.lacking = all_figures(found, book, checks)
-    shown = [(drawing, _figure_files(drawing, formats, writer)) for drawing in drawn]
+    shown = []
+    for number, drawing in enumerate(drawn, start=1):
+        shown.append((drawing, _figure_files(drawing, formats, writer)))
+        advance("figures", number, len(drawn))
     tell(f"{len(drawn)} figures, {len(report.lacking)} not drawn")
     writer.text(SNAPSHOT, snapshot_json(found))
     if "md" in formats:
@@ -192,10 +199,11 @@ def _write(
         tell("page")
         style = html.style_sheet(jinja)
         name = tracking.shown(store.uri).rsplit("/", 1)[-1]
-        for run in _runs(found):
+        for number, run in enumerate(_runs(found), start=1):
             place_of = store.folder(str(run["run_id"]), str(run["artifact_uri"]))
             writer.text(f"runs/{run['hash']}.html", run_page(jinja, style, run, place_of, book.of(run), name))
             book.forget(run)
+            advance("run pages", number, len(store.runs))
         tell(f"{len(store.runs)} run pages")
     report.written.sort()
     return report
