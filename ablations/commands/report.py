@@ -34,10 +34,15 @@ def report() -> None:
 @click.option("--formats", default="csv,tex,html,md,pdf,png", show_default=True, help="What to write.")
 @click.option("--bold-best", is_flag=True, help="Set the best number of each block in bold in the LaTeX tables.")
 @click.option("--quiet", is_flag=True, help="Print only where the report is.")
-def build(grids: tuple[str, ...], out: Path, scale: str | None, formats: str, bold_best: bool, quiet: bool) -> None:
+@click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
+def build(
+    grids: tuple[str, ...], out: Path, scale: str | None, formats: str, bold_best: bool, quiet: bool, opens: bool
+) -> None:  # fmt: skip
     """Read the runs of GRID... from MLflow and write a report: tables, figures, one HTML page, a page for each run."""
     from rich.console import Console
 
+    from ablations.commands.options.browser import open_page
+    from ablations.commands.options.progress import progress_bar
     from cscdarts.errors import UserError
     from reports.build import build_report
     from reports.read.tracking import tracking_uri
@@ -46,20 +51,26 @@ def build(grids: tuple[str, ...], out: Path, scale: str | None, formats: str, bo
     wanted = [form.strip() for form in formats.split(",") if form.strip()]
     if bold_best and "tex" not in wanted:
         raise UserError("--bold-best", True, "with tex among --formats", "Add tex to --formats, or leave it out.")
-    made = build_report(
-        grids,
-        out,
-        scale=scale,
-        formats=wanted,
-        tell=lambda line: None if quiet else click.echo(line, err=True),
-        bold_best=bold_best,
-    )
+    if opens and "html" not in wanted:
+        raise UserError("--open", True, "with html among --formats", "Add html to --formats, or leave it out.")
+    with progress_bar(not quiet) as advance:
+        made = build_report(
+            grids,
+            out,
+            scale=scale,
+            formats=wanted,
+            tell=lambda line: None if quiet else click.echo(line, err=True),
+            bold_best=bold_best,
+            advance=advance,
+        )
     for warning in made.warnings:
         click.echo(f"warning: {warning}", err=True)
     if quiet:
         click.echo(str(made.page or made.folder))
     else:
         print_report(Console(), made, tracking_uri())
+    if opens and made.page is not None:
+        open_page(made.page)
 
 
 @report.command("record", context_settings={"help_option_names": ["-h", "--help"]})
