@@ -29,7 +29,7 @@ class SourceTree(Protocol):
 
     @property
     def root(self) -> Path | None:
-        """The tree in its checkout; None where there is none."""
+        """The tree in its checkout; None where there is none, as for an installed package."""
         ...
 
     @property
@@ -63,15 +63,17 @@ def require_clean(code: SourceTree, allow_dirty: bool) -> None:
             f"The state of the source tree is unknown ({code.problem}). {fix}",
         )  # fmt: skip
     if not code.commit:
-        fix = "Run from a git checkout, or pass --allow-dirty to run code of unknown state."
+        fix = "Run from a git checkout or a package built in one, or pass --allow-dirty to run code of unknown state."
         raise ClusterError(
             "source tree", "unknown", "code whose commit is known", fix,
-            f"The commit of this code is unknown: it was installed without a checkout of its own. {fix}",
+            f"The commit of this code is unknown: it was neither installed from a checkout nor built in one. {fix}",
         )  # fmt: skip
     if code.changed:
         shown = ", ".join(code.changed[:3]) + (" ..." if len(code.changed) > 3 else "")
         shown = shown.encode(errors="surrogateescape").decode(errors="replace")
         fix = "Commit, or pass --allow-dirty to store the difference."
+        if code.root is None:  # installed, so there is nothing to commit
+            fix = "Install it anew from a clean build, or pass --allow-dirty to run it as it is."
         raise ClusterError(
             "source tree",
             shown,

@@ -243,7 +243,7 @@ def worker_variables(variables: Mapping[str, str]) -> dict[str, str]:
     A user's folder may hold a `slurm.py` or a `reports.py`; so may one that PYTHONPATH names, or an empty entry of it,
     which stands for the folder that python starts in.
     """
-    root = str(Path(__file__).resolve().parents[1])
+    root = str(Path(__file__).resolve().parents[3 if python_words() else 1])
     entries = [entry for entry in variables.get("PYTHONPATH", "").split(os.pathsep) if entry]
     # An installed package is found by its own python; another one must not be shown this one's libraries.
     ours = [] if root in _installed() else [root]
@@ -251,6 +251,16 @@ def worker_variables(variables: Mapping[str, str]) -> dict[str, str]:
     found = {**variables, "PYTHONSAFEPATH": "1"}
     found.pop("PYTHONPATH", None)
     return {**found, "PYTHONPATH": path} if path else found
+
+
+def python_words() -> tuple[str, ...]:
+    """What python is told before `-m MODULE`, so that it finds the code that runs here.
+
+    Nothing where the code's folder is one that python looks in, or PYTHONPATH names it. Where the code lies inside an
+    installed package, as it does to keep its names to itself, it is found through that package.
+    """
+    root = Path(__file__).resolve().parents[1]
+    return ("-u", "-m", f"{root.parent.name}.{root.name}") if (root / "__main__.py").is_file() else ()
 
 
 def _installed() -> set[str]:

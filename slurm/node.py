@@ -21,7 +21,19 @@ from typing import cast, get_args
 from slurm.control import Control
 from slurm.devices import DEVICES, visible_gpus
 from slurm.host import Host
-from slurm.job import CLAIM, HUNG_CODE, STOPPED_CODE, Ending, Job, Task, cancel_mark, resolve, task_output, to_requeue
+from slurm.job import (
+    CLAIM,
+    HUNG_CODE,
+    STOPPED_CODE,
+    Ending,
+    Job,
+    Task,
+    cancel_mark,
+    python_words,
+    resolve,
+    task_output,
+    to_requeue,
+)
 from slurm.jobs import DISK_FULL, Cause, cause_of_limit, tail_of
 from slurm.lock import Lock
 
@@ -154,7 +166,7 @@ class _Node:
             output.parent.mkdir(parents=True, exist_ok=True)
             with output.open("ab") as out, error.open("ab") as err:
                 process = subprocess.Popen(
-                    [*_START, sys.executable, "-u", "-m", "slurm.node", str(tell)],
+                    [*_START, sys.executable, *python_words(), "-u", "-m", "slurm.node", str(tell)],
                     stdin=subprocess.PIPE, stdout=out, stderr=err, pass_fds=(tell,),
                 )  # fmt: skip
             assert process.stdin is not None

@@ -61,7 +61,7 @@ def retrain(
     FILE:LINE (a log, notebook, JSON or YAML; the last cell in it), a run folder (the cell it derived), an index of
     NAS-Bench-201, or - for standard input. Cells of any space are trained; one of your own needs CSCDARTS_PLUGINS.
 
-    Several processes: torchrun --nproc-per-node N -m ablations.cli retrain ...
+    Several processes: torchrun --nproc-per-node N -m cscdarts retrain ...
     """
     from ablations.run.alone import run_alone
     from ablations.run.given import given_genotype

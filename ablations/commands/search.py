@@ -35,7 +35,7 @@ def search(
 ) -> int:
     """Search, derive, check and retrain once; the same command goes on where it was stopped.
 
-    Several processes: torchrun --nproc-per-node N -m ablations.cli search ...
+    Several processes: torchrun --nproc-per-node N -m cscdarts search ...
     """
     from ablations.run.alone import run_alone
     from ablations.run.stages import STAGES

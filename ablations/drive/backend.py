@@ -14,7 +14,7 @@ from ablations.grid.estimate import ONE_NODE, Nodes
 from ablations.grid.forecast import NO_GPUS, Offers
 from ablations.run.state import IN_HAND, RunState
 from cscdarts.errors import UserError
-from cscdarts.records.environment import Code
+from cscdarts.records.code import Code
 from slurm.errors import ClusterError
 from slurm.jobs import SubmittedJob
 

@@ -15,8 +15,8 @@ from ablations.grid.past import MANIFEST, PAST, read_past, remembered
 from ablations.run.stages import known_failure
 from ablations.run.state import RunState, Status, run_state
 from cscdarts.errors import CannotWrite, UserError
+from cscdarts.records.code import Code
 from cscdarts.records.damage import repair, set_aside
-from cscdarts.records.environment import Code
 from cscdarts.records.run_folder import RunFolder, read_record, write_json
 from slurm.job import Task
 from slurm.jobs import SubmittedJob

@@ -12,7 +12,7 @@ from ablations.grid.forecast import NO_GPUS, GpuOffer, Offers
 from ablations.run.stages import STAGES
 from ablations.run.state import RunState
 from cscdarts.errors import OutsideFailure, UserError
-from cscdarts.records.environment import Code
+from cscdarts.records.code import Code
 from cscdarts.records.run_folder import RunFolder, write_json
 from slurm.backends.local import NO_WORD, LocalPool, usable_cores
 from slurm.devices import visible_gpus

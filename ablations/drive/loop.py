@@ -11,7 +11,7 @@ from ablations.drive.exit_codes import DONE, UNFINISHED
 from ablations.drive.mirroring import PeriodicMirror, mirroring
 from ablations.drive.show import Progress, duration, following, tally
 from ablations.run.state import IN_HAND, RunState
-from cscdarts.records.environment import read_code
+from cscdarts.records.code import read_code
 from slurm.errors import ClusterError
 
 Choose = Callable[[Sequence[RunState]], list[str]]

@@ -11,7 +11,7 @@ from ablations.grid.load import Point
 from ablations.run.stages import GROUPS, STAGES, missing_stages
 from ablations.run.state import RunState
 from ablations.run.visible import VISIBLE_S
-from cscdarts.records.environment import COMMIT_VARIABLE, Code
+from cscdarts.records.code import COMMIT_VARIABLE, Code
 from cscdarts.records.run_folder import RunFolder
 from cscdarts.settings.keys import search_key, searches
 from slurm.backends.slurm.journal import Submission

@@ -70,9 +70,7 @@ def configs_of(module: ModuleType, scale: str, path: Path) -> list[RunConfig]:
     """
     function = getattr(module, "grid", None)
     if not callable(function):
-        raise MissingFile(
-            str(path), "See ablations/grids/quickstart.py.", "function grid(scale) that yields RunConfigs"
-        )
+        raise MissingFile(str(path), f"See {GRIDS / 'quickstart.py'}.", "function grid(scale) that yields RunConfigs")
     with beside(path.parent), _bounded(path):
         configs = list(itertools.islice(_called(function, scale, path), MOST_POINTS + 1))
     require_number(len(configs), str(path))

@@ -310,7 +310,8 @@ def _say(line: str) -> None:
 
 def _prepare(config: RunConfig, folder: RunFolder, threads: int | None, job: str) -> None:
     """Record the surroundings and set the number of threads."""
-    from cscdarts.records.environment import COMMIT_VARIABLE, describe, record_environment, running_code
+    from cscdarts.records.code import COMMIT_VARIABLE, running_code
+    from cscdarts.records.environment import describe, record_environment
     from cscdarts.training.distributed import World, resolve_device
     from cscdarts.training.resumable import configure_process
 

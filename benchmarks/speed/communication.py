@@ -86,7 +86,8 @@ def spread(processes: int, rounds: int, size: dict[str, int]) -> dict[str, Any]:
               "OMP_NUM_THREADS": "1"}  # fmt: skip
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / "found.json"
-        words = [sys.executable, "-m", "benchmarks.speed.communication", "--inside", str(out), "--rounds", str(rounds)]
+        words = [sys.executable, "-m", "cscdarts._harness", "-m", "benchmarks.speed.communication"]
+        words += ["--inside", str(out), "--rounds", str(rounds)]
         words += [word for name, value in size.items() for word in (f"--{name.replace('_', '-')}", str(value))]
         started = [
             subprocess.Popen(words, env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)})

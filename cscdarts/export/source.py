@@ -16,7 +16,7 @@ from cscdarts.export.shape import Shape, recorded_shape
 from cscdarts.models.cost import fit_channels, network_cost
 from cscdarts.models.network import Network
 from cscdarts.records.checkpoint import load_checkpoint, misfit
-from cscdarts.records.environment import Code
+from cscdarts.records.code import Code
 from cscdarts.records.run_folder import RunFolder, read_record
 from cscdarts.settings.config import RunConfig, hashed_values
 from cscdarts.settings.keys import retraining_key, search_key

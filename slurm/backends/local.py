@@ -6,7 +6,9 @@ two drivers, off the same task.
 
 import contextlib
 import os
+import shlex
 import signal
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -16,7 +18,7 @@ from typing import Any
 import submitit
 
 from slurm.devices import DEVICES, visible_gpus
-from slurm.job import Job, Task, worker_variables
+from slurm.job import Job, Task, python_words, worker_variables
 
 #: Numerics libraries read their number of threads from these at import.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -54,8 +56,9 @@ class LocalPool:
         job = Job(tuple(tasks), stop_file=str(self.stop_file), parent=os.getpid(), stall_s=self.stall_s)
         # submitit's own way takes numbers only, and hides every GPU where it is given none.
         shown = {DEVICES: os.environ.get(DEVICES)}
+        python = shlex.join([sys.executable, *python_words()])
         for index in range(min(workers, len(tasks))):
-            executor = submitit.LocalExecutor(self.folder)
+            executor = submitit.LocalExecutor(self.folder, python=python)
             executor.update_parameters(timeout_min=NO_LIMIT_MIN, signal_delay_s=30)
             if devices:
                 shown = {DEVICES: devices[index % len(devices)]}

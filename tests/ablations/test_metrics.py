@@ -15,7 +15,7 @@ from ablations.grid.load import Grid, load_grid
 from ablations.mirror.sync import GridMirror
 from ablations.run.stages import STAGES, run_task
 from benchmarks.checks.run import check
-from cscdarts.records.environment import Code
+from cscdarts.records.code import Code
 from cscdarts.records.run_folder import RunFolder, read_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.metrics import METRICS

@@ -14,7 +14,7 @@ from ablations.drive.driver import Driver, TaskFunctions, counts
 from ablations.drive.local import LocalBackend
 from ablations.grid.load import load_grid
 from ablations.run.stages import STAGES, run_stages
-from cscdarts.records.environment import Code
+from cscdarts.records.code import Code
 from cscdarts.records.run_folder import RunFolder, read_json
 from cscdarts.settings.overrides import with_values
 from slurm.control import Control, Stopping

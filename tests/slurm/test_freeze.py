@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from cscdarts.records import code as code_module
 from cscdarts.records import environment
-from cscdarts.records.environment import Code, read_code
+from cscdarts.records.code import Code, read_code, running_code
 from slurm.errors import ClusterError
 from slurm.freeze import difference, require_clean, snapshot, store_difference
 
@@ -175,11 +176,11 @@ def test_a_difference_is_a_patch_whatever_git_is_set_to(
 @pytest.mark.parametrize("value", ["main", "v1.0", "$(date)", "6E12952", "abc", "g6e12952", "+dirty", "a" * 65])
 def test_a_variable_that_is_no_commit_says_nothing(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CSCDARTS_COMMIT", value)
-    code = environment.running_code()
+    code = running_code()
     assert (code.commit, code.dirty) == ("", None)
     assert "is no commit" in code.problem
     monkeypatch.setenv("CSCDARTS_COMMIT", "6e12952+dirty")
-    assert (environment.running_code().commit, environment.running_code().dirty) == ("6e12952", True)
+    assert (running_code().commit, running_code().dirty) == ("6e12952", True)
 
 
 def test_a_copy_that_another_repository_tracks_is_told_by_its_commit_and_its_own_files(
@@ -221,11 +222,11 @@ def test_without_git_a_checkout_is_unknown(tree: Path, monkeypatch: pytest.Monke
 def test_a_record_and_a_grid_tell_the_same_code(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An untracked file makes both dirty; a frozen commit is what a job records, not what a driver submits."""
     (tree / "engine" / "new.py").write_text("Y = 3\n")
-    monkeypatch.setattr(environment, "read_code", lambda: read_code(tree / "engine"))
+    monkeypatch.setattr(code_module, "read_code", lambda: read_code(tree / "engine"))
     monkeypatch.delenv("CSCDARTS_COMMIT", raising=False)
     commit = _git(tree, "rev-parse", "HEAD").strip()
     assert (environment.describe("cpu")["commit"], environment.describe("cpu")["dirty"]) == (commit, True)
     assert read_code(tree / "engine").changed == ("engine/new.py",)
-    monkeypatch.setenv("CSCDARTS_COMMIT", environment.running_code().frozen)
+    monkeypatch.setenv("CSCDARTS_COMMIT", running_code().frozen)
     (tree / "engine" / "new.py").unlink()
-    assert (environment.running_code().commit, environment.running_code().dirty) == (commit, True)
+    assert (running_code().commit, running_code().dirty) == (commit, True)

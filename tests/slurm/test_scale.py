@@ -19,7 +19,7 @@ from ablations.drive.driver import Driver, counts, untouched
 from ablations.drive.slurm import SlurmBackend
 from ablations.grid.load import load_grid
 from ablations.mirror.sync import GridMirror
-from cscdarts.records.environment import Code
+from cscdarts.records.code import Code
 from slurm.backends.slurm.fake import FakeCluster
 from slurm.backends.slurm.queue import Queue
 from slurm.backends.slurm.scheduler import JobState

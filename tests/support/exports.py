@@ -11,7 +11,7 @@ from cscdarts.export.shape import Shape
 from cscdarts.export.source import of_genotype
 from cscdarts.models.reference_network import ReferenceNetwork
 from cscdarts.models.reference_weights import copy_weights
-from cscdarts.records.environment import Code
+from cscdarts.records.code import Code
 from cscdarts.records.run_folder import RunFolder, write_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import with_values

@@ -143,7 +143,7 @@ def _of_genotype(source: str, root: Path | None, asked: dict[str, Any]) -> "Clas
     from ablations.run.given import given_genotype
     from cscdarts.export.shape import asked_shape
     from cscdarts.export.source import of_genotype
-    from cscdarts.records.environment import running_code
+    from cscdarts.records.code import running_code
     from cscdarts.settings.methods import apply_preset
     from cscdarts.settings.overrides import parse_assignments, with_values
     from cscdarts.settings.protocols import DEFAULT_SCALE, protocol

@@ -54,8 +54,18 @@ def run_part(name: str, setting: Setting, take: Callable[[Finding], None]) -> No
 def _apart(name: str, device: str, tiny: bool, place: Path, seconds: float) -> list[dict[str, Any]]:
     """Run a part in a process of its own, and read what it found line by line."""
     lines = place / f"{name}.jsonl"
-    words = [sys.executable, "-m", "benchmarks.speed.gpu.check", "--only", name, "--lines", str(lines)]
-    words += ["--device", device, "--place", str(place), "--seconds", str(seconds), *(["--tiny"] if tiny else [])]
+    words = [sys.executable, "-m", "cscdarts._harness", "-m", "benchmarks.speed.gpu.check", "--only", name]
+    words += [
+        "--lines",
+        str(lines),
+        "--device",
+        device,
+        "--place",
+        str(place),
+        "--seconds",
+        str(seconds),
+        *(["--tiny"] if tiny else []),
+    ]
     reason = ""
     try:
         done = subprocess.run(words, timeout=seconds + _GRACE_S, check=False, capture_output=True, text=True)

@@ -16,7 +16,7 @@ from slurm.backends.slurm.options.values import Count, FractionalMinutes, Gib, M
 from slurm.backends.slurm.options.wording import Sentence, said, worded
 from slurm.backends.slurm.shell import VARIABLE, check_setup, python_path, script_lines, start_python
 from slurm.errors import ClusterError
-from slurm.job import worker_variables
+from slurm.job import python_words, worker_variables
 
 PROFILES = Path(__file__).parents[2] / "profiles"
 GROUPS = ("search", "retrain")
@@ -219,7 +219,7 @@ class Profile(Strict):
 
     def command_python(self, python: str) -> str:
         """How a job starts python, the container's words included; `python` is the submitting interpreter."""
-        return start_python(self.python or python, self.container)
+        return " ".join([start_python(self.python or python, self.container), *python_words()])
 
     def _setup(self) -> list[str]:
         exports = {"OMP_NUM_THREADS": str(self.cpus_per_task), **_OWN_VARIABLES, **self.environment}

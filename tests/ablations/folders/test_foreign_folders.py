@@ -15,7 +15,7 @@ from ablations.mirror.sync import GridMirror
 from ablations.run.stages import STAGES
 from ablations.run.state import RunState
 from cscdarts.errors import UserError
-from cscdarts.records.environment import Code
+from cscdarts.records.code import Code
 from cscdarts.records.run_folder import RunFolder, write_json
 from slurm.control import Control
 from tests.support.harness import engine

@@ -11,7 +11,7 @@ from ablations.drive.driver import Driver
 from ablations.grid.load import Grid, Point
 from ablations.run.migration import Migration
 from cscdarts.data.fingerprint import identified
-from cscdarts.records.environment import Code
+from cscdarts.records.code import Code
 from cscdarts.records.run_folder import RunFolder
 from cscdarts.settings.config import RunConfig
 from slurm.errors import ClusterError

@@ -18,7 +18,7 @@ from ablations.grid.load import load_grid
 from ablations.grid.past import MANIFEST, read_past
 from ablations.run.trash import entries
 from cscdarts.errors import UserError
-from cscdarts.records.environment import Code
+from cscdarts.records.code import Code
 from cscdarts.records.run_folder import RunFolder, write_json
 from cscdarts.records.runs_folder import run_folders_of
 from slurm.job import CLAIM

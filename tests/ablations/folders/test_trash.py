@@ -15,7 +15,7 @@ from ablations.grid.past import MANIFEST
 from ablations.mirror.rows import Home
 from ablations.run.migration import Migration
 from ablations.run.trash import entries, stage_folders, stages_used
-from cscdarts.records.environment import Code
+from cscdarts.records.code import Code
 from cscdarts.records.run_folder import RunFolder
 from cscdarts.records.runs_folder import TRASH, run_folders
 from slurm.job import CLAIM

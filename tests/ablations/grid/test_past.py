@@ -11,7 +11,7 @@ from ablations.drive.driver import Driver
 from ablations.grid.load import Grid, load_grid
 from ablations.grid.past import MANIFEST, Source, read_past, recalled, renamed
 from cscdarts.errors import UserError
-from cscdarts.records.environment import Code
+from cscdarts.records.code import Code
 from cscdarts.records.grid_names import grid_name
 from cscdarts.records.run_folder import write_json
 from tests.support.harness.grids import write_grid

@@ -15,7 +15,7 @@ from ablations.grid.load import load_grid
 from ablations.grid.past import MANIFEST
 from ablations.mirror.rows import Home, forget, remember
 from ablations.mirror.sync import GridMirror
-from cscdarts.records.environment import Code
+from cscdarts.records.code import Code
 from reports.read.store import load
 from tests.support.harness.grids import write_grid
 from tests.support.harness.mirrors import mirror_once, work

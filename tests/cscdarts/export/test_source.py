@@ -16,7 +16,7 @@ from cscdarts.export.shape import Shape, asked_shape
 from cscdarts.export.source import of_genotype, of_run
 from cscdarts.models.network import Network
 from cscdarts.records.checkpoint import read_state, save_checkpoint
-from cscdarts.records.environment import Code
+from cscdarts.records.code import Code
 from cscdarts.records.run_folder import RunFolder, read_json, write_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.keys import retraining_key, search_key

@@ -17,7 +17,7 @@ from cscdarts.export.formats import FORMATS
 from cscdarts.export.shape import Shape
 from cscdarts.export.source import of_genotype
 from cscdarts.export.writing import card_path, write_export
-from cscdarts.records.environment import Code
+from cscdarts.records.code import Code
 from cscdarts.records.run_folder import write_atomic
 from cscdarts.spaces import OPERATIONS, Operation, register_operation
 from tests.support.exports import NB201, drawn, settings_of

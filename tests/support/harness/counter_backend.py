@@ -12,7 +12,7 @@ from ablations.drive.driver import Driver
 from ablations.grid.forecast import NO_GPUS, Offers
 from ablations.run.stages import STAGES
 from ablations.run.state import RunState
-from cscdarts.records.environment import Code
+from cscdarts.records.code import Code
 from cscdarts.records.run_folder import read_json, write_json
 from slurm.control import Control
 from slurm.errors import ClusterError

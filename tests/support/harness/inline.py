@@ -18,7 +18,7 @@ from ablations.drive.local import LocalBackend
 from ablations.drive.loop import run_grid
 from ablations.grid.load import load_grid
 from ablations.run.state import RunState
-from cscdarts.records.environment import COMMIT_VARIABLE
+from cscdarts.records.code import COMMIT_VARIABLE
 from cscdarts.records.run_folder import RunFolder, read_json
 from slurm.backends.local import NO_WORD
 from slurm.job import Job, Task

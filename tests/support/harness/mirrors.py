@@ -8,7 +8,7 @@ from ablations.grid.load import Grid, load_grid
 from ablations.mirror.sync import GridMirror
 from ablations.mirror.updates import run_name
 from ablations.run.stages import STAGES
-from cscdarts.records.environment import Code
+from cscdarts.records.code import Code
 from slurm.control import Control
 from tests.support.harness import engine
 from tests.support.harness.grids import write_grid
