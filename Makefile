@@ -73,7 +73,7 @@ $(BIN)/pip:
 
 $(VENV)/.run: pyproject.toml | $(BIN)/pip
 	@echo "installing (torch is large: a few minutes the first time)"
-	$(BIN)/pip install --quiet --no-compile -e .
+	$(BIN)/pip install --quiet --no-compile -e '.[cluster,report,benchmarks]'
 	@$(COMPILE)
 	@touch $@
 

@@ -3,7 +3,8 @@ sentences."""
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, wraps
 from typing import Any, NoReturn
 
 import click
@@ -13,6 +14,7 @@ from ablations.commands.options.usage import system_sentence, usage_sentence
 from ablations.drive.exit_codes import DONE, INTERRUPTED, READER_GONE, REFUSED, UNFINISHED
 from cscdarts import __version__
 from cscdarts.errors import UserError
+from cscdarts.extras import missing_extra, require
 from slurm.errors import ClusterError
 from slurm.jobs import cause_of_limit
 
@@ -42,6 +44,17 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "mlflow": ("ablations.commands.mlflow:mlflow", "Open the MLflow page on the recorded runs."),
     "bench": ("ablations.commands.bench:bench", "Measure the engine's speed and memory on this machine."),
 }
+_REPORT = ("mlflow", "pandas", "seaborn", "matplotlib", "jinja2", "statsmodels")
+#: Command -> modules of extras without which it is not begun; that of a subcommand counts before its group's. What an
+#: option asks for beyond them is named where it is imported.
+NEEDS: dict[str, tuple[str, ...]] = {
+    "ablate": ("submitit", "mlflow"),
+    "ablate list": (),
+    "report": _REPORT,
+    "reproduce": ("submitit", *_REPORT),
+    "draw": ("matplotlib", "pandas"),
+    "mlflow": ("mlflow",),
+}
 
 
 class LazyGroup(click.Group):
@@ -55,15 +68,40 @@ class LazyGroup(click.Group):
         """Import the command that is called."""
         if cmd_name not in COMMANDS:
             return None
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        command = getattr(importlib.import_module(module), attribute)
-        assert isinstance(command, click.Command)
-        return command
+        return _imported(cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the table of commands."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@cache
+def _imported(name: str) -> click.Command:
+    """A command that looks for its modules when it is called; its help needs none."""
+    module, _, attribute = COMMANDS[name][0].partition(":")
+    command = getattr(importlib.import_module(module), attribute)
+    assert isinstance(command, click.Command)
+    _with_needs(command, name, NEEDS.get(name, ()))
+    return command
+
+
+def _with_needs(command: click.Command, name: str, modules: tuple[str, ...]) -> None:
+    if isinstance(command, click.Group):
+        for word, one in command.commands.items():
+            own = f"{name} {word}"
+            _with_needs(one, name if one.hidden else own, NEEDS.get(own, modules))
+    elif command.callback is not None:
+        command.callback = _looking_first(command.callback, f"cscdarts {name}", modules)
+
+
+def _looking_first(function: Callable[..., Any], who: str, modules: tuple[str, ...]) -> Callable[..., Any]:
+    @wraps(function)
+    def call(*arguments: Any, **options: Any) -> Any:
+        require(who, *modules)
+        return function(*arguments, **options)
+
+    return call
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -118,6 +156,11 @@ def _run(words: list[str], debug: bool) -> int:
     except Exception as error:
         if debug:
             raise
+        command = next((word for word in words if word in COMMANDS), "")
+        lacking = missing_extra(error, f"cscdarts {command}") if isinstance(error, ModuleNotFoundError) else None
+        if lacking is not None:
+            click.echo(f"cscdarts: {one_line(str(lacking))}", err=True)
+            return REFUSED
         click.echo(
             f"cscdarts: unexpected {type(error).__name__}: {one_line(str(error))} (run with --debug for the traceback)",
             err=True,

@@ -10,6 +10,7 @@ from benchmarks.official.api import OfficialBenchmark
 from benchmarks.official.archives import PROJECT_PAGES, missing
 from benchmarks.tabular.table import BenchmarkTable
 from cscdarts.errors import UserError
+from cscdarts.extras import require
 from cscdarts.settings.config import SupernetConfig
 from cscdarts.spaces import DARTS, SPACES, DartsGenotype
 
@@ -26,6 +27,8 @@ FORMS = (
     "nb301:FILE"
 )
 SURROGATE = "nb301"
+#: Form of official archives -> the package that reads it.
+MODULES = {"nats": "nats_bench", "nasbench201": "nas_201_api"}
 
 
 def open_table(name: str, report: Callable[[str], None] = lambda line: None) -> BenchmarkTable:
@@ -112,6 +115,7 @@ def require_benchmark(name: str, supernet: SupernetConfig | None = None) -> None
     elif form in PROJECT_PAGES and place:
         if not Path(place).exists():
             raise missing(form, Path(place))
+        require(f"{form}:{place}", MODULES[form])
     else:
         open_table(name)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cscdarts.training.retrain import retrain
     from cscdarts.training.search import search
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"  # the only place; CITATION.cff repeats it for those who cite
 
 _HOMES = {
     "Cost": "cscdarts.models.cost",

