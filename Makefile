@@ -16,11 +16,12 @@ unexport PYTHONDONTWRITEBYTECODE
 # Compiles what pip has installed on all cores (pip would do it on one); test folders of others are never imported.
 COMPILE = $(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true
 
-.PHONY: help quickstart test tests check mutants gpu-check mlflow slurm-up slurm-down clean
+.PHONY: help quickstart test tests check docs mutants gpu-check mlflow slurm-up slurm-down clean
 
 help:
 	@echo "make quickstart   a real ablation grid on real scans, its tables and its page, in minutes"
 	@echo "make test         format, lint, types, layers, tests"
+	@echo "make docs         these pages as a site in build/site, with every switch, command and metric from the code"
 	@echo "make mutants      the method made wrong line by line: do the tests notice? (hours; SHARE=0.1 for a sample)"
 	@echo "make gpu-check    what could only be predicted without a GPU, checked on one, in eight minutes at most"
 	@echo "make mlflow       open the MLflow page on the recorded runs (PORT=$(PORT))"
@@ -44,6 +45,11 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# A warning fails it; nothing is asked of a network.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/site/index.html; for its search: $(BIN)/python -m mkdocs serve"
 
 mutants: $(VENV)/.dev
 	$(BIN)/python -m tests.mutants --share $(SHARE) $(MODULES)
@@ -81,6 +87,11 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/pip
 	@echo "installing (torch is large: a few minutes the first time)"
 	$(BIN)/pip install --quiet --no-compile -e '.[dev]'
 	@$(COMPILE)
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.docs: pyproject.toml | $(BIN)/pip
+	@echo "installing (torch is large: a few minutes the first time)"
+	$(BIN)/pip install --quiet --no-compile -e '.[docs]'
 	@touch $@ $(VENV)/.run
 
 clean:
