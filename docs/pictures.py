@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-OUT = ROOT / "docs" / "pictures"
+OUT = ROOT / "docs" / "images"
 #: Two sizes of window: a desktop's and a phone's, pixels.
 DESKTOP, PHONE = (1280, 1500), (390, 844)
 COLOURS = 48

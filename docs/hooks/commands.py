@@ -8,7 +8,7 @@ from ablations.cli import cscdarts
 from docs.hooks.markdown import code, escaped, table
 
 #: Commands whose name need not be typed: what they are called by.
-_UNNAMED = {("report", "build"): ("report",)}
+UNNAMED: dict[tuple[str, ...], tuple[str, ...]] = {("report", "build"): ("report",)}
 
 
 def walk(
@@ -28,19 +28,19 @@ def walk(
 def usage(words: tuple[str, ...], command: click.Command, context: click.Context) -> str:
     """How a command is called, on one line."""
     pieces = command.collect_usage_pieces(context)
-    return " ".join(["cscdarts", *_UNNAMED.get(words, words), *pieces])
+    return " ".join(["cscdarts", *UNNAMED.get(words, words), *pieces])
 
 
 def commands() -> str:
     """The reference of all commands."""
     parts = []
     for words, command, context in walk():
-        name = " ".join(["cscdarts", *_UNNAMED.get(words, words)])
-        if (*words, "build") in _UNNAMED:  # its own line is that of what it calls
+        name = " ".join(["cscdarts", *UNNAMED.get(words, words)])
+        if (*words, "build") in UNNAMED:  # its own line is that of what it calls
             continue
         text = "\n\n".join(escaped(paragraph) for paragraph in (command.help or "").split("\n\n") if paragraph.strip())
         shown = f"```text\n{usage(words, command, context)}\n```"
-        level = "##" if len(words) < 2 or words in _UNNAMED else "###"
+        level = "##" if len(words) < 2 or words in UNNAMED else "###"
         anchor = "-".join(["cscdarts", *words])
         parts.append(f"{level} `{name}` {{ #{anchor} }}\n\n{shown}\n\n{text}\n\n{_options(command, context)}".rstrip())
     return "\n\n".join(parts)
@@ -50,6 +50,6 @@ def _options(command: click.Command, context: click.Context) -> str:
     records = [
         record
         for one in command.get_params(context)
-        if (record := one.get_help_record(context)) is not None and "--help" not in record[0]
+        if (record := one.get_help_record(context)) is not None and record[1] and "--help" not in record[0]
     ]
     return table(["option", "is"], [[code(names), escaped(text)] for names, text in records]) if records else ""

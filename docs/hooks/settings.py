@@ -37,15 +37,16 @@ def _of(config: RunConfig, path: str) -> object:
 
 def open_choices() -> str:
     """The choices that the closed paper leaves open, each with its evidence."""
-    rows = [
-        [str(one.number), f"{escaped(one.choice)} {code(one.key)}", code(one.default), escaped(one.allowed),
-         one.level, escaped(one.evidence)]
+    parts = [
+        f"### {one.number}. {escaped(one.choice)} {{ #{one.key.replace('.', '-')} }}\n\n"
+        f"Switch\n:   {code(one.key)}, by default {code(one.default)}\n\n"
+        f"Allowed\n:   {escaped(one.allowed)}\n\n"
+        f"Evidence\n:   **{one.level}**: {escaped(one.evidence)}"
         for one in switches()
-    ]  # fmt: skip
-    heads = ["", "choice, and its switch", "default", "allowed", "level", "evidence"]
-    recipes = [[code(f"profile={name}"), ", ".join(code(f"{k}={_plain(v)}") for k, v in values.items())]
-               for name, values in RECIPES.items()]  # fmt: skip
-    return f"{table(heads, rows, [0])}\n\nWhat `--set profile=NAME` stands for:\n\n{table(['word', 'sets'], recipes)}"
+    ]
+    rows = [[code(f"profile={name}"), ", ".join(code(f"{k}={_plain(v)}") for k, v in values.items())]
+            for name, values in RECIPES.items()]  # fmt: skip
+    return "\n\n".join([*parts, "What `--set profile=NAME` stands for:", table(["word", "sets"], rows)])
 
 
 def settings() -> str:
@@ -156,7 +157,8 @@ def published() -> str:
              escaped(one.note), escaped(one.source)]
             for one in found
         ]  # fmt: skip
-        parts.append(f"### {title}\n\n{table(heads, rows, range(2, 2 + len(columns)))}")
+        numbers = table(heads, rows, range(2, 2 + len(columns)))
+        parts.append(f'### {title}\n\n<div class="wide" markdown>\n\n{numbers}\n\n</div>')
     return "\n\n".join(parts)
 
 

@@ -186,7 +186,7 @@ def test_links_into_the_repository_become_links_of_the_site() -> None:
         ("[doi](https://doi.org/x)", "[doi](https://doi.org/x)"),
         ("[the licence](../../LICENSE)", "`LICENSE`"),
         ("[home](../../README.md)", "[home](../index.md)"),
-        ("![p](../pictures/cell.png)", "![p](../pictures/cell.png)"),
+        ("![p](../images/cell.png)", "![p](../images/cell.png)"),
         ("```text\n[a](../../LICENSE)\n```", "```text\n[a](../../LICENSE)\n```"),
     ):
         assert linked(told, f"docs/{own}", own) == meant

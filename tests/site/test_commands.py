@@ -48,11 +48,11 @@ def test_what_else_is_called_is_there(command: Command) -> None:
 
 
 def test_every_command_of_the_program_is_on_a_page_that_a_person_wrote() -> None:
-    from docs.hooks.commands import _UNNAMED, walk
+    from docs.hooks.commands import UNNAMED, walk
 
     shown = {" ".join(one.words[1:]) for one in ALL if one.words[0] == "cscdarts"}
     every = {
-        " ".join(_UNNAMED.get(words, words)) for words, command, _ in walk() if not isinstance(command, click.Group)
+        " ".join(UNNAMED.get(words, words)) for words, command, _ in walk() if not isinstance(command, click.Group)
     }
     missing = {name for name in every if not any(one == name or one.startswith(f"{name} ") for one in shown)}
     assert missing <= {"benchmark compare", "benchmark export", "benchmark verify"}
