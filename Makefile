@@ -91,7 +91,7 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/pip
 
 $(VENV)/.docs: pyproject.toml | $(BIN)/pip
 	@echo "installing (torch is large: a few minutes the first time)"
-	$(BIN)/pip install --quiet --no-compile -e '.[docs]'
+	$(BIN)/pip install --quiet --no-compile -e '.[cluster,report,docs]'
 	@touch $@ $(VENV)/.run
 
 clean:

@@ -101,7 +101,7 @@ def _default_and_allowed(key: str) -> tuple[str, str]:
     if key == "supernet.ops":
         return "all of the space", "any two or more of the space's operations, comma separated"
     bounds = [f"{sign} {getattr(m, name)}" for m in field.metadata for name, sign in _SIGNS.items() if hasattr(m, name)]
-    words = _words(field.annotation)
+    words = field.description or _words(field.annotation)
     return ("none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)), " ".join(
         part for part in (words, ", ".join(bounds)) if part
     )

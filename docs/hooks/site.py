@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from docs.hooks import commands, example, interface, settings  # noqa: E402
+from docs.hooks import commands, example, installation, interface, settings  # noqa: E402
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -39,6 +39,7 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "metrics": settings.metrics,
     "published": settings.published,
     "profiles": settings.profiles,
+    "extras": installation.extras,
     "commands": commands.commands,
     "interface": interface.interface,
     "statistics": example.statistics_example,

@@ -183,10 +183,16 @@ def _pip(words: Words) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert words[1] == "install"
     for word in words[2:]:
-        found = re.fullmatch(r"cscdarts(?:\[([\w,-]+)\])?", word)
+        found = re.fullmatch(r"-e|(?:\.|cscdarts|dist/cscdarts-VERSION-py3-none-any\.whl)(?:\[([\w,-]+)\])?", word)
         assert found, f"{word} is not this package"
         extras = set((found[1] or "").split(",")) - {""}
         assert extras <= project["optional-dependencies"].keys(), f"no such extra: {extras}"
+
+
+def _python(words: Words) -> None:
+    """An environment is made, as `make quickstart` makes it."""
+    assert words[1:] == ("-m", "venv", ".venv")
+    assert "-m venv $(VENV)" in (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 def _activate(words: Words) -> None:
@@ -217,6 +223,7 @@ CHECKS: Mapping[str, Callable[[Words], None]] = {
     "echo": _shell,
     "pytest": _python_tool,
     "python": _module,
+    "python3": _python,
     ".venv/bin/pytest": _python_tool,
     ".venv/bin/pre-commit": _python_tool,
 }
