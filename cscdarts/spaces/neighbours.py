@@ -1,23 +1,31 @@
 """Modules that lie beside a user's file: imported as if the file were a script, without hiding anything of ours.
 
 While a user's code runs, a module beside it counts before what is installed, as it does for a script; names of the
-standard library and of this distribution never do, so that a user's own `slurm.py` or `reports.py` harms nobody. Later
-imports, inside of functions, find the modules where nothing else has their name.
+standard library never do. Later imports, inside of functions, find the modules where nothing else has their name.
+
+A user's `slurm.py` or `reports.py` has the name of a package of ours. It is what the user's own import statements mean,
+at any time, and is kept under another name, so that ours go on meaning ours.
 """
 
+import builtins
 import contextlib
+import hashlib
 import importlib
 import importlib.abc
 import importlib.machinery
+import importlib.util
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 #: The distribution's packages, wherever they are imported from.
 OURS = frozenset({"ablations", "benchmarks", "cscdarts", "reports", "slurm"})
 _NEVER = OURS | sys.stdlib_module_names
-
+#: Those of ours whose names users' files may have, too.
+_SHARED = OURS - {"cscdarts"}
 
 #: Where grid files imported from before the package had rooms -> where that is now.
 _MOVED = {
@@ -28,6 +36,20 @@ _MOVED = {
 }
 #: Top-level module -> the folder that it was found in.
 _found: dict[str, str] = {}
+#: Name that a user's module is kept under -> its name, and the folder that it was found in.
+_kept: dict[str, tuple[str, str]] = {}
+
+
+class _OfUser(importlib.machinery.SourceFileLoader):
+    """Runs a user's module, whose import statements find what lies beside it."""
+
+    def __init__(self, name: str, path: str, folder: str) -> None:
+        super().__init__(name, path)
+        self.folder = folder
+
+    def exec_module(self, module: ModuleType) -> None:
+        see_neighbours(module, self.folder)
+        super().exec_module(module)
 
 
 class _Moved(importlib.abc.Loader):
@@ -54,14 +76,56 @@ class _Finder(importlib.abc.MetaPathFinder):
     ) -> importlib.machinery.ModuleSpec | None:
         if fullname in _MOVED:
             return importlib.machinery.ModuleSpec(fullname, _Moved())
-        if path is not None or fullname in _NEVER:
+        if fullname in _kept:
+            name, folder = _kept[fullname]
+            return _of_user(importlib.machinery.PathFinder.find_spec(name, [folder]), folder, fullname)
+        if path is not None:
+            top = fullname.partition(".")[0]
+            folder = _kept[top][1] if top in _kept else _found.get(top, "")
+            return _of_user(importlib.machinery.PathFinder.find_spec(fullname, path), folder) if folder else None
+        if fullname in _NEVER:
             return None
         for folder in self.folders:
             spec = importlib.machinery.PathFinder.find_spec(fullname, [folder])
             if spec is not None and not (self.first and spec.loader is None):
                 _found[fullname] = folder
-                return spec
+                return _of_user(spec, folder)
         return None
+
+
+def _of_user(
+    spec: importlib.machinery.ModuleSpec | None, folder: str, name: str = ""
+) -> importlib.machinery.ModuleSpec | None:
+    """A module's spec with a loader that lets it see its neighbours, if it is Python's source; under another name."""
+    if spec is None or type(spec.loader) is not importlib.machinery.SourceFileLoader:
+        return spec
+    name, path = name or spec.name, spec.loader.path
+    within = spec.submodule_search_locations
+    return importlib.util.spec_from_file_location(
+        name, path, loader=_OfUser(name, path, folder), submodule_search_locations=within
+    )
+
+
+def see_neighbours(module: ModuleType, folder: str) -> None:
+    """Let import statements of a user's module, before it runs, mean what lies in `folder` where its name is ours."""
+
+    def find(name: str, *others: Any, **named: Any) -> Any:
+        top, _, rest = name.partition(".")
+        level = named.get("level", others[3] if len(others) > 3 else 0)
+        kept = _keep(top, folder, package=bool(rest)) if level == 0 and top in _SHARED else ""
+        return builtins.__import__(kept + name[len(top) :] if kept else name, *others, **named)
+
+    module.__dict__["__builtins__"] = {**vars(builtins), "__import__": find}
+
+
+def _keep(name: str, folder: str, package: bool) -> str:
+    """The name that a user's module of one of our names is kept under; "" where there is none, or no package."""
+    spec = importlib.machinery.PathFinder.find_spec(name, [folder])
+    if spec is None or spec.loader is None or (package and spec.submodule_search_locations is None):
+        return ""
+    kept = f"cscdarts_user_{name}_{hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]}"
+    _kept[kept] = name, folder
+    return kept
 
 
 _first, _last = _Finder(first=True), _Finder(first=False)

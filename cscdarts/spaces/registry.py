@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Generic, Protocol, TypeVar
 
 from cscdarts.errors import MissingFile, OutsideFailure, UserError
-from cscdarts.spaces.neighbours import beside
+from cscdarts.spaces.neighbours import beside, see_neighbours
 
 PLUGINS_VARIABLE = "CSCDARTS_PLUGINS"
 
@@ -172,6 +172,7 @@ def load_file(path: Path) -> ModuleType:
     sys.modules[name] = module  # dataclasses look their module up there
     try:
         with beside(path.parent):
+            see_neighbours(module, str(path.parent))
             spec.loader.exec_module(module)
     except BaseException:
         if before is None:

@@ -31,6 +31,7 @@ def _as_before() -> Iterator[None]:
         ):
             del sys.modules[name]
     neighbours._found.clear()
+    neighbours._kept.clear()
     neighbours._last.folders.clear()
     assert sys.path == path
     assert neighbours._first not in sys.meta_path
@@ -167,6 +168,39 @@ def test_a_block_inside_a_block(tmp_path: Path) -> None:
     import late_a  # type: ignore[import-not-found]
 
     assert (in_a.X, in_b.X, late_a.X) == (1, 2, 1)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "import reports\nX = reports.X", "from reports import X", "import helper\nX = helper.X",
+        "import slurm.inner as s\nX = s.X", "from slurm.inner import X", "from slurm import inner\nX = inner.X",
+        "import importlib\nX = 1\ndef later():\n    from reports import X\n    return X\nX = later()",
+    ],
+)  # fmt: skip
+def test_a_neighbour_that_has_the_name_of_ours(tmp_path: Path, use: str) -> None:
+    import reports.statistics
+
+    ours = sys.modules["reports"]
+    path = _write(
+        tmp_path, main=use, reports="X = 1", helper="from reports import X",
+        slurm__in____init__="", slurm__in__inner="from slurm.other import X", slurm__in__other="from reports import X",
+    )  # fmt: skip
+    assert load_file(path).X == 1
+    assert sys.modules["reports"] is ours
+    assert reports.statistics.__name__ == "reports.statistics"
+    assert "inner" not in vars(sys.modules.get("slurm", object))
+
+
+def test_a_neighbour_of_that_name_is_found_by_later_calls_and_hides_no_module_of_ours(tmp_path: Path) -> None:
+    text = "def grid():\n    from benchmarks import X\n    from benchmarks.published.rows import published_rows\n    return X\n"
+    path = _write(tmp_path / "a", main=text, benchmarks="X = 1")
+    other = _write(tmp_path / "b", main=text, benchmarks="X = 2")
+    first, second = load_file(path), load_file(other)
+    assert (first.grid(), second.grid(), first.grid()) == (1, 2, 1)
+    alone = _write(tmp_path / "c", main="from slurm.jobs import Cause\nfrom . import nothing")
+    with pytest.raises(ImportError, match="no known parent package"):
+        load_file(alone)
 
 
 def test_nothing_beside_a_file_hides_what_is_ours(tmp_path: Path) -> None:
