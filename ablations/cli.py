@@ -92,7 +92,7 @@ def _with_needs(command: click.Command, name: str, modules: tuple[str, ...]) -> 
             own = f"{name} {word}"
             _with_needs(one, name if one.hidden else own, NEEDS.get(own, modules))
     elif command.callback is not None:
-        command.callback = _looking_first(command.callback, f"cscdarts {name}", modules)
+        command.callback = _looking_first(command.callback, name, modules)
 
 
 def _looking_first(function: Callable[..., Any], who: str, modules: tuple[str, ...]) -> Callable[..., Any]:
@@ -157,7 +157,7 @@ def _run(words: list[str], debug: bool) -> int:
         if debug:
             raise
         command = next((word for word in words if word in COMMANDS), "")
-        lacking = missing_extra(error, f"cscdarts {command}") if isinstance(error, ModuleNotFoundError) else None
+        lacking = missing_extra(error, command) if isinstance(error, ModuleNotFoundError) else None
         if lacking is not None:
             click.echo(f"cscdarts: {one_line(str(lacking))}", err=True)
             return REFUSED

@@ -193,7 +193,8 @@ def test_a_neighbour_that_has_the_name_of_ours(tmp_path: Path, use: str) -> None
 
 
 def test_a_neighbour_of_that_name_is_found_by_later_calls_and_hides_no_module_of_ours(tmp_path: Path) -> None:
-    text = "def grid():\n    from benchmarks import X\n    from benchmarks.published.rows import published_rows\n    return X\n"
+    theirs, ours = "from benchmarks import X", "from benchmarks.published.rows import published_rows"
+    text = f"def grid():\n    {theirs}\n    {ours}\n    return X\n"
     path = _write(tmp_path / "a", main=text, benchmarks="X = 1")
     other = _write(tmp_path / "b", main=text, benchmarks="X = 2")
     first, second = load_file(path), load_file(other)
