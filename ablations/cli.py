@@ -42,6 +42,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "retrain": ("ablations.commands.retrain:retrain", "Train a cell that you have, without a search."),
     "runs": ("ablations.commands.runs:runs", "Take run folders of an earlier version over."),
     "mlflow": ("ablations.commands.mlflow:mlflow", "Open the MLflow page on the recorded runs."),
+    "doctor": (
+        "ablations.commands.doctor:doctor",
+        "Say what keeps runs from going here, and bundle it for a bug report.",
+    ),
     "bench": ("ablations.commands.bench:bench", "Measure the engine's speed and memory on this machine."),
 }
 _REPORT = ("mlflow", "pandas", "seaborn", "matplotlib", "jinja2", "statsmodels")

@@ -43,14 +43,18 @@ class Driver:
         grid: the grid; the driver's own has the fingerprints of the data in each run.
         runs: the folder that holds all grids' runs.
         functions: what a task calls.
+        identify: puts the fingerprints of the data into a grid, given the folder of its runs.
 
     Errors:
         UserError: the runs folder cannot be written.
     """
 
-    def __init__(self, grid: Grid, runs: Path, functions: TaskFunctions = TaskFunctions()) -> None:
+    def __init__(
+        self, grid: Grid, runs: Path, functions: TaskFunctions = TaskFunctions(),
+        identify: Callable[[Grid, Path], Grid] = identified_grid,
+    ) -> None:  # fmt: skip
         self.folder = runs / grid.name
-        self.grid, self.runs, self.functions = identified_grid(grid, self.folder), runs, functions
+        self.grid, self.runs, self.functions = identify(grid, self.folder), runs, functions
         self.lock = Lock(self.folder / "driver.lock", stale_s=DRIVER_STALE_S)
         self._points = {point.hash: point for point in self.grid.points}
 

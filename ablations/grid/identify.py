@@ -23,10 +23,25 @@ def identified_grid(grid: Grid, folder: Path) -> Grid:
     Args:
         folder: of the grid's runs.
     """
+    return identified_as_noted(grid, _noted(folder))
+
+
+def remembered_grid(grid: Grid, folder: Path) -> Grid:
+    """The grid with the fingerprints that it was last run with: no file of the data is looked at, nothing is written.
+
+    Args:
+        folder: of the grid's runs.
+    """
+    noted = _noted(folder)
+    configs = [identified(point.config, lambda name, root: str(noted.get(name, ""))) for point in grid.points]
+    return replace(grid, points=tuple(Point(c, c.hash, p.methods) for c, p in zip(configs, grid.points, strict=True)))
+
+
+def _noted(folder: Path) -> Mapping[str, Any]:
     noted: Any = None
     with contextlib.suppress(UserError):  # whoever needs what else it says, says that it is damaged
         noted = (read_record(folder / MANIFEST) or {}).get("fingerprints")
-    return identified_as_noted(grid, noted if isinstance(noted, dict) else {})
+    return noted if isinstance(noted, dict) else {}
 
 
 def identified_as_noted(grid: Grid, noted: Mapping[str, Any]) -> Grid:

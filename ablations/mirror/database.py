@@ -38,7 +38,7 @@ def require_store(uri: str) -> None:
             _make_once(path)
         except OSError as error:
             raise CannotWrite(VARIABLE, str(path), error) from error
-    found, head = schema_of(path), _head()
+    found, head = schema_of(path), newest_schema()
     if head and found != head:
         upgrade = f"Copy it, then run: mlflow db upgrade '{uri}'. Or: {WAY_OUT[0].lower()}{WAY_OUT[1:]}"
         raise BrokenFile(path, f"its schema is {found}, not {head}", "a store of this MLflow", upgrade)
@@ -112,7 +112,7 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _head() -> str:
+def newest_schema() -> str:
     """The schema revision of the installed MLflow; "" where it does not say."""
     try:
         from mlflow.store.db.utils import _get_latest_schema_revision

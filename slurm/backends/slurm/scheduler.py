@@ -71,7 +71,7 @@ class SlurmScheduler:
         found: dict[str, JobState] = {}
         for start in range(0, len(arrays), BATCH):
             batch = ",".join(arrays[start : start + BATCH])
-            ended = _call(["sacct", "-n", "-X", "-P", "-D", "-j", batch, "-o", "JobID,State,ExitCode"])
+            ended = ask(["sacct", "-n", "-X", "-P", "-D", "-j", batch, "-o", "JobID,State,ExitCode"])
             # With -D a requeued job has one line per life; the last one counts.
             found.update(parse_sacct(ended))
             found.update(parse_squeue(self._queue(batch)))
@@ -82,7 +82,7 @@ class SlurmScheduler:
         """What of these jobs is in the queue; a lone number that is not there makes squeue fail, a dead controller
         too."""
         try:
-            return _call(["squeue", "-h", "-r", "-j", batch, "-o", "%i|%T|%r"])
+            return ask(["squeue", "-h", "-r", "-j", batch, "-o", "%i|%T|%r"])
         except ClusterError as error:
             if "Invalid job id" in str(error):
                 return ""
@@ -90,7 +90,7 @@ class SlurmScheduler:
 
     def find(self, name: str) -> list[str]:
         """See `Scheduler`."""
-        return sorted(set(_call(["squeue", "-h", "-n", name, "-o", "%F"]).split()))
+        return sorted(set(ask(["squeue", "-h", "-n", name, "-o", "%F"]).split()))
 
     def cancel(self, ids: Iterable[str]) -> None:
         """See `Scheduler`."""
@@ -100,7 +100,7 @@ class SlurmScheduler:
         """See `Scheduler`."""
         for number in ids:
             try:
-                _call(["scontrol", "release", number])
+                ask(["scontrol", "release", number])
             except ClusterError as error:
                 # Released before, by a driver that died right then, and done in the meantime.
                 if "already finished" not in str(error):
@@ -108,7 +108,7 @@ class SlurmScheduler:
 
     def limit(self, key: str, default: int) -> int:
         """A number out of `scontrol show config`, such as MaxArraySize."""
-        match = re.search(rf"^{key}\s*=\s*(\d+)", _call(["scontrol", "show", "config"]), re.MULTILINE)
+        match = re.search(rf"^{key}\s*=\s*(\d+)", ask(["scontrol", "show", "config"]), re.MULTILINE)
         return int(match.group(1)) if match else default
 
     def check(self) -> None:
@@ -120,9 +120,9 @@ class SlurmScheduler:
         for command in COMMANDS:
             if shutil.which(command) is None:
                 raise _missing(command)
-        _call(["squeue", "-h", "-n", "nothing-has-this-name"])
+        ask(["squeue", "-h", "-n", "nothing-has-this-name"])
         try:
-            _call(["sacct", "-n", "-X", "-o", "JobID"])
+            ask(["sacct", "-n", "-X", "-o", "JobID"])
         except ClusterError as error:
             raise ClusterError(
                 "--on", "slurm without accounting", "a cluster where `sacct` answers", str(error),
@@ -174,23 +174,28 @@ def _batched(command: list[str], ids: Iterable[str]) -> None:
     every = list(ids)
     for start in range(0, len(every), BATCH):
         try:
-            _call([*command, *every[start : start + BATCH]])
+            ask([*command, *every[start : start + BATCH]])
         except ClusterError as error:
             # Jobs may end between a look and the command.
             if "already" not in str(error) and "Invalid job id" not in str(error):
                 raise
 
 
-def _call(command: list[str]) -> str:
+def ask(command: list[str], limit_s: float = TIMEOUT_S) -> str:
+    """What a command that tells of the cluster says.
+
+    Errors:
+        ClusterError: it is missing, fails, or does not answer within `limit_s` seconds.
+    """
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, errors="replace",
+            command, capture_output=True, text=True, timeout=limit_s, check=False, errors="replace",
             env=telling_variables(os.environ),
         )  # fmt: skip
     except FileNotFoundError:
         raise _missing(command[0]) from None
     except subprocess.TimeoutExpired:
-        raise _failed(command[0], f"no answer within {TIMEOUT_S} s") from None
+        raise _failed(command[0], f"no answer within {limit_s:g} s") from None
     if done.returncode != 0:
         raise _failed(command[0], done.stderr.strip() or f"exit code {done.returncode}")
     return done.stdout

@@ -1,0 +1,81 @@
+"""A cluster profile as it may be shown: lines of shell and variables can hold any secret, so only what is known to hold
+none is let through."""
+
+import re
+import shlex
+from typing import Any
+
+#: Variables whose values tell how a run computes.
+_TOLD = re.compile(
+    r"(?:OMP|MKL|OPENBLAS|NUMEXPR|NCCL|CUDA|TORCH|PYTORCH|KMP|GOMP)_[A-Z0-9_]+|PYTHON(?:UNBUFFERED|SAFEPATH|PATH|UTF8)"
+    r"|LANG|LC_[A-Z]+|TMPDIR|CSCDARTS_(?:CACHE|COMMIT)|LD_LIBRARY_PATH|PATH"
+)
+#: Beginnings of a line of shell that is shown whole.
+_SHOWN = re.compile(
+    r"\s*(?:(?:module|ml)\s+(?:(?:load|purge|use|unload|swap|add)\b)?[\w\s./+-]*|conda\s+activate\s+[\w./-]+"
+    r"|(?:source|\.)\s+[\w./~$-]+|set\s+[-+][euxo]+(?:\s+pipefail)?|cd\s+[\w./~$-]+|ulimit\s+-\w\s+\w+)\s*"
+)
+_EXPORT = re.compile(r"\s*(export\s+)?([A-Za-z_]\w*)=(.*)", re.DOTALL)
+#: Options of sbatch whose values are not people's words, addresses or variables.
+_OPTIONS = frozenset({
+    "exclusive", "requeue", "no-requeue", "nodelist", "gpus", "gpus-per-task", "nice", "priority", "begin", "deadline",
+    "contiguous", "oversubscribe", "hint", "distribution", "cpu-freq", "gpu-freq", "gpu-bind", "mem-bind", "licenses",
+    "tmp", "mail-type", "switches", "threads-per-core", "cores-per-socket", "sockets-per-node", "ntasks", "spread-job",
+    "propagate", "get-user-env", "signal", "prefer", "cluster-constraint", "core-spec", "network", "profile",
+})  # fmt: skip
+LEFT_OUT = "left out"
+
+
+def shown_profile(values: dict[str, Any]) -> dict[str, Any]:
+    """A profile's values with everything hidden that might be a secret.
+
+    Args:
+        values: of a profile, by its own keys.
+    """
+    return {
+        **values,
+        "description": "",
+        "setup": [_line(line) for line in values.get("setup") or ()],
+        "environment": {name: value if _TOLD.fullmatch(name) else LEFT_OUT.upper().replace(" ", "_")
+                        for name, value in (values.get("environment") or {}).items()},
+        "extra": {name: value if name in _OPTIONS or isinstance(value, bool) else LEFT_OUT.replace(" ", "-")
+                  for name, value in (values.get("extra") or {}).items()},
+        "container": _command(values.get("container")),
+    }  # fmt: skip
+
+
+def told(name: str) -> bool:
+    """Whether an environment variable's value tells how a run computes and nothing else."""
+    return _TOLD.fullmatch(name) is not None
+
+
+def _line(line: str) -> str:
+    if not line.strip() or _SHOWN.fullmatch(line):
+        return line
+    match = _EXPORT.fullmatch(line)
+    if match is not None and _TOLD.fullmatch(match.group(2)) and re.fullmatch(r"[\w./:$\"{},-]*", match.group(3)):
+        return line
+    if match is not None:
+        return f"{match.group(1) or ''}{match.group(2)}={LEFT_OUT.upper().replace(' ', '_')}"
+    return f"# a line of {len(line)} characters, {LEFT_OUT}"
+
+
+def _command(text: str | None) -> str | None:
+    """The words before python: options and paths; a variable's value and what follows a telling option are hidden."""
+    if not text:
+        return text
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        return f"a command, {LEFT_OUT}"
+    found, hide = [], False
+    for word in words:
+        name, sign, _ = word.partition("=")
+        if hide:
+            found.append("...")
+        elif sign and not (name.startswith("--") and name[2:] in ("bind", "home", "pwd", "workdir")):
+            found.append(f"{name}=...")
+        else:
+            found.append(word)
+        hide = word in ("--env", "-e", "--env-file", "--docker-username", "--docker-password", "-u", "-p")
+    return " ".join(shlex.quote(word) if "..." not in word else word for word in found)
