@@ -1,4 +1,5 @@
-"""Which GPUs a process may use, by the names that `CUDA_VISIBLE_DEVICES` has for them, without a numerics library."""
+"""Which GPUs and cores a process may use, without a numerics library; GPUs by the names that `CUDA_VISIBLE_DEVICES` has
+for them."""
 
 import contextlib
 import os
@@ -8,6 +9,11 @@ from pathlib import Path
 
 #: Which GPUs a process sees.
 DEVICES = "CUDA_VISIBLE_DEVICES"
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def visible_gpus() -> list[str]:

@@ -24,12 +24,14 @@ from ablations.doctor.finding import Piece, Refusal, bad, read, weak, written
 from ablations.doctor.question import Question
 from cscdarts.errors import UserError
 from slurm.errors import ClusterError
-from slurm.job import worker_variables
+from slurm.job import python_words, worker_variables
 
 #: What a subject's module has under the name `CHECKS`: what is looked at, in a few words -> who looks.
 Checks = Mapping[str, Callable[[Question], Iterable[Piece]]]
 #: Subjects that are asked at once.
 AT_ONCE = 4
+#: Seconds that a process has until its first check begins: where Python lies on a busy file system that takes long.
+START_S = 60.0
 _END = "end"
 
 
@@ -97,7 +99,7 @@ class Asking:
         return found
 
     def _start(self, subject: Subject, first: int) -> "subprocess.Popen[bytes] | None":
-        command = [sys.executable, "-m", __name__, subject.module, subject.name, str(first)]
+        command = [sys.executable, *python_words(), "-m", __name__, subject.module, subject.name, str(first)]
         with self.lock:
             if self.over:
                 return None
@@ -127,12 +129,12 @@ def _listen(
         process.stdin.write(question.text().encode())
         process.stdin.close()
     number, label, rest = -1, "", b""
-    until = time.monotonic() + subject.limit_s
+    limit, until = START_S, time.monotonic() + START_S
     with selectors.DefaultSelector() as selector, process.stdout:
         selector.register(process.stdout, selectors.EVENT_READ)
         while True:
             if not selector.select(max(0.0, until - time.monotonic())):
-                return number, label, f"no answer within {subject.limit_s:g} s"
+                return number, label, f"no answer within {limit:g} s"
             part = os.read(process.stdout.fileno(), 65536)
             if not part:
                 return number, label, _ended(process)
@@ -143,7 +145,7 @@ def _listen(
                     return number, label, ""
                 if isinstance(content, list):
                     number, label = content
-                    until = time.monotonic() + subject.limit_s
+                    limit, until = subject.limit_s, time.monotonic() + subject.limit_s
                 else:
                     found.append(read(content))
 

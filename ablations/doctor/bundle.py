@@ -20,7 +20,7 @@ from ablations.doctor.finding import Attachment, Finding, Named, Piece
 from ablations.doctor.privacy.names import Known, Redactor, real_and_given
 from ablations.doctor.privacy.secrets import Secrets
 from ablations.doctor.question import Question
-from cscdarts.records.environment import PACKAGE
+from cscdarts.records.code import PACKAGE
 from cscdarts.records.run_folder import write_atomic
 from cscdarts.settings.sections.runtime import RuntimeConfig
 

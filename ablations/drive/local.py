@@ -14,8 +14,8 @@ from ablations.run.state import RunState
 from cscdarts.errors import OutsideFailure, UserError
 from cscdarts.records.code import Code
 from cscdarts.records.run_folder import RunFolder, write_json
-from slurm.backends.local import NO_WORD, LocalPool, usable_cores
-from slurm.devices import visible_gpus
+from slurm.backends.local import NO_WORD, LocalPool
+from slurm.devices import usable_cores, visible_gpus
 
 #: A run that comes back untouched this often is left alone by this driver.
 MAX_TRIES = 3

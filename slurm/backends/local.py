@@ -103,11 +103,6 @@ class LocalPool:
         self.stop_file.unlink(missing_ok=True)
 
 
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _rotated(tasks: Sequence[Task], index: int) -> tuple[Task, ...]:
     return (*tasks[index:], *tasks[:index])
 

@@ -75,8 +75,8 @@ class Redactor:
             if _tells(name):
                 self._number("HOST", name.casefold())
         names = self._name_patterns(known.hosts)
-        common = [rf"(?P<mark>{PLACEHOLDER.pattern})", rf"(?P<email>{_EMAIL})", rf"(?P<ip>{_IP4}|{_IP6})",
-                  rf"(?P<uuid>{_UUID})"]  # fmt: skip
+        common = [rf"(?P<mark>{PLACEHOLDER.pattern})", rf"(?P<email>{_EMAIL})", rf"(?P<domain>{_DOMAIN})",
+                  rf"(?P<ip>{_IP4}|{_IP6})", rf"(?P<uuid>{_UUID})"]  # fmt: skip
         self._inner = re.compile("|".join([*common, *names]))
         rooted = [f"(?P<root>{self._root_pattern()})(?P<below>(?:/{_PATH_SIGNS}*)?)"] if self._roots else []
         self._outer = re.compile(
@@ -151,6 +151,8 @@ class Redactor:
             return self._number(kind.upper(), text.casefold())
         if kind == "ip":
             return self._address(text)
+        if kind == "domain":
+            return text if text.casefold() in _PUBLIC else self._number("HOST", text.casefold())
         name = text.casefold()
         kind = "HOST" if kind == "node" and name not in self._kinds else self._kinds.get(name, "USER")
         return kind if kind == "USER" else self._number(kind, name)
@@ -175,7 +177,7 @@ class Redactor:
 
     def _url(self, text: str) -> str:
         scheme, _, rest = text.partition("://")
-        bare = rest.lstrip("/")
+        scheme, bare = self._within(scheme), rest.lstrip("/")
         lead = rest[: len(rest) - len(bare)]
         if lead:  # a file's: sqlite:////home/alice/mlflow.db
             if PLACEHOLDER.match(bare) or (
@@ -191,6 +193,12 @@ class Redactor:
 
 
 _EMAIL = r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"
+#: A host with its domain: those of institutes, and of networks of their own. Two letters end many names of modules too.
+_DOMAIN = (
+    r"(?<![\w.-])(?i:(?:[a-z0-9-]+\.)+(?:org|edu|com|gov|mil|local|internal|lan|cluster|intranet|localdomain)"
+    r"|(?:[a-z0-9-]+\.){2,}(?:net|uk|de|fr|ch|at|nl|be|it|es|pt|eu|jp|cn|kr|tw|sg|ca|au|br|se|fi|dk|pl|cz|ru|il))"
+    r"(?![\w-]|\.\w)"
+)
 _IP4 = r"(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?!\w|\.[0-9])"
 _IP6 = r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?:%\w+)?(?![\w:])"
 _UUID = r"(?<![0-9A-Za-z])[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?![0-9A-Za-z])"

@@ -23,6 +23,11 @@ _OPTIONS = frozenset({
     "tmp", "mail-type", "switches", "threads-per-core", "cores-per-socket", "sockets-per-node", "ntasks", "spread-job",
     "propagate", "get-user-env", "signal", "prefer", "cluster-constraint", "core-spec", "network", "profile",
 })  # fmt: skip
+#: A word of a container's command that is shown.
+_WORD = re.compile(
+    r"--?[A-Za-z][\w-]*|(?:--(?:bind|home|pwd|workdir|mount)=)?[./~$][\w./:,~$-]*|(?:docker|library|oras)://[\w./:-]+"
+    r"|apptainer|singularity|docker|podman|podman-hpc|enroot|shifter|charliecloud|srun|env|exec|run|start|shell|all"
+)
 LEFT_OUT = "left out"
 
 
@@ -61,21 +66,11 @@ def _line(line: str) -> str:
 
 
 def _command(text: str | None) -> str | None:
-    """The words before python: options and paths; a variable's value and what follows a telling option are hidden."""
+    """The words before python, those that are no option, path, image or known command hidden."""
     if not text:
         return text
     try:
         words = shlex.split(text)
     except ValueError:
         return f"a command, {LEFT_OUT}"
-    found, hide = [], False
-    for word in words:
-        name, sign, _ = word.partition("=")
-        if hide:
-            found.append("...")
-        elif sign and not (name.startswith("--") and name[2:] in ("bind", "home", "pwd", "workdir")):
-            found.append(f"{name}=...")
-        else:
-            found.append(word)
-        hide = word in ("--env", "-e", "--env-file", "--docker-username", "--docker-password", "-u", "-p")
-    return " ".join(shlex.quote(word) if "..." not in word else word for word in found)
+    return " ".join(shlex.quote(word) if _WORD.fullmatch(word) else "..." for word in words)

@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote
 MARK = "SECRET"
 #: Names of variables, settings and options that hold secrets.
 _TELLING = (
-    r"(?:token|secret|passw|passphrase|passwd|pwd|credential|api[_-]?key|apikey|access[_-]?key|private[_-]?key"
+    r"(?:token(?!i[sz])|secret|passw|passphrase|passwd|pwd|credential|api[_-]?key|apikey|access[_-]?key|private[_-]?key"
     r"|secret[_-]?key|account[_-]?key|session[_-]?key|auth(?!or|enticated)|cookie|jwt|bearer|signature)"
 )
 _NAME = re.compile(rf"(?i){_TELLING}")
@@ -29,7 +29,7 @@ _ANYWHERE = 6
 _QUOTED = r'"(?:\\.|[^"\\\n])*"|' + r"'(?:\\.|[^'\\\n])*'"
 _VALUE = rf"(?:{_QUOTED}|[^\s\"'&;<>|)\]}}]+)"
 #: Between a name and its value, on one line or as a block of YAML.
-_IS = r"[ \t]*(?:=>|[:=])[ \t]*(?:[|>][-+]?[ \t]*\n\s*)?"
+_IS = r"[ \t]*+(?:=>|[:=])[ \t]*+(?:[|>][-+]?[ \t]*\n\s*+)?+"
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*KEY-----|\Z)", re.DOTALL), MARK),
     (re.compile(r"(?i)((?:proxy-)?authorization[\"']?\s*[:=]\s*)(?!\s)[^\n\"']+"), rf"\1{MARK}"),

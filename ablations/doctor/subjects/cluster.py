@@ -4,9 +4,11 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import groupby
 
 from ablations.doctor.finding import Attachment, Finding, Named, bad, good, weak
+from ablations.doctor.packages import way_to_have
 from ablations.doctor.question import Question
 from slurm.backends.slurm.options.values import minutes
 from slurm.backends.slurm.scheduler import COMMANDS, ask, installed
@@ -104,6 +106,8 @@ def configuration() -> dict[str, str]:
 
 def commands(question: Question) -> Iterator[Finding]:
     """The commands of a machine that can submit jobs."""
+    if question.profile and find_spec("submitit") is None:
+        yield bad("SLURM", "submitit is not installed, which submits the jobs.", way_to_have("submitit"))
     missing = [name for name in COMMANDS if shutil.which(name) is None]
     if not missing:
         yield good("SLURM", f"{ask(['sinfo', '--version'], ASK_S).strip()}: {', '.join(COMMANDS)} are there.")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from ablations.doctor.finding import Finding, good, weak
 from ablations.doctor.question import Question
-from cscdarts.records.environment import COMMIT_VARIABLE, running_code
+from cscdarts.records.code import COMMIT_VARIABLE, running_code
 
 
 def checkout(question: Question) -> Iterator[Finding]:

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 from ablations.doctor.finding import Finding, bad, good, weak
 from ablations.doctor.question import Question
-from slurm.backends.local import usable_cores
-from slurm.devices import DEVICES, visible_gpus
+from slurm.devices import DEVICES, usable_cores, visible_gpus
 
 #: Share of a GPU's memory that others may hold before it is said.
 _TAKEN = 0.5

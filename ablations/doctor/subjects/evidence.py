@@ -1,6 +1,7 @@
 """What a bundle holds beside the findings: facts of this machine, the grid, what became of its runs, why some failed,
 the profile and the script as it would be. Each text goes through the redactor afterwards."""
 
+import contextlib
 import json
 import os
 import sys
@@ -62,7 +63,7 @@ def grid(question: Question) -> Iterator[Attachment]:
     yield as_json("grid.json", {**choice, "shipped": found.shipped, "asked": question.assignments, "runs": runs})
 
 
-def states(question: Question) -> Iterator[Attachment]:
+def states(question: Question) -> Iterator[Attachment | Named]:
     """What became of each run; of those that did not end well, the records and the end of the log."""
     driver = question.driver()
     if driver is None:
@@ -86,15 +87,35 @@ def _last_jobs(folder: Path) -> dict[str, str]:
     return last
 
 
-def _of_run(folder: Path, state: RunState, job: str) -> Iterator[Attachment]:
+def _of_run(folder: Path, state: RunState, job: str) -> Iterator[Attachment | Named]:
+    yield Named("host", tuple(_hosts(_read(folder / "environment.json") or "", state)))
     name = f"runs/{state.hash}"
     for record in ("config.json", "environment.json", "failure.json"):
         if (text := _read(folder / record)) is not None:
-            yield Attachment(f"{name}/{record}", text)
+            yield Attachment(f"{name}/{record}", _without_note(text) if record == "config.json" else text)
     if (tail := tail_lines(folder / "log.txt")) is not None:
         yield Attachment(f"{name}/log.txt", tail)
     if job and (tail := tail_lines(folder.parent / "jobs" / f"{job}_0_log.err")) is not None:
         yield Attachment(f"{name}/job.err", tail)
+
+
+def _hosts(environment: str, state: RunState) -> set[str]:
+    """Where a run has been at work, by its record."""
+    found = {state.host}
+    with contextlib.suppress(ValueError, AttributeError, TypeError):
+        content = json.loads(environment)
+        found |= {str(one.get("hostname") or "") for one in (content, *content.get("starts", []))}
+    return found - {""}
+
+
+def _without_note(text: str) -> str:
+    """A run's config without the user's own words."""
+    try:
+        config = json.loads(text)
+        config["labels"]["note"] = ""
+    except (ValueError, LookupError, TypeError):
+        return json.dumps("not to be read as a config")
+    return json.dumps(config)
 
 
 def _read(path: Path) -> str | None:

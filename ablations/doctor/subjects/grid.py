@@ -9,7 +9,6 @@ from ablations.doctor.question import Question, states_of
 from ablations.doctor.subjects.disk import GIB, room
 from ablations.doctor.subjects.machine import available_bytes
 from ablations.drive.driver import Driver, untouched
-from ablations.drive.local import share_of_machine
 from ablations.drive.plan import Plan, plan
 from ablations.drive.show import tally
 from ablations.grid.estimate import measured
@@ -116,6 +115,8 @@ def _on_cpus(question: Question, driver: Driver) -> Iterator[Finding]:
                 return
         yield good("memory", f"{told}.")
         return
+    from ablations.drive.local import share_of_machine
+
     states = states_of(driver, time.time())
     workers, _ = share_of_machine(None, len(untouched(states)) or 1)
     free, by = available_bytes()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ablations.doctor.finding import Finding, bad, good, weak
 from ablations.doctor.question import Question
-from slurm.backends.local import usable_cores
+from slurm.devices import usable_cores
 
 GIB = 2**30
 #: Bytes: below the first no run fits, below the second only small ones.
@@ -115,7 +115,10 @@ def cores(_: Question) -> Iterator[Finding]:
 def limits(_: Question) -> Iterator[Finding]:
     """What `ulimit` bounds."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    more = f"ulimit -n {hard if 0 < hard < 4096 else 4096}"
+    may = hard == resource.RLIM_INFINITY or hard > soft
+    more = (
+        f"ulimit -n {min(hard, 4096) if hard > 0 else 4096}" if may else "Ask who runs this machine for a higher limit."
+    )
     told = f"{soft} files can be open at once"
     if soft != resource.RLIM_INFINITY and soft < LEAST_FILES:
         yield bad("limits", f"{told}: too few for any run.", more)

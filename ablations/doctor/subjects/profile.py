@@ -68,7 +68,7 @@ def fitting(group: str, own: Profile, every: Sequence[Node]) -> Iterator[Finding
     if None not in longest and own.time_min > (most := max(one for one in longest if one is not None)):
         told = f"{group}: jobs of {own.time_min} min, and {where} allows {most}"
         yield bad("profile", f"{told}: they would be refused or wait for ever.", f"--slurm time_min={most}")
-    left, gpus = there, own.gpus_per_node or _gres_gpus(own.gres or "")
+    fits, gpus = [True] * len(there), own.gpus_per_node or _gres_gpus(own.gres or "")
     tasks = own.tasks_per_node
     memory: float = (
         own.mem_gb or (own.mem_per_cpu_gb or 0) * own.cpus_per_task * tasks or (own.mem_per_gpu_gb or 0) * gpus
@@ -80,26 +80,31 @@ def fitting(group: str, own: Profile, every: Sequence[Node]) -> Iterator[Finding
         ("mem_gb", memory, [node.memory_gib for node in there], "GiB of memory"),
     )
     for key, need, have, unit in demands:
-        most = max(have)
-        if need > most:
-            told = f"{group}: {need:g} {unit} on one node, and the largest of {where} has {most:.4g}"
+        largest = max(have)
+        if need > largest:
+            told = f"{group}: {need:g} {unit} on one node, and the largest of {where} has {largest:.4g}"
             yield bad("profile", f"{told}: such jobs never start.", f"--slurm {key}=..., or another partition")
             return
-        left = [node for node, one in zip(there, have, strict=True) if node in left and one >= need]
-    features = {word for word in re.split(r"[&|,()\[\]*]|\d+", own.constraint or "") if word}
+        fits = [before and one >= need for before, one in zip(fits, have, strict=True)]
+    words = re.split(r"[&|,()\[\]]", re.sub(r"\*\d+", "", own.constraint or ""))  # `[a*2&b*4]` counts nodes
+    features = {word.strip() for word in words} - {""}
     if missing := features - set().union(*(node.features for node in there)):
         told = f"{group}: no node of {where} has the feature {', '.join(sorted(missing))}"
         yield bad("profile", f"{told}.", "Correct `constraint`; `sinfo -o '%N %f'` lists them.")
         return
+    left = [node for node, fit in zip(there, fits, strict=True) if fit]
     usable = [node for node in left if node.usable]
     if len({node.name for node in left}) < own.nodes:
         told = f"{group}: {own.nodes} nodes, and {where} has {len({node.name for node in left})} that fit"
         yield bad("profile", f"{told}: such jobs never start.", "--slurm nodes=..., or another partition")
     elif len({node.name for node in usable}) < own.nodes:
-        told = f"{group}: of the {len(left)} nodes of {where} that fit, {len(usable)} are in service"
+        told = f"{group}: of the {len(left)} nodes of {where} that fit, {len(usable)} in service"
         yield weak("profile", f"{told}: jobs wait until more are.", "`sinfo -R` says why they are out.")
     else:
-        yield good("profile", f"{group}: {len({node.name for node in usable})} nodes of {where} fit such a job.")
+        count = len({node.name for node in usable})
+        yield good(
+            "profile", f"{group}: {count} node{'s' * (count != 1)} of {where} fit{'s' * (count == 1)} such a job."
+        )
 
 
 def _gres_gpus(gres: str) -> int:

@@ -26,6 +26,7 @@ STARTS = (
     "benchmarks.speed.steps.retraining", "benchmarks.speed.steps.look_ups", "reports.build.build_report",
     "ablations.commands.cells.cost._supernet", "ablations.commands.cells.cost._network",
     "benchmarks.sources.open_table", "benchmarks.checks.run.open_table", "benchmarks.official.table.compare",
+    "ablations.doctor.asking.Asking.ask_all",
 )  # fmt: skip
 #: What a command needs to get as far as its other options; a grid that is cheap to read.
 GRID = "small.py"
