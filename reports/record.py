@@ -13,7 +13,8 @@ from cscdarts.settings.methods import PRESETS
 from cscdarts.settings.overrides import dotted
 from cscdarts.settings.protocols import PROTOCOLS, protocol
 from reports import statistics
-from reports.read.settings import SEEDS
+from reports.read.claims.tested import tested
+from reports.read.settings import SEEDS, studies
 from reports.read.store import Manifest, Store, load
 
 #: What is kept of a data set's look-up and of a run's surroundings.
@@ -85,16 +86,46 @@ def grid_record(store: Store, name: str) -> dict[str, Any]:
         "benchmark": {**check["benchmark"], "epochs": primary["epochs"], "trial": primary["trial"]},
         **_environments(runs, environments),
         "runs_planned": len(planned),
+        "claims": claims(store),
         "summary": summary(runs),
         "runs": runs,
     }
 
 
+def claims(store: Store) -> list[dict[str, Any]]:
+    """T0's rows, of each data set the store holds, with numbers as they are."""
+    return [
+        {
+            "data": block.data,
+            "number": claim.number,
+            "claim": claim.text,
+            "test": claim.test,
+            "refuted_by": claim.refuted_by,
+            "unit": claim.unit,
+            "verdict": found.word,
+            "effect": found.effect,
+            "interval_95": found.interval and [found.interval.low, found.interval.high],
+            "seeds": found.seeds,
+            "pairs": found.pairs,
+            "needed": found.needed,
+            "remarks": found.why,
+        }
+        for block in tested(studies(store))
+        for claim, found in block.rows
+    ]
+
+
 def setting_name(config: RunConfig, methods: Sequence[str]) -> str:
-    """`csc r=1/2 identity=cell order=1`, a baseline's own name, and the grid's note on what else was changed."""
-    supernet = config.supernet
-    csc = f"csc r={supernet.split_ratio} identity={supernet.identity} order={config.search.order}"
-    return " ".join(part for part in (csc if "csc" in methods else methods[0], config.labels.note) if part)
+    """`csc r=1/2 identity=cell order=1`, a baseline's own name, or a given cell's network; and the grid's note on what
+    else was changed."""
+    supernet, phases = config.supernet, config.supernet.identity_phases
+    place = supernet.identity if supernet.identity == "none" or phases == "both" else f"{supernet.identity} in {phases}"
+    name = (
+        f"csc r={supernet.split_ratio} identity={place} order={config.search.order}" if "csc" in methods else methods[0]
+    )
+    if config.search.strategy == "given":
+        name = f"given cells={config.evaluation.cells} identity={config.identity_in('eval')}"
+    return " ".join(part for part in (name, config.labels.note) if part)
 
 
 def entry(folder: RunFolder, check: Mapping[str, Any], methods: Sequence[str]) -> dict[str, Any]:
@@ -105,7 +136,9 @@ def entry(folder: RunFolder, check: Mapping[str, Any], methods: Sequence[str]) -
         "method": config.labels.method,
         "split_ratio": str(config.supernet.split_ratio),
         "identity": config.supernet.identity,
+        "identity_phases": config.supernet.identity_phases,
         "order": config.search.order,
+        "cells": config.evaluation.cells,
         "seed": config.seed,
         "hash": config.hash,
         "arch": check["arch"],
@@ -122,6 +155,7 @@ def entry(folder: RunFolder, check: Mapping[str, Any], methods: Sequence[str]) -
         "top_k_overlap_pct": check["top_k_overlap_pct"],
         "baselines": check["baselines"],
         "search": (read_record(folder.file("search.json")) or {}).get("values", {}),
+        "retraining": (read_record(folder.file("result.json")) or {}).get("values", {}),
     }
 
 
@@ -143,6 +177,9 @@ def summary(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         primary = chosen[0]["primary"]
         carried = [run["identity_as_edge"]["test_acc"][primary] for run in chosen if run["identity_as_edge"]]
         line |= _spread(f"{primary}_identity_as_edge", carried)
+        errors = [run.get("retraining", {}).get("test_error_pct") for run in chosen]
+        if any(error is not None for error in errors):
+            line |= _spread("test_error_pct", errors)
         line["kendall_tau_mean"] = _spread("tau", [run["kendall_tau"] for run in chosen])["tau_mean"]
         seconds = _spread("s", [run["search"].get("search_time_s") for run in chosen], digits=1)
         lines.append({**line, "search_time_s_mean": seconds["s_mean"]})

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from reports.read.claims.declared import CLAIMS, Claim
 from reports.read.claims.evidence import FEWEST, Evidence
-from reports.read.settings import Setting, Study
+from reports.read.claims.tested import tested
+from reports.read.settings import Study
 from reports.tables.table import DASH, Block, Column, ReportTable, Row, TableCell, text_cell
 
 
@@ -22,12 +23,9 @@ def claims_table(found: Sequence[Study]) -> ReportTable:
         Column("pairs", "pairs of settings", only=frozenset({"csv", "html", "md"})),
         Column("why", "remarks", numeric=False, only=frozenset({"csv", "html", "md"})),
     )
-    groups: dict[tuple[str, str], list[Setting]] = {}
-    for study in found:
-        groups.setdefault((study.data, study.scale), []).extend(study.settings)
     blocks = [
-        Block(f"{data} · scale {scale}", tuple(_row(claim, claim.evidence(settings)) for claim in CLAIMS))
-        for (data, scale), settings in groups.items()
+        Block(f"{group.data} · scale {group.scale}", tuple(_row(claim, evidence) for claim, evidence in group.rows))
+        for group in tested(found)
     ]
     if not blocks:
         blocks = [Block("no run yet", tuple(_row(claim, Evidence("not run")) for claim in CLAIMS))]
@@ -38,7 +36,8 @@ def claims_table(found: Sequence[Study]) -> ReportTable:
         "Tests, margins and rules were fixed in code before the runs. Seeds are the units: pairs of settings under one "
         "seed are averaged first. Upheld or refuted means that the whole 95 % interval says so, at the scale of the "
         f"block and at n of at least {FEWEST}; it is no verdict on the paper, whose networks only the paper's scale "
-        "trains. n counts seeds, for claim 4 cells.",
+        "trains. n counts seeds, for claim 4 cells. What a remark says without runs that stood still was thought of "
+        "after a first study, and decides nothing.",
         columns,
         tuple(blocks),
     )

@@ -9,11 +9,11 @@ from click.testing import CliRunner
 
 from ablations.commands.report import report
 from cscdarts.errors import UserError
-from cscdarts.settings.methods import apply_preset
+from cscdarts.settings.methods import apply_cell, apply_preset
 from cscdarts.settings.overrides import with_values
 from cscdarts.settings.protocols import protocol
 from reports.read.store import Manifest
-from reports.record import commands, departures, summary, write_record
+from reports.record import commands, departures, setting_name, summary, write_record
 from tests.support.report_store import SyntheticStore, check_content, tiny
 
 PLAIN = {"supernet__split_ratio": "1", "supernet__identity": "none"}
@@ -57,6 +57,30 @@ def test_a_record_holds_each_run_with_its_look_up(store: SyntheticStore, tmp_pat
     assert found["runs"][1]["test_acc_by_epoch"] == [90.0, 97.0]
     assert found["runs"][0]["identity_as_edge"]["test_acc"] == {"digits": 97.0}
     assert (found["benchmark"]["epochs"], found["benchmark"]["trial"]) == (6, "mean")
+    assert [row["number"] for row in found["claims"]] == [1, 2, 3, 4, 5, 6, 7]
+    # Neither of the two settings differs from the other in one thing alone, and no cell has two depths.
+    assert {row["verdict"] for row in found["claims"]} <= {"not run", "not testable"}
+    assert {row["data"] for row in found["claims"]} == {"digits"}
+
+
+def test_a_record_names_phases_and_depths_apart() -> None:
+    base = apply_preset(protocol("quickstart", "smoke"), "csc")
+    names = [
+        setting_name(with_values(base, {"supernet.identity_phases": phases}), ["csc"])
+        for phases in ("both", "search", "eval")
+    ]
+    common = f"csc r={base.supernet.split_ratio} identity=cell"
+    assert names == [f"{common}{place} order=2" for place in ("", " in search", " in eval")]
+    cell = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|nor_conv_1x1~0|avg_pool_3x3~1|skip_connect~2|"
+    deep = with_values(apply_cell(base, cell, "csc"), {"evaluation.cells": 3})
+    assert setting_name(deep, ["csc"]) == "given cells=3 identity=cell"
+    assert setting_name(apply_cell(base, cell), ["cell"]) == "given cells=1 identity=none"
+
+
+def test_a_record_holds_what_retraining_came_to() -> None:
+    runs = [{**_line(seed, 90.0, None), "retraining": {"test_error_pct": 2.0 + seed}} for seed in (1, 3)]
+    (found,) = summary(runs)
+    assert (found["test_error_pct_mean"], found["test_error_pct_sd"]) == (4.0, 1.414)
 
 
 def test_departures_are_what_differs_from_the_nearest_published_protocol() -> None:

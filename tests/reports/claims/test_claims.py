@@ -10,6 +10,7 @@ from scipy import stats
 from reports.read.claims.contrasts import contrast
 from reports.read.claims.declared import CLAIMS, MARGIN, _has_identity, _splits
 from reports.read.claims.evidence import FEWEST, Evidence
+from reports.read.claims.tested import tested
 from reports.read.settings import Setting, Study
 from reports.tables.claims import claims_table
 from tests.reports.claims.conftest import Make
@@ -254,3 +255,25 @@ def test_the_table_has_a_block_for_each_scale_and_never_mixes_them(setting: Make
     assert table.number == "T0"
     nothing = claims_table([])
     assert {row.cells[1].text for row in nothing.rows} == {"not run"}
+
+
+def test_a_run_that_stood_still_decides_as_it_came_and_is_named(setting: Make) -> None:
+    """One run at chance among the seeds without identity: the variance is its own, and the remark says what is left."""
+    draw = np.random.default_rng(5)
+    own = {number: {"test_error_pct": 2 + 0.5 * float(draw.standard_normal())} for number in SEEDS}
+    plain = {number: {"test_error_pct": 2 + 0.5 * float(draw.standard_normal())} for number in SEEDS}
+    first = min(SEEDS)
+    plain[first] = {"test_error_pct": 90.0, "notes": "no operation of the cell leads from its input to its output"}
+    pair = [setting(own, **{"supernet.identity": "cell"}), setting(plain, **{"supernet.identity": "none"})]
+    (block,) = tested([Study("digits", "reduced", "", tuple(pair), None, ())])
+    whole = block.rows[2][1]
+    assert whole.effect is not None
+    assert whole.effect < 0.01
+    assert whole.seeds == len(SEEDS)
+    assert "without the run that stood still: undecided, " in whole.why
+    assert f"n = {len(SEEDS) - 1}" in whole.why
+    # Where nothing stood still, or nothing moves, the evidence is the claim's own.
+    del plain[first]
+    pair[1] = setting(plain, **{"supernet.identity": "none"})
+    (block,) = tested([Study("digits", "reduced", "", tuple(pair), None, ())])
+    assert "stood still" not in block.rows[2][1].why
