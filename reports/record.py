@@ -13,7 +13,7 @@ from cscdarts.settings.methods import PRESETS
 from cscdarts.settings.overrides import dotted
 from cscdarts.settings.protocols import PROTOCOLS, protocol
 from reports import statistics
-from reports.read.claims.tested import tested
+from reports.read.claims.weighed import weighed
 from reports.read.settings import SEEDS, studies
 from reports.read.store import Manifest, Store, load
 
@@ -110,7 +110,7 @@ def claims(store: Store) -> list[dict[str, Any]]:
             "needed": found.needed,
             "remarks": found.why,
         }
-        for block in tested(studies(store))
+        for block in weighed(studies(store))
         for claim, found in block.rows
     ]
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from reports.read.claims.declared import CLAIMS, Claim
 from reports.read.claims.evidence import FEWEST, Evidence
-from reports.read.claims.tested import tested
+from reports.read.claims.weighed import weighed
 from reports.read.settings import Study
 from reports.tables.table import DASH, Block, Column, ReportTable, Row, TableCell, text_cell
 
@@ -25,7 +25,7 @@ def claims_table(found: Sequence[Study]) -> ReportTable:
     )
     blocks = [
         Block(f"{group.data} · scale {group.scale}", tuple(_row(claim, evidence) for claim, evidence in group.rows))
-        for group in tested(found)
+        for group in weighed(found)
     ]
     if not blocks:
         blocks = [Block("no run yet", tuple(_row(claim, Evidence("not run")) for claim in CLAIMS))]

@@ -10,7 +10,7 @@ from scipy import stats
 from reports.read.claims.contrasts import contrast
 from reports.read.claims.declared import CLAIMS, MARGIN, _has_identity, _splits
 from reports.read.claims.evidence import FEWEST, Evidence
-from reports.read.claims.tested import tested
+from reports.read.claims.weighed import weighed
 from reports.read.settings import Setting, Study
 from reports.tables.claims import claims_table
 from tests.reports.claims.conftest import Make
@@ -265,7 +265,7 @@ def test_a_run_that_stood_still_decides_as_it_came_and_is_named(setting: Make) -
     first = min(SEEDS)
     plain[first] = {"test_error_pct": 90.0, "notes": "no operation of the cell leads from its input to its output"}
     pair = [setting(own, **{"supernet.identity": "cell"}), setting(plain, **{"supernet.identity": "none"})]
-    (block,) = tested([Study("digits", "reduced", "", tuple(pair), None, ())])
+    (block,) = weighed([Study("digits", "reduced", "", tuple(pair), None, ())])
     whole = block.rows[2][1]
     assert whole.effect is not None
     assert whole.effect < 0.01
@@ -275,5 +275,5 @@ def test_a_run_that_stood_still_decides_as_it_came_and_is_named(setting: Make) -
     # Where nothing stood still, or nothing moves, the evidence is the claim's own.
     del plain[first]
     pair[1] = setting(plain, **{"supernet.identity": "none"})
-    (block,) = tested([Study("digits", "reduced", "", tuple(pair), None, ())])
+    (block,) = weighed([Study("digits", "reduced", "", tuple(pair), None, ())])
     assert "stood still" not in block.rows[2][1].why

@@ -9,7 +9,7 @@ from reports.read.settings import Setting, Study
 
 
 @dataclass(frozen=True)
-class Tested:
+class Weighed:
     """The claims at one scale on one data set.
 
     Attributes:
@@ -22,14 +22,14 @@ class Tested:
     rows: tuple[tuple[Claim, Evidence], ...]
 
 
-def tested(found: Sequence[Study]) -> list[Tested]:
+def weighed(found: Sequence[Study]) -> list[Weighed]:
     """All claims for each data set and scale, whatever other settings tell the studies apart: claim 4 compares networks
     of several depths."""
     groups: dict[tuple[str, str], list[Setting]] = {}
     for study in found:
         groups.setdefault((study.data, study.scale), []).extend(study.settings)
     return [
-        Tested(data, scale, tuple((claim, _with_sensitivity(claim, settings)) for claim in CLAIMS))
+        Weighed(data, scale, tuple((claim, _with_sensitivity(claim, settings)) for claim in CLAIMS))
         for (data, scale), settings in groups.items()
     ]
 
