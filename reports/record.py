@@ -214,7 +214,8 @@ def departures(configs: Sequence[RunConfig]) -> dict[str, Any]:
         Dotted path -> value, or the list of values where the runs have several; nothing of a retraining that is not
         run.
     """
-    methods = {key for preset in PRESETS.values() for key in preset.values} | set(SEEDS)
+    # A given cell is what its run is about, as a method's values are.
+    methods = {key for preset in PRESETS.values() for key in preset.values} | set(SEEDS) | {"search.genotype"}
 
     def values(config: RunConfig) -> dict[str, Any]:
         unused = {"runtime", "labels", "schema_version"} | (set() if configs[0].runtime.retrain else {"evaluation"})

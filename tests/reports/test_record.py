@@ -91,6 +91,7 @@ def test_departures_are_what_differs_from_the_nearest_published_protocol() -> No
     assert departures([with_values(shorter, {"runtime.retrain": False})]) == {"search.epochs": 12}
     assert departures([shorter, with_values(shorter, {"search.epochs": 13})])["search.epochs"] == [12, 13]
     assert departures([protocol("cifar10", "paper")]) == {}
+    assert departures([apply_cell(protocol("cifar10", "paper"), "PDARTS")]) == {}
 
 
 def test_the_commands_name_no_place_on_this_machine() -> None:

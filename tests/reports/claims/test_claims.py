@@ -261,7 +261,9 @@ def test_a_run_that_stood_still_decides_as_it_came_and_is_named(setting: Make) -
     """One run at chance among the seeds without identity: the variance is its own, and the remark says what is left."""
     draw = np.random.default_rng(5)
     own = {number: {"test_error_pct": 2 + 0.5 * float(draw.standard_normal())} for number in SEEDS}
-    plain = {number: {"test_error_pct": 2 + 0.5 * float(draw.standard_normal())} for number in SEEDS}
+    plain: dict[int, dict[str, Any]] = {
+        number: {"test_error_pct": 2 + 0.5 * float(draw.standard_normal())} for number in SEEDS
+    }
     first = min(SEEDS)
     plain[first] = {"test_error_pct": 90.0, "notes": "no operation of the cell leads from its input to its output"}
     pair = [setting(own, **{"supernet.identity": "cell"}), setting(plain, **{"supernet.identity": "none"})]
