@@ -93,14 +93,14 @@ def statistics_example() -> str:
     )
     patterns = round(first.p * 2**n)
     fewest = ", ".join(f"{number(statistics.minimum_p(k), 4)} with {k}" for k in (2, 3, 5, 6))
-    return f"""### One number a setting
+    return f"""## One number a setting
 
 {seeds}
 
 The standard deviation has the divisor n − 1. The interval is Student's: mean ± t × sd / √n, with t of n − 1 = {n - 1}
 degrees of freedom.
 
-### Two settings, seed by seed
+## Two settings, seed by seed
 
 The same seed gives both settings the same draw of images and of first weights, so each seed is a pair, and what a seed
 adds to both falls out of the difference.
@@ -121,14 +121,14 @@ n = {statistics.SIGNIFICANCE_N} no table marks anything as significant.
 Two comparisons were made, so their p-values are adjusted by Holm: the smaller one times 2, the larger one times 1, and
 none below the one before. The mark is set for an adjusted p below 0.05.
 
-### Numbers that one seed cannot move far
+## Numbers that one seed cannot move far
 
 {robust}
 
 The interquartile mean leaves out a quarter of the values at either end. The last column compares every value with every
 value of the default, unpaired: 0.5 says that neither is better. Both need {statistics.ROBUST_N} values.
 
-### Which noise is it?
+## Which noise is it?
 
 Other numbers, also made up: three searches, each cell retrained three times.
 

@@ -132,7 +132,7 @@ def metrics() -> str:
             if one.per == per
         ]  # fmt: skip
         heads = ["name", "is", "unit", "better", "digits", "stage", "needs"]
-        parts.append(f"### {title}\n\n{table(heads, rows, [4])}")
+        parts.append(f"## {title}\n\n{table(heads, rows, [4])}")
     return "\n\n".join(parts)
 
 
@@ -158,7 +158,7 @@ def published() -> str:
             for one in found
         ]  # fmt: skip
         numbers = table(heads, rows, range(2, 2 + len(columns)))
-        parts.append(f'### {title}\n\n<div class="wide" markdown>\n\n{numbers}\n\n</div>')
+        parts.append(f'## {title}\n\n<div class="wide" markdown>\n\n{numbers}\n\n</div>')
     return "\n\n".join(parts)
 
 

@@ -1,7 +1,15 @@
-// Boxes that scroll sideways can be reached and scrolled with the keyboard.
-function reachable() {
+// What the theme leaves unnamed gets a name, and boxes that scroll sideways can be reached with the keyboard.
+function named() {
+  document.querySelector(".md-search")?.setAttribute("aria-label", "Search");
+  document.querySelectorAll(".md-code__nav").forEach((nav, place) => {
+    if (!nav.ariaLabel) nav.ariaLabel = `Copy code ${place + 1}`;
+  });
   for (const box of document.querySelectorAll(".md-typeset__scrollwrap, .md-typeset pre > code")) {
-    box.tabIndex = 0;
+    if (box.tabIndex !== 0) box.tabIndex = 0;
   }
 }
-document.readyState === "loading" ? document.addEventListener("DOMContentLoaded", reachable) : reachable();
+function begin() {
+  named();
+  new MutationObserver(named).observe(document.body, { childList: true, subtree: true });
+}
+document.readyState === "loading" ? document.addEventListener("DOMContentLoaded", begin) : begin();
