@@ -27,6 +27,7 @@ MOUNTED = (
     "benchmarks/records/nasbench201.md",
     "benchmarks/records/speed-growth.png",
     "benchmarks/embedded/README.md",
+    "containers/README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
 )

@@ -9,6 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
+import click
+
+from ablations.cli import cscdarts
 from ablations.grid.file import shipped
 from docs.hooks.site import ROOT
 from tests.site.pages import Command
@@ -124,6 +127,8 @@ RULES = (
         lambda words: words[0] == "export" and _option(words, "--scale") == "paper",
         lambda words: _with(words, "--scale", "smoke"),
     ),
+    Rule("the doctor", "a dozen processes, and what is bad on this machine is bad",
+         lambda words: words[0] == "doctor", tested_in=("tests/ablations/doctor/test_command.py", "doctor")),
     Rule("a server", "it serves until it is interrupted", _begins("mlflow"),
          tested_in=("tests/ablations/mirror/test_mlflow_command.py", "--port")),
     Rule("jobs of a cluster", "there may be none", _begins("ablate", "cancel"),
@@ -170,6 +175,22 @@ def checked(words: Words, test: str, text: str) -> None:
     assert text in path.read_text(encoding="utf-8"), f"{words}: {test} does not speak of {text}"
 
 
+def parse(words: tuple[str, ...]) -> click.Context:
+    """Read a command line as the program does, without calling the command.
+
+    Errors:
+        UserError, click.UsageError: it is not taken.
+    """
+    context = cscdarts.make_context("cscdarts", list(words))
+    command: click.Command = cscdarts
+    while isinstance(command, click.Group):
+        name, inner, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+        assert inner is not None, name
+        context = inner.make_context(name, rest, parent=context)
+        command = inner
+    return context
+
+
 def _make(words: Words) -> None:
     targets = set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     wanted = {word for word in words[1:] if "=" not in word}
@@ -211,12 +232,26 @@ def _module(words: Words) -> None:
     assert words[2] == "pytest" or (ROOT / f"{words[2].replace('.', '/')}.py").is_file(), words
 
 
+def _container(words: Words) -> None:
+    """No image is here; the recipes that are named are, and what is run inside is a command of ours."""
+    inside = next(
+        (place for place, word in enumerate(words) if word in ("cscdarts.sif", "cscdarts") and place > 1), None
+    )
+    if words[1] == "build":
+        assert [word for word in words if word.startswith("containers/") and not (ROOT / word).is_file()] == []
+    else:
+        assert inside is not None
+        parse(words[inside + 1 :])
+
+
 def _shell(words: Words) -> None:
     """Words of the shell itself, run where their page is followed."""
 
 
 CHECKS: Mapping[str, Callable[[Words], None]] = {
     "make": _make,
+    "apptainer": _container,
+    "docker": _container,
     "pip": _pip,
     ".": _activate,
     "ls": _shell,

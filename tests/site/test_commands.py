@@ -6,28 +6,11 @@ from collections import Counter
 import click
 import pytest
 
-from ablations.cli import cscdarts
 from cscdarts.errors import UserError
 from tests.site.pages import Command, commands, navigation
-from tests.site.substitutions import CHECKS, RULES, checked, rewritten
+from tests.site.substitutions import CHECKS, RULES, checked, parse, rewritten
 
 ALL = [one for page in navigation() for one in commands(page)]
-
-
-def parse(words: tuple[str, ...]) -> click.Context:
-    """Read a command line as the program does, without calling the command.
-
-    Errors:
-        UserError, click.UsageError: it is not taken.
-    """
-    context = cscdarts.make_context("cscdarts", list(words))
-    command: click.Command = cscdarts
-    while isinstance(command, click.Group):
-        name, inner, rest = command.resolve_command(context, [*context._protected_args, *context.args])
-        assert inner is not None, name
-        context = inner.make_context(name, rest, parent=context)
-        command = inner
-    return context
 
 
 def test_the_site_has_commands() -> None:
