@@ -2,6 +2,7 @@
 table."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from benchmarks.tabular.space import official_archs
 from cscdarts.settings.overrides import parse_assignments
 from reports.record import departures, setting_name, summary
 
-RECORD = Path(__file__).parents[2] / "benchmarks" / "records" / "nasbench201-cifar10-cpu.json"
+RECORDS = Path(__file__).parents[2] / "benchmarks" / "records"
+RECORD = RECORDS / "nasbench201-cifar10-cpu.json"
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +83,32 @@ def test_the_shipped_record_agrees_with_itself(record: dict[str, Any]) -> None:
         assert (run["identity_as_edge"] is not None) == (run["identity"] == "cell")
         assert run["test_acc_by_epoch"][-1] == pytest.approx(run["datasets"]["cifar10"]["test_acc"])
     assert not any(word.startswith("/") for command in record["commands"] for word in command.split())
+
+
+CLAIMS_RECORD = RECORDS / "claims"
+
+
+def test_the_record_of_the_claims_is_its_grid_s_and_its_page_is_the_record_s() -> None:
+    content: dict[str, Any] = json.loads((CLAIMS_RECORD / "digits.json").read_text(encoding="utf-8"))
+    points = {point.hash: point for point in load_grid("claims", content["scale"]).points}
+    assert content["commands"][0] == "cscdarts ablate run claims --scale reduced"
+    assert sorted(run["hash"] for run in content["runs"]) == sorted(points)
+    for run in content["runs"]:
+        assert run["setting"] == setting_name(points[run["hash"]].config, points[run["hash"]].methods)
+    assert content["summary"] == summary(content["runs"])
+    page = (CLAIMS_RECORD / "README.md").read_text(encoding="utf-8").replace("−", "-")
+    lines = [line for line in page.splitlines() if re.match(r"\| [1-7] ", line)]
+    assert len(lines) == len(content["claims"]) == 7
+    for line, claim in zip(lines, content["claims"], strict=True):
+        assert claim["verdict"] in line
+        if claim["interval_95"] is not None:
+            for number in claim["interval_95"]:
+                assert any(f"{number:.{digits}f}" in line for digits in (2, 3)), line
+    for name, row in {
+        "ratio 1/2, identity, 1st order": "csc r=1/2 identity=cell order=1",
+        "ratio 1/2, identity in the retrained network only, 2nd order": "csc r=1/2 identity=cell in eval order=2",
+        "PC-DARTS": "pcdarts",
+    }.items():
+        (means,) = [one for one in content["summary"] if one["setting"] == row]
+        (line,) = [line for line in page.splitlines() if line.startswith(f"| {name} |")]
+        assert f"{means['test_error_pct_mean']:.2f} ± {means['test_error_pct_sd']:.2f}" in line
