@@ -79,7 +79,12 @@ class SupernetGradients:
                 with autocast(part.device, self.precision):
                     logits = self.forward(part)
                 loss = F.cross_entropy(full(logits), answers)
-                grads = torch.autograd.grad(loss * self.scale, parameters, allow_unused=True)
+                # A sampled cell that `none` cuts off gives the same answer whatever alpha is.
+                grads: tuple[Tensor | None, ...] = (
+                    torch.autograd.grad(loss * self.scale, parameters, allow_unused=True)
+                    if loss.requires_grad
+                    else (None,) * len(parameters)
+                )
                 if self.replayed:
                     grads = tuple(None if g is None else g.clone() for g in grads)
                 filled = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, grads, strict=True)]

@@ -313,3 +313,15 @@ def test_a_kind_of_cell_that_no_cell_has_gets_a_gradient_of_0(order: int | str) 
     )
     assert torch.equal(found["normal"], torch.zeros_like(found["normal"]))
     assert bool((found["reduce"] != 0).any())
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_sampled_cell_that_none_cuts_off_teaches_alpha_nothing(order: int) -> None:
+    """One operation an edge, and all of them `none`: no logit hangs on alpha, and the step goes on."""
+    train, valid = batches()
+    supernet = small_supernet("nasbench201", split_ratio=1, identity="none")
+    supernet.relaxation.weighting = "gumbel-hard"
+    with torch.no_grad():
+        supernet.alphas["cell"][:, supernet.config.ops.index("none")] = 9.0  # type: ignore[union-attr]
+    (found,) = architecture_step(supernet, order=order).gradient(train, valid, lr=0.1)
+    assert torch.equal(found, torch.zeros_like(found))
