@@ -89,7 +89,7 @@ def estimate(
     """
     paid = [config for config in searched if config.search.trains_supernet]
     found = (
-        [*_costs(paid, past.searches, _search_kind, lambda config: config.search.epochs)],
+        [*_costs(paid, past.searches, _search_kind, lambda config: config.search.all_epochs)],
         [*_costs(retrained, past.retrainings, _retrain_kind, lambda config: config.evaluation.epochs)],
     )
     known = [
@@ -129,7 +129,8 @@ def _search_kind(config: RunConfig, exact: bool) -> tuple[object, ...]:
     s = config.supernet
     key: tuple[object, ...] = (
         exact, config.data.searched_dataset, config.data.image_size, config.data.search_fraction, s.space, s.channels,
-        s.cells, config.search.strategy, config.search.order, config.search.batch_size,
+        s.cells, config.search.strategy, config.search.order, config.search.batch_size, config.search.stages,
+        config.search.stage_cells,
     )  # fmt: skip
     return (*key, s.split_ratio, config.identity_in("search")) if exact else key
 

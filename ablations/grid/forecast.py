@@ -174,12 +174,20 @@ def search_text(config: RunConfig) -> str:
         _if(not supernet.shuffle, "no shuffle"), _if(supernet.edge_norm, "edge norm"),
         _if(supernet.bypass_reduce != "max", f"bypass {supernet.bypass_reduce}"),
         f"order {search.order}" if search.strategy == "gradient" else search.strategy,
-        f"batch {search.batch_size}", f"{search.epochs} epochs",
+        f"batch {search.batch_size}", f"{search.all_epochs} epochs", _if(search.stages > 1, _stages(config)),
         _if(search.strategy == "gradient" and bool(search.alpha_warmup), f"alpha from epoch {search.alpha_warmup}"),
         _if(config.data.search_fraction < 1, f"{config.data.search_fraction:g} of the images"),
         *_computing(search.amp, search.accumulate), _if(search.checkpointing != "none", search.checkpointing),
     ]  # fmt: skip
     return ", ".join(part for part in parts if part)
+
+
+def _stages(config: RunConfig) -> str:
+    """`in stages of 5, 11, 17 cells with 8, 5, 3 operations`."""
+    search, operations = config.search, len(config.supernet.ops or ())
+    cells = ", ".join(str(config.at_stage(number).supernet.cells) for number in range(search.stages))
+    left = ", ".join(str(search.candidates_in(number, operations)) for number in range(search.stages))
+    return f"in stages of {cells} cells with {left} operations"
 
 
 def retraining_text(config: RunConfig) -> str:

@@ -167,7 +167,7 @@ def _running(run: _Evidence) -> RunState | None:
     if run.claim is None or not run.claim[1]:
         return None
     config = run.point.config
-    epochs = {"search": config.search.epochs, "retrain": config.evaluation.epochs}.get(run.stage)
+    epochs = {"search": config.search.all_epochs, "retrain": config.evaluation.epochs}.get(run.stage)
     epoch, pace = _progress(run.folder.metrics(run.stage), run.stage)
     eta = None if epochs is None or epoch is None or pace is None else max(0.0, (epochs - epoch) * pace)
     detail = run.stage if epochs is None else f"{run.stage} {epoch or 0}/{epochs}"

@@ -157,7 +157,8 @@ def describe_run(
     if config.identity_in("eval") == "cell" and whole:
         found["identity_as_edge"] = identity_as_edge(table, found["arch"], epochs, trial)
     if cells != 0 and config.search.trains_supernet:
-        found |= _supernet_agreement(table, primary, config, folder, (cells, images), epochs, trial, report)
+        left = genotype.get("candidates")
+        found |= _supernet_agreement(table, primary, config, folder, (cells, images), epochs, trial, report, left)
     return found
 
 
@@ -237,8 +238,13 @@ def _supernet_agreement(
     epochs: int | None,
     trial: int | None,
     report: Say,
+    left: Mapping[str, Sequence[Sequence[str]]] | None,
 ) -> dict[str, Any]:
-    """Kendall's tau and top-k overlap (k a tenth of the cells) of one-shot validation accuracy with the table's."""
+    """Kendall's tau and top-k overlap (k a tenth of the cells) of one-shot validation accuracy with the table's.
+
+    Args:
+        left: of a search in stages the operations that each edge had left: its supernet holds no other cells.
+    """
     # Here and not above, because a single cell is looked up without torch and SciPy.
     from benchmarks.tabular.agreement import kendall_tau, spearman_rho, top_k_overlap_pct
     from cscdarts.data.randomness import numpy_generator
@@ -247,6 +253,8 @@ def _supernet_agreement(
     cells, images = size
     valid = table.accuracy(dataset, "valid", epochs, trial)
     held = np.flatnonzero(np.isfinite(valid))
+    if left is not None:
+        held = np.array([index for index in held.tolist() if _holds(left, official_archs()[index])], dtype=np.intp)
     if cells is not None and cells < len(held):
         # A sample that depends on nothing but its size, so that runs are compared on the same cells.
         held = np.sort(numpy_generator(0, "one-shot cells", cells).choice(held, size=cells, replace=False))
@@ -270,3 +278,11 @@ def _supernet_agreement(
             "benchmark_valid_acc": [round(float(value), 4) for value in valid[held]],
         },
     }
+
+
+def _holds(left: Mapping[str, Sequence[Sequence[str]]], arch: str) -> bool:
+    """Whether each edge of a cell has one of the operations that it had left."""
+    genotype = read_cell(arch)
+    return all(
+        edge.op in ops for kind, edges in left.items() for edge, ops in zip(genotype.edges(kind), edges, strict=True)
+    )

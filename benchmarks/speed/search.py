@@ -57,7 +57,7 @@ def search_share(threads: int = 1, device: str = "cpu", settings: dict[str, Any]
         folder.create(config)
         run = SearchRun(config, folder, lambda: False, lambda line: None, timer)
         begin, loop = time.perf_counter(), 0.0
-        while run.epoch < config.search.epochs:
+        while run.epoch < config.search.all_epochs:
             entered = time.perf_counter()
             run.train_epoch()
             wait(torch.device(device))

@@ -9,9 +9,9 @@ from cscdarts.data.limits import KNOWN_SETS, half_size
 from cscdarts.forecast.counting import Launch
 from cscdarts.forecast.gpus import OUTSIDE_BYTES, Gpu
 from cscdarts.forecast.steps import Images, SearchStep, StepCost, plain_search_steps, retraining_step, search_steps
-from cscdarts.models.cost import fit_channels
+from cscdarts.models.cost import fit_channels, operation_convs
 from cscdarts.settings.config import EvaluationConfig, RunConfig
-from cscdarts.spaces import Genotype, parse_genotype, random_genotype
+from cscdarts.spaces import OPERATIONS, SPACES, Genotype, parse_genotype, random_genotype
 from cscdarts.spaces.known import KNOWN_GENOTYPES
 
 _GRAY = ("digits", "fashion-mnist")
@@ -94,6 +94,9 @@ def data_shape(config: RunConfig, name: str) -> DataShape | None:
 def search_forecast(config: RunConfig, plain: bool = False, processes: int = 1) -> Forecast | None:
     """The forecast of a run's search; None where its data are not known by name, or where it trains nothing.
 
+    Of a search in stages each is counted as if the operations with most MACs were left in it, and the peak is that of
+    the largest.
+
     Args:
         plain: edge by edge, as public code does, in place of ours.
         processes: among how many GPUs a batch is divided; the forecast is of one of them.
@@ -101,18 +104,23 @@ def search_forecast(config: RunConfig, plain: bool = False, processes: int = 1) 
     shape = data_shape(config, config.data.searched_dataset)
     if shape is None or not config.search.trains_supernet:
         return None
-    search = config.search
+    search, epochs = config.search, config.search.epochs_of_stage
     alpha: SearchStep = _ALPHA_STEPS[search.order]
     half = half_size(shape.counts, config.data.search_fraction)
     steps = max(1, half // search.batch_size)
-    times: dict[SearchStep, float] = {"weight": search.epochs * steps}
+    times: dict[SearchStep, float] = {"weight": epochs * steps}
     if search.strategy == "gradient":
-        times[alpha] = (search.epochs - (search.alpha_warmup or 0)) * steps
+        times[alpha] = (epochs - (search.alpha_warmup or 0)) * steps
     if not plain:  # the supernet and its derived cell, which off the CPU costs as much; every process sees all images
-        times["validation"] = 2 * search.epochs * half / search.batch_size * processes
+        times["validation"] = 2 * epochs * half / search.batch_size * processes
     images = shape.images(max(1, search.batch_size // processes))
-    costs = {str(name): _search_cost(_search_config(config), images, plain, name) for name in times}
-    return _forecast(costs, {str(name): often for name, often in times.items()}, shape.resident)
+    costs, taken = dict[str, StepCost](), dict[str, float]()
+    for number in range(search.stages):
+        here = _search_config(_with_dearest(config, number))
+        for name, often in times.items():
+            told = name if search.stages == 1 else f"{name} of stage {number + 1}"
+            costs[told], taken[told] = _search_cost(here, images, plain, name), often
+    return _forecast(costs, taken, shape.resident)
 
 
 def retraining_forecast(config: RunConfig, cell: Genotype | None = None, processes: int = 1) -> Forecast | None:
@@ -151,6 +159,22 @@ def _forecast(costs: Mapping[str, StepCost], times: Mapping[str, float], residen
         {name: dict(cost.counted.kinds) for name, cost in costs.items()},
         dict(times),
     )
+
+
+def _with_dearest(config: RunConfig, stage: int) -> RunConfig:
+    """A run's config in a stage of its search, with as many operations as an edge may have left there: of all the ones
+    with most MACs. A space whose edges have candidates of their own keeps all."""
+    here, ops = config.at_stage(stage), config.supernet.ops or ()
+    keep = config.search.candidates_in(stage, len(ops))
+    if keep == len(ops) or SPACES[config.supernet.space].candidates is not None:
+        return here
+
+    def macs(op: str) -> int:
+        return sum(conv.macs for conv in operation_convs(OPERATIONS[op], config.supernet.channels, 8, 8, 1))
+
+    ranked = sorted(ops, key=lambda op: (-macs(op), OPERATIONS[op].is_zero))
+    left = tuple(op for op in ops if op in ranked[:keep])
+    return here.model_copy(update={"supernet": here.supernet.model_copy(update={"ops": left})})
 
 
 def _search_config(config: RunConfig) -> RunConfig:

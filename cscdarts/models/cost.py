@@ -26,6 +26,7 @@ from cscdarts.models.operations import discrete_operation
 from cscdarts.models.supernet import Supernet
 from cscdarts.settings.config import EvaluationConfig, SupernetConfig
 from cscdarts.spaces import OPERATIONS, ConvShape, Genotype, Operation, is_large
+from cscdarts.spaces.rules import Columns
 
 _FLOAT_BYTES = 4
 
@@ -63,15 +64,17 @@ def operation_convs(record: Operation, channels: int, height: int, width: int, s
 
 
 def supernet_cost(
-    config: SupernetConfig, identity: str, classes: int, image_channels: int, size: int, batch: int
+    config: SupernetConfig, identity: str, classes: int, image_channels: int, size: int, batch: int,
+    columns: Columns | None = None,
 ) -> Cost:  # fmt: skip
     """Cost of a supernet on images of size x size.
 
     Args:
         batch: images in the batch whose memory access is counted.
+        columns: what its edges choose among, see `Supernet`.
     """
     with torch.device("meta"):
-        model = Supernet(config, classes, image_channels, identity, large_images=is_large(size))
+        model = Supernet(config, classes, image_channels, identity, large_images=is_large(size), columns=columns)
         if config.split_pick == "random":
             model.draw_channels(torch.Generator())
         found = _trace(model, torch.empty(2, image_channels, size, size))

@@ -21,6 +21,7 @@ from cscdarts.models.operations import ResidualReduction, head, preprocessing, s
 from cscdarts.models.relaxation.mixing import Relaxation, Weighting
 from cscdarts.settings.config import SupernetConfig
 from cscdarts.spaces import CLOSED, OPERATIONS, SPACES, CellPlan
+from cscdarts.spaces.rules import Columns
 
 #: Mixing weights per kind of cell: (edges, operations), and (edges,) factors of edge normalisation or None.
 Mixing = dict[str, tuple[Tensor, Tensor | None]]
@@ -35,12 +36,19 @@ class SearchCell(nn.Module):
         config: the supernet's config.
         plan: the cell's place: its kind, its channels, what it reads.
         identity: the active identity connection: `cell`, `edge` or `none`.
+        columns: for each edge those of its operations; None for all candidates of the space.
     """
 
     weight_order: Tensor
     edge_order: Tensor
 
-    def __init__(self, config: SupernetConfig, plan: CellPlan, identity: str = "none") -> None:
+    def __init__(
+        self,
+        config: SupernetConfig,
+        plan: CellPlan,
+        identity: str = "none",
+        columns: Sequence[tuple[int, ...]] | None = None,
+    ) -> None:
         super().__init__()
         space = SPACES[config.space]
         assert config.ops is not None
@@ -48,7 +56,7 @@ class SearchCell(nn.Module):
         self.checkpoint_nodes = False
         self.preprocess = nn.ModuleList(preprocessing(plan, affine=False) if space.preprocesses else [])
         self.splits, self.mixed_ops, self.edge_identities = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        columns = space.columns(plan.kind, config.ops)
+        columns = space.columns(plan.kind, config.ops) if columns is None else columns
         for source, rows in enumerate(space.outgoing):
             stride = 2 if plan.reduction and source < space.inputs else 1
             split = Split(config, plan.channels, stride)
@@ -236,6 +244,8 @@ class Supernet(nn.Module):
         large_images: whether the images are large (`spaces.is_large`), for which some spaces have another stem.
         alpha_std: standard deviation of the initial architecture parameters.
         weighting: how architecture parameters become mixing weights, see `cscdarts.models.relaxation.mixing`.
+        columns: kind -> for each edge the columns of the operations that it chooses among; None for all candidates of
+            the space.
     """
 
     def __init__(
@@ -247,11 +257,13 @@ class Supernet(nn.Module):
         large_images: bool = False,
         alpha_std: float = 1e-3,
         weighting: Weighting = "softmax",
+        columns: Columns | None = None,
     ) -> None:
         super().__init__()
         space = SPACES[config.space]
         assert config.ops is not None
         self.config, self.space = config, space
+        self.columns = columns or {kind: space.columns(kind, config.ops) for kind in space.cell_kinds}
         self.identity_scale = config.identity_scale
         self.checkpoint_cells = False
         self._portable = False
@@ -259,7 +271,7 @@ class Supernet(nn.Module):
         self.cells = nn.ModuleList()
         self.stem0, self.stem = stems(plan, image_channels)
         self.cells.extend(
-            SearchCell(config, block, identity)
+            SearchCell(config, block, identity, self.columns[block.kind])
             if isinstance(block, CellPlan)
             else ResidualReduction(block.inputs, block.outputs)
             for block in plan.blocks
@@ -295,9 +307,10 @@ class Supernet(nn.Module):
         """Hold the architecture parameters of operations that are no candidates of their edge at `CLOSED`."""
         ops = self.config.ops
         assert ops is not None
-        for kind, alpha in self.alphas.items() if self.space.candidates is not None else ():
-            for row, columns in enumerate(self.space.columns(kind, ops)):
-                alpha[row, [column for column in range(len(ops)) if column not in columns]] = CLOSED
+        for kind, alpha in self.alphas.items():
+            for row, columns in enumerate(self.columns[kind]):
+                if len(columns) < len(ops):
+                    alpha[row, [column for column in range(len(ops)) if column not in columns]] = CLOSED
 
     def architecture(self) -> list[nn.Parameter]:
         """The architecture parameters: alphas, then betas."""

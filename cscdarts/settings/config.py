@@ -7,6 +7,7 @@ with a stated default; `cscdarts.settings.open_choices` holds the evidence for e
 
 import hashlib
 import json
+import math
 from functools import lru_cache
 from typing import Any, Literal, Self
 
@@ -103,6 +104,25 @@ class RunConfig(Frozen):
     def identity_in(self, phase: Literal["search", "eval"]) -> Literal["cell", "edge", "none"]:
         """The identity connection that is active in a phase (`identity` filtered by `identity_phases`)."""
         return self.supernet.identity if self.supernet.identity_phases in ("both", phase) else "none"
+
+    def at_stage(self, number: int) -> Self:
+        """One stage of a search in stages as a search of its own: its cells, its epochs, its dropout of skips; which
+        operations are left does not stand in it.
+
+        No stage has fewer cells than 3, in which every kind of cell occurs, or `supernet.cells` where that is less.
+        """
+        search, cells = self.search, self.supernet.cells
+        if search.stage_cells:
+            cells = max(min(3, cells), math.floor(cells * search.stage_cells[number] + 0.5))
+        dropout = search.stage_skip_dropout[number] if search.stage_skip_dropout else search.skip_dropout
+        alone = {name: value for name, value in neutral_values(SearchConfig).items() if name.startswith("stage")}
+        changed = alone | {"epochs": search.epochs_of_stage, "skip_dropout": dropout}
+        return self.model_copy(
+            update={
+                "search": search.model_copy(update=changed),
+                "supernet": self.supernet.model_copy(update={"cells": cells}),
+            }
+        )
 
 
 @lru_cache(maxsize=REMEMBERED)

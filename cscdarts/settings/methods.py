@@ -44,8 +44,17 @@ _SOFTMAX = {
     "search.penalty_rise": "constant",
     "search.skip_dropout": 0.0,
 }
+#: A search in one stage, in which nothing is dropped.
+_ONE_STAGE = {
+    "search.stages": 1,
+    "search.stage_epochs": 1.0,
+    "search.stage_cells": (),
+    "search.stage_skip_dropout": (),
+    "search.stage_candidates": 64,
+}
 _PLAIN = {
     **_SOFTMAX,
+    **_ONE_STAGE,
     "supernet.split_ratio": "1",
     "supernet.split_pick": "first",
     "supernet.shuffle": True,
@@ -67,6 +76,7 @@ _ALL = (
         "--explain` names the evidence for each.",
         {
             **_SOFTMAX,
+            **_ONE_STAGE,
             "supernet.split_ratio": "1/2",
             "supernet.split_pick": "first",
             "supernet.shuffle": True,
@@ -124,6 +134,29 @@ _ALL = (
             "supernet.identity_decay": "linear",
             "supernet.identity_phases": "search",
             "search.order": 1,
+        },
+    ),
+    Preset(
+        "pdarts",
+        "P-DARTS",
+        "Chen et al., ICCV 2019, arXiv 1904.12760, section 3",
+        "chenxin061/pdarts train_search.py",
+        "Cells and epochs of the three stages are shares of the protocol's, 5/8, 11/8, 17/8 and 1/2: of 8 cells and 50 "
+        "epochs the paper's 5, 11, 17 and 25 each; in the NAS-Bench-201 space they are cells between two reductions. "
+        "Candidates fall from all to 3 in equal ratios: 8, 5, 3 as there, of 5 operations 5, 4, 3. A skip connection "
+        "is dropped whole for a step, the code drops elements of its map; alpha's gradient is not clipped; batch and "
+        "learning rates follow the protocol unless the `pdarts` profile (96, 0.025 to 0, 6e-4) is set.",
+        {
+            **{key: value for key, value in _PLAIN.items() if key != "search.alpha_warmup"},
+            "search.order": 1,
+            "search.alpha_warmup": None,
+            "search.stages": 3,
+            "search.stage_epochs": 0.5,
+            "search.stage_cells": (5 / 8, 11 / 8, 17 / 8),
+            "search.stage_skip_dropout": (0.0, 0.4, 0.7),
+            "search.stage_candidates": 3,
+            "search.derive": "skip-cap",
+            "search.derive_skips": 2,
         },
     ),
     Preset(

@@ -7,8 +7,9 @@ from typing import Literal
 Direction = Literal["lower", "higher", "none"]
 Stage = Literal["search", "derive", "check", "retrain"]
 #: What a metric needs beside its stage: `supernet`, a search that trains one (`random` and `given` do not);
-#: `cosine_every` or `hessian_every`, a probe that is off by default; `classes`, more than ten of them.
-Condition = Literal["", "supernet", "cosine_every", "hessian_every", "classes"]
+#: `cosine_every` or `hessian_every`, a probe that is off by default; `stages`, a search in several; `classes`, more
+#: than ten of them.
+Condition = Literal["", "supernet", "cosine_every", "hessian_every", "stages", "classes"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ _ALL = (
         "search",
         "hessian_every",
     ),
+    Metric("search_stage", "", "none", 0, "stage of the search", "epoch", "search", "stages"),
+    Metric("search_cells", "", "none", 0, "cells of the supernet", "epoch", "search", "stages"),
     Metric("search_epoch_time_s", "s", "lower", 2, "seconds for a search epoch", "epoch", "search", "supernet"),
     # curves of the retraining
     Metric("retrain_train_loss", "", "lower", 4, "retraining loss", "epoch", "retrain"),

@@ -98,11 +98,19 @@ def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     changed = set(values)
     if "supernet.space" in changed and "supernet.ops" not in changed:
         data["supernet"]["ops"] = None
-    if "search.epochs" in changed and "search.alpha_warmup" not in changed:
+    if _other_length(config, values) and "search.alpha_warmup" not in changed:
         data["search"]["alpha_warmup"] = None
     if "seed" in changed and "evaluation.seed" not in changed:
         data["evaluation"]["seed"] = None
     return build(data)
+
+
+def _other_length(config: RunConfig, values: Mapping[str, Any]) -> bool:
+    """Whether some values give the search, or its stages, another length; presets name the stages that a run has."""
+    stages = (name for name in ("stages", "stage_epochs") if f"search.{name}" in values)
+    return "search.epochs" in values or any(
+        str(values[f"search.{name}"]) != str(getattr(config.search, name)) for name in stages
+    )
 
 
 def build(data: Mapping[str, Any]) -> RunConfig:

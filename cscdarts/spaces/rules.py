@@ -1,13 +1,16 @@
 """How cells are picked: from architecture parameters, and uniformly at random. No torch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
 
 from cscdarts.errors import UserError
 from cscdarts.spaces.operations import OPERATIONS
-from cscdarts.spaces.space import Floats, KeptEdge, Rule, Space
+from cscdarts.spaces.space import CLOSED, Floats, KeptEdge, Rule, Space
+
+#: Kind of cell -> for each edge the columns of the operations that it chooses among.
+Columns = Mapping[str, Sequence[tuple[int, ...]]]
 
 
 def softmax(values: Floats) -> Floats:
@@ -138,6 +141,37 @@ class StrongestInputs:
         return {kind: cell(kind) for kind in space.cell_kinds}
 
 
+def open_columns(alpha: Mapping[str, Floats]) -> dict[str, list[tuple[int, ...]]]:
+    """The columns that each edge chooses among: all but those that hold `CLOSED`.
+
+    Args:
+        alpha: kind -> (edges, operations), raw architecture parameters.
+    """
+    return {
+        kind: [tuple(np.flatnonzero(row).tolist()) for row in np.asarray(rows) > CLOSED / 2]
+        for kind, rows in alpha.items()
+    }
+
+
+def strongest_columns(alpha: Mapping[str, Floats], keep: int) -> dict[str, list[tuple[int, ...]]]:
+    """Of the columns that each edge chooses among those that weigh most; of equals the earlier one is dropped.
+
+    Chen et al. 2019 (P-DARTS, arXiv 1904.12760), section 3.2, as chenxin061/pdarts train_search.py has it between two
+    stages: `none` is dropped like any other. All weightings order an edge's operations as alpha does.
+
+    Args:
+        alpha: kind -> (edges, operations), raw architecture parameters.
+        keep: how many an edge has left, where it has as many.
+    """
+    return {
+        kind: [
+            tuple(sorted(sorted(columns, key=lambda column: (row[column], column))[-keep:]))
+            for row, columns in zip(alpha[kind], edges, strict=True)
+        ]
+        for kind, edges in open_columns(alpha).items()
+    }
+
+
 def derive_capped(
     space: Space, ops: tuple[str, ...], alpha: Mapping[str, Floats], beta: Mapping[str, Floats] | None, most: int
 ) -> tuple[dict[str, tuple[KeptEdge, ...]], tuple[KeptEdge, ...]]:
@@ -175,14 +209,20 @@ def derive_capped(
             return cells, tuple(removed)
         weakest = min(skips, key=lambda edge: float(original[place(edge)]))
         if weakest in removed:
-            raise UserError(
-                "search.derive", f"skip-cap at {most}", "candidate operations beside skip connections",
-                f"Edge {weakest.source} to {weakest.target} has no other one; choose another rule.",
-            )  # fmt: skip
+            raise _no_other(weakest, most)
         removed.append(weakest)
         raw[kind][place(weakest)] = -np.inf
         weights[kind][place(weakest)] = -1.0  # below every weight, also one that is 0 in floating point
         cells = rule.pick(space, ops, weights, beta) if _picks(rule) else rule.derive(space, ops, raw, beta)
+        if any(raw[kind][place(edge)] <= CLOSED / 2 for edge in cells[kind]):
+            raise _no_other(weakest, most)  # an operation that is no candidate of its edge
+
+
+def _no_other(edge: KeptEdge, most: int) -> UserError:
+    return UserError(
+        "search.derive", f"skip-cap at {most}", "candidate operations beside skip connections",
+        f"Edge {edge.source} to {edge.target} has no other one; choose another rule.",
+    )  # fmt: skip
 
 
 def _picks(rule: Rule) -> TypeGuard[StrongestInputs]:

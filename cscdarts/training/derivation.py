@@ -11,7 +11,7 @@
 
 Nothing is trained but for the last one, which is a stage of its own: a stopped search is one that ran on and whose
 record is read up to there. In a space without a normal cell its first kind of cell stands for it. Where a criterion is
-never met the last epoch is taken, and said.
+never met the last epoch is taken, and said. Of a search in stages all rules read the last stage alone.
 """
 
 import math
@@ -28,7 +28,7 @@ from cscdarts.settings.config import RunConfig, SupernetConfig
 from cscdarts.settings.connected import connection_notes
 from cscdarts.settings.keys import search_key, searches
 from cscdarts.spaces import SPACES, Genotype, parse_genotype, random_genotype, softmax
-from cscdarts.spaces.rules import derive_capped, derive_weighted
+from cscdarts.spaces.rules import derive_capped, derive_weighted, open_columns
 
 Alpha = Mapping[str, npt.NDArray[np.float64]]
 #: Epoch -> its line of `alphas.jsonl`, and epoch -> the values that the search recorded.
@@ -44,12 +44,14 @@ class DerivedCell(NamedTuple):
         error_pct: its one-shot error on the validation half under the weights of that epoch, as the search measured it;
             None where it did not.
         why: what the rule found, in words.
+        candidates: of a search in stages kind -> for each edge the operations that were left in the last stage.
     """
 
     epoch: int
     genotype: Genotype
     error_pct: float | None
     why: str
+    candidates: Mapping[str, Sequence[Sequence[str]]] | None = None
 
 
 def genotype_of(
@@ -100,10 +102,10 @@ def derive(config: RunConfig, folder: RunFolder, report: Callable[[str], None] =
         folder.bind("search", search_key(one))
         search = search_record(folder)
         alphas = folder.alphas()
-        if config.search.derive == "last" and alphas and alphas[-1]["epoch"] != one.search.epochs - 1:
+        if config.search.derive == "last" and alphas and alphas[-1]["epoch"] != one.search.all_epochs - 1:
             raise BrokenFile(
                 folder.file("alphas.jsonl"), f"its last line is of epoch {alphas[-1]['epoch'] + 1}",
-                f"whole, with {one.search.epochs} epochs",
+                f"whole, with {one.search.all_epochs} epochs",
                 "Move the folder of this search away; it is searched again.",
             )  # fmt: skip
         cells.append(derived_cell(one, alphas, folder.curves(), search))
@@ -138,8 +140,9 @@ def write_cell(
     folder: RunFolder, searched: RunConfig, cell: DerivedCell, rule: str, report: Callable[[str], None]
 ) -> Genotype:
     """Write a derived cell as `genotype.json`: its text, the key and seed of its search, its epoch, the rule and what
-    it found (`why`); where it was measured `derived_valid_error_pct`, its one-shot error on the validation half; and
-    `notes` on a cell whose operations lead nowhere, which are also reported."""
+    it found (`why`); of a search in stages the `candidates` that its edges had left; where it was measured
+    `derived_valid_error_pct`, its one-shot error on the validation half; and `notes` on a cell whose operations lead
+    nowhere, which are also reported."""
     record: dict[str, Any] = {
         "space": cell.genotype.space,
         "text": str(cell.genotype),
@@ -151,6 +154,8 @@ def write_cell(
     }
     if cell.error_pct is not None:
         record["values"] = {"derived_valid_error_pct": cell.error_pct}
+    if cell.candidates is not None:
+        record["candidates"] = cell.candidates
     notes = connection_notes(searched, cell.genotype)
     if notes:
         record["notes"] = notes
@@ -189,10 +194,10 @@ def derived_cell(
     """
     search, space = config.search, config.supernet.space
     if "genotype" in search_record:
-        epoch = 0 if search.strategy == "given" else search.epochs - 1
+        epoch = 0 if search.strategy == "given" else search.all_epochs - 1
         cell = parse_genotype(str(search_record["genotype"]), space)
         return DerivedCell(epoch, cell, search_record.get("candidate_error_pct"), _NAMED.get(search.strategy, ""))
-    lines = {int(line["epoch"]): line for line in alpha_lines}
+    lines = {int(line["epoch"]): line for line in alpha_lines if int(line["epoch"]) >= search.first_of_last_stage}
     if not lines:
         raise UserError("alphas.jsonl", "no epoch", "a line for each epoch of the search", "Search again.")
     values = {int(line["epoch"]): line["values"] for line in curves if line["stage"] == "search"}
@@ -203,7 +208,7 @@ def derived_cell(
         whole, (cell, why) = cell, _capped(config, lines[epoch])
         # The search measured the cell with all its skip connections.
         error = error if cell == whole else None
-    return DerivedCell(epoch, cell, error, why)
+    return DerivedCell(epoch, cell, error, why, candidates_of(config, lines[epoch]))
 
 
 def name_cell(config: RunConfig, folder: RunFolder, report: Callable[[str], None]) -> None:
@@ -262,7 +267,7 @@ def _skip_stop(config: RunConfig, lines: Lines, curves: Curves) -> tuple[int, st
     """
     most, cell = config.search.derive_skips, _cell_word(config)
     for epoch in sorted(lines):
-        if epoch >= (config.search.alpha_warmup or 0):
+        if epoch >= _first_trained(config):
             skips = genotype_of_line(config.supernet, lines[epoch], config.search.weighting).skips
             if skips >= most:
                 return epoch, f"the first epoch whose {cell} has {most} or more skip connections: it has {skips}"
@@ -287,7 +292,7 @@ def _eigenvalue_stop(config: RunConfig, lines: Lines, curves: Curves) -> tuple[i
             "Search with search.hessian_every=1, or derive by another rule.",
         )  # fmt: skip
     k, growth = search.derive_window, search.derive_growth
-    first, last = max(min(lines), search.alpha_warmup or 0), max(lines)
+    first, last = max(min(lines), _first_trained(config)), max(lines)
 
     def smoothed(epoch: int) -> float:
         start = epoch - k // 2
@@ -332,6 +337,23 @@ def _capped(config: RunConfig, line: Mapping[str, Any]) -> tuple[Genotype, str]:
         return genotype, f"the last epoch, whose {cell} has {genotype.skips} skip connections, at most {most}"
     taken = ", ".join(f"{edge.source} to {edge.target}" for edge in removed)
     return genotype, f"the last epoch with at most {most} skip connections in its {cell}; taken out: {taken}"
+
+
+def _first_trained(config: RunConfig) -> int:
+    """The first epoch of the last stage in which alpha is trained."""
+    return config.search.first_of_last_stage + (config.search.alpha_warmup or 0)
+
+
+def candidates_of(config: RunConfig, line: Mapping[str, Any]) -> dict[str, list[list[str]]] | None:
+    """Of a search in stages kind -> for each edge, in the order of `Space.edges`, the operations that it chose among in
+    the epoch of a line of `alphas.jsonl`; None of any other."""
+    if config.search.stages == 1:
+        return None
+    ops = config.supernet.ops or ()
+    return {
+        kind: [[ops[column] for column in edge] for edge in edges]
+        for kind, edges in open_columns(_parameters(line)[0]).items()
+    }
 
 
 def _cell_word(config: RunConfig) -> str:

@@ -19,8 +19,9 @@ from cscdarts.records.checkpoint import misfit, read_state
 from cscdarts.records.run_folder import RunFolder
 from cscdarts.settings.config import RunConfig
 from cscdarts.spaces import Genotype, random_genotype
-from cscdarts.training.build import build_supernet
+from cscdarts.training.build import build_supernet, stage_of_state
 from cscdarts.training.distributed import World, place, resolve_device
+from cscdarts.training.gradients import Precision, autocast, full
 from cscdarts.training.schedules import identity_scale
 
 #: Seconds between two words on how far a long scoring is.
@@ -74,6 +75,23 @@ def error_pct(supernet: Supernet, source: Source, mixing: Mixing, limit: int | N
     return 100.0 * float(wrong) / seen
 
 
+def whole_error(supernet: Supernet, source: Source, batch_size: int, precision: Precision) -> tuple[float, float]:
+    """Mean loss and error in percent of the whole supernet on a part of the data, with running statistics."""
+    supernet.eval()
+    seed_noise(noises(supernet), 0)
+    device = next(supernet.parameters()).device
+    totals = torch.zeros(3, device=device)
+    with torch.no_grad():
+        for images, labels in source.in_order(batch_size):
+            with autocast(device, precision):
+                logits = supernet(images)
+            loss = torch.nn.functional.cross_entropy(full(logits), labels, reduction="sum")
+            totals += torch.stack([loss, (logits.argmax(1) != labels).sum(), loss.new_tensor(len(labels))])
+    supernet.train()
+    loss_sum, wrong, count = totals.tolist()
+    return loss_sum / count, 100 * wrong / count
+
+
 def best_sample(config: RunConfig, supernet: Supernet, valid: Source) -> dict[str, Any]:
     """Of `search.random_candidates` drawn cells the one with the lowest validation error under shared weights, the
     first of equals: `genotype`, `candidates`, `candidate_error_pct`."""
@@ -107,12 +125,12 @@ def one_shot_scores(
         config.data, config.data.searched_dataset, root, place(device, World()), config.search.batch_size, config.seed
     )
     _, valid = data.halves(config.data)
-    supernet = build_supernet(config, data, device)
+    supernet = build_supernet(config, data, device, *stage_of_state(config, state))
     why = misfit(state, {"supernet": supernet.state_dict()})
     if why is not None:
         raise BrokenFile(folder.file("checkpoint.pt"), why, "the checkpoint of this run's search", "Search again.")
     supernet.load_state_dict(state["supernet"])
-    supernet.identity_scale = identity_scale(config, config.search.epochs - 1)
+    supernet.identity_scale = identity_scale(config, config.search.epochs_of_stage - 1)
     if config.supernet.split_pick == "random":
         supernet.draw_channels(torch.Generator().manual_seed(0))
     scores, said = [], time.monotonic()

@@ -126,7 +126,7 @@ class ResumableRun:
             return f"it is that of a {state['stage']}"
         if min(state[name] for name in ("epoch", "step", "seconds", "epoch_seconds")) < 0:
             return "it stands before the beginning"
-        last = {"search": self.config.search.epochs, "retrain": self.config.evaluation.epochs}[self.stage]
+        last = {"search": self.config.search.all_epochs, "retrain": self.config.evaluation.epochs}[self.stage]
         if state["epoch"] > last:
             return f"it stands at epoch {state['epoch']} of {last}"
         return next((why for name, one in optimisers.items() if (why := _optimiser_misfit(state, name, one))), None)

@@ -7,7 +7,7 @@ never stopped.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,24 +20,23 @@ from cscdarts.data.open import open_data
 from cscdarts.data.randomness import derived_seed, generator, numpy_generator
 from cscdarts.data.source import Batch, labels_of
 from cscdarts.errors import BrokenFile
-from cscdarts.kernels.batch_norm import frozen_statistics
 from cscdarts.models.operations import noises, seed_noise
 from cscdarts.models.relaxation.penalties import penalty_gradients
 from cscdarts.records.ownership import require_search
 from cscdarts.records.run_folder import RunFolder, append_line, write_json
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.keys import search_key
-from cscdarts.spaces import Genotype
+from cscdarts.spaces.rules import Columns
 from cscdarts.training import schedules
-from cscdarts.training.bilevel import ArchitectureStep, only_gradients_of
-from cscdarts.training.build import build_supernet
+from cscdarts.training.bilevel import ArchitectureStep
+from cscdarts.training.build import build_supernet, load_kernels, next_columns, stage_of_state
 from cscdarts.training.derivation import alpha_entropy, genotype_of_line, name_cell, skip_share_pct
 from cscdarts.training.distributed import average, join_world, place, share_statistics
-from cscdarts.training.gradients import SupernetGradients, autocast, clip, full
+from cscdarts.training.gradients import SupernetGradients, clip
 from cscdarts.training.guards.finite import Watch, not_finite
 from cscdarts.training.guards.standstill import SearchProgress
-from cscdarts.training.memory import PeakMemory, saved_bytes
-from cscdarts.training.one_shot import best_sample, discrete_mixing, error_pct, sample_mixing
+from cscdarts.training.memory import PeakMemory
+from cscdarts.training.one_shot import best_sample, discrete_mixing, error_pct, sample_mixing, whole_error
 from cscdarts.training.resumable import ResumableRun, Timer, compiled, sgd, untimed
 
 
@@ -65,7 +64,7 @@ def search(
         return
     run = SearchRun(config, folder, stop, report)
     run.resume()
-    while run.epoch < config.search.epochs:
+    while run.epoch < config.search.all_epochs:
         run.train_epoch()
         run.close_epoch()
     run.finish()
@@ -105,36 +104,40 @@ class SearchRun(ResumableRun):
         self.train, self.valid = self.data.halves(config.data)
         for line in self.data.contents.lines():
             report(line)
-        self._load_kernels()
+        load_kernels(config, self.data, self.device, next(self.valid.in_order(4)))
         self.memory = PeakMemory(self.device)
-        self.supernet = build_supernet(config, self.data, self.device)
+        self.sums = self._zero_sums()
+        self.watch = Watch(self.device)
+        self.progress = SearchProgress(config, np.bincount(labels_of(self.valid)).tolist())
+        self.mixing: Any = None
+        self._begin(0, None)
+
+    def _begin(self, number: int, columns: Columns | None) -> None:
+        """Begin a stage of the search: a fresh supernet of its depth, with the operations that are left, and fresh
+        optimisers. A search that is not in stages is the first of one.
+
+        Args:
+            columns: what the edges choose among, None for all candidates.
+        """
+        self.number, self.present = number, self.config.at_stage(number)
+        settings = self.present.search
+        self.supernet = build_supernet(self.config, self.data, self.device, number, columns)
         self.noises = noises(self.supernet)
-        share_statistics(self.supernet, world)
+        share_statistics(self.supernet, self.world)
         self.weights, self.architecture = self.supernet.weights(), self.supernet.architecture()
         self.weight_optimizer = sgd(self.weights, settings)
         self.alpha_optimizer = torch.optim.Adam(
             self.architecture, settings.alpha_lr, settings.alpha_betas, weight_decay=settings.alpha_weight_decay
         )
         self.gradients = SupernetGradients(
-            self.supernet, self._forward(), settings.amp, settings.accumulate, world, replayed=self._graphs
+            self.supernet, self._forward(), settings.amp, settings.accumulate, self.world, replayed=self._graphs
         )
         self.alpha_step = ArchitectureStep(self.supernet, settings, self.weight_optimizer, self.gradients)
-        self.sums = self._zero_sums()
-        self.watch = Watch(self.device)
-        self.progress = SearchProgress(config, np.bincount(labels_of(self.valid)).tolist())
-        self.mixing: Any = None
 
-    def _load_kernels(self) -> None:
-        """One small step of a supernet that is thrown away: what is loaded on first use is not the search's memory."""
-        if self.device.type != "cpu":
-            return
-        spare = build_supernet(self.config, self.data, self.device)
-        if self.config.supernet.split_pick == "random":
-            spare.draw_channels(torch.Generator())
-        images, labels = next(self.valid.in_order(4))
-        torch.nn.functional.cross_entropy(spare(images), labels).backward()  # type: ignore[no-untyped-call]
-        sgd(spare.weights(), self.config.search).step()  # the first step of an optimiser imports much of torch
-        torch.optim.Adam(spare.architecture(), 0.1).step()
+    @property
+    def epoch_of_stage(self) -> int:
+        """The present epoch, counted from the beginning of its stage: what schedules go by."""
+        return self.epoch - self.number * self.config.search.epochs_of_stage
 
     def _forward(self) -> Callable[[Tensor], Tensor]:
         def forward(images: Tensor) -> Tensor:
@@ -157,13 +160,13 @@ class SearchRun(ResumableRun):
 
     def train_epoch(self) -> None:
         """All steps of the present epoch from the present step on."""
-        settings, started = self.config.search, time.monotonic()
-        lr = schedules.cosine_lr(settings.lr, settings.lr_min, self.epoch, settings.epochs)
+        settings, started, epoch = self.present.search, time.monotonic(), self.epoch_of_stage
+        lr = schedules.cosine_lr(settings.lr, settings.lr_min, epoch, settings.epochs)
         self.weight_optimizer.param_groups[0]["lr"] = lr
-        self.supernet.identity_scale = schedules.identity_scale(self.config, self.epoch)
-        self.supernet.relaxation.temperature = schedules.temperature(settings, self.epoch)
+        self.supernet.identity_scale = schedules.identity_scale(self.present, epoch)
+        self.supernet.relaxation.temperature = schedules.temperature(settings, epoch)
         self.supernet.train()
-        learns_alpha = settings.strategy == "gradient" and self.epoch >= (settings.alpha_warmup or 0)
+        learns_alpha = settings.strategy == "gradient" and epoch >= (settings.alpha_warmup or 0)
         steps = min(self.train.steps, self.valid.steps)
         batches = zip(
             self.train.batches(self.epoch, self.step), self.valid.batches(self.epoch, self.step), strict=False
@@ -174,7 +177,7 @@ class SearchRun(ResumableRun):
                 self._draw_weights("alpha", noise=0.0)
                 with self.timer("architecture step"):
                     self._move_alpha(train, valid, lr)
-            self._draw_weights("weights", noise=schedules.alpha_noise(settings, self.epoch))
+            self._draw_weights("weights", noise=schedules.alpha_noise(settings, epoch))
             with self.timer("weight step"):
                 self.move_weights(train)
             self.step += 1
@@ -196,7 +199,7 @@ class SearchRun(ResumableRun):
 
     def _draw_weights(self, purpose: str, noise: float) -> None:
         """Draw what the mixing weights of one step depend on beside alpha; most methods draw nothing."""
-        dropped = schedules.skip_dropout(self.config.search, self.epoch)
+        dropped = schedules.skip_dropout(self.present.search, self.epoch_of_stage)
         if self.supernet.relaxation.samples or noise or dropped:
             draws = generator(torch.device("cpu"), self.config.seed, f"mixing of {purpose}", self.epoch, self.step)
             self.supernet.relaxation.draw(draws, noise, dropped)
@@ -205,7 +208,7 @@ class SearchRun(ResumableRun):
 
     def _move_alpha(self, train: Batch, valid: Batch, lr: float) -> None:
         grads = self.alpha_step.gradient(train, valid, lr)
-        weight = schedules.penalty_weight(self.config.search, self.epoch)
+        weight = schedules.penalty_weight(self.present.search, self.epoch_of_stage)
         if weight:
             of_alphas = penalty_gradients(self.config.search.penalty, weight, dict(self.supernet.alphas.items()))
             grads = [g + p for g, p in zip(grads, of_alphas, strict=False)] + grads[len(of_alphas) :]
@@ -252,7 +255,7 @@ class SearchRun(ResumableRun):
         train_loss, train_wrong = averages.tolist()
         share = settings.batch_size / self.world.size
         with self.timer("validation"):
-            valid_loss, valid_error = self._validate()
+            valid_loss, valid_error = whole_error(self.supernet, self.valid, 2 * settings.batch_size, settings.amp)
         # Batch statistics hide what running ones have become; before a number is recorded all of them are looked at.
         name = not_finite(self.supernet.state_dict()) or (None if math.isfinite(valid_loss) else "validation loss")
         if name is not None:
@@ -260,7 +263,7 @@ class SearchRun(ResumableRun):
         line = self._alpha_line()
         genotype = genotype_of_line(self.config.supernet, line, settings.weighting)
         with self.timer("validation"):
-            discrete = self._validate_cell(genotype)
+            discrete = error_pct(self.supernet, self.valid, discrete_mixing(self.supernet, genotype), limit=None)
         values = {
             "search_train_loss": train_loss,
             "search_train_error_pct": 100 * train_wrong / share,
@@ -274,6 +277,8 @@ class SearchRun(ResumableRun):
             "discretisation_gap_pct": discrete - valid_error,
             "search_epoch_time_s": self.epoch_seconds,
         }
+        if settings.stages > 1:
+            values |= {"search_stage": float(self.number + 1), "search_cells": float(self.present.supernet.cells)}
         for name, value in self._probes().items():
             if math.isfinite(value):
                 values[name] = value
@@ -283,32 +288,26 @@ class SearchRun(ResumableRun):
             self.folder.record("search", self.epoch, self.step, values)
             append_line(self.folder.file("alphas.jsonl"), {"epoch": self.epoch, **line})
         self.report(
-            f"search epoch {self.epoch + 1}/{settings.epochs} loss {train_loss:.4f} "
+            f"search epoch {self.epoch + 1}/{settings.all_epochs} loss {train_loss:.4f} "
             f"valid error {valid_error:.2f}% {self.epoch_seconds:.1f}s"
         )
         for note in self.progress.epoch({"epoch": self.epoch, **line}, valid_error):
             self.report(f"search: {note}")
         self.sums = self._zero_sums()
-        self.next_epoch(settings.epochs)
+        self._next_stage(self.epoch + 1)
+        self.next_epoch(settings.all_epochs)
 
-    def _validate(self) -> tuple[float, float]:
-        """Mean loss and error in percent of the whole supernet on the validation half, with running statistics."""
-        self.supernet.eval()
-        seed_noise(self.noises, 0)
-        totals = torch.zeros(3, device=self.device)
-        with torch.no_grad():
-            for images, labels in self.valid.in_order(self.config.search.batch_size * 2):
-                with autocast(self.device, self.config.search.amp):
-                    logits = self.supernet(images)
-                loss = torch.nn.functional.cross_entropy(full(logits), labels, reduction="sum")
-                totals += torch.stack([loss, (logits.argmax(1) != labels).sum(), loss.new_tensor(len(labels))])
-        self.supernet.train()
-        loss_sum, wrong, count = totals.tolist()
-        return loss_sum / count, 100 * wrong / count
-
-    def _validate_cell(self, genotype: Genotype) -> float:
-        """Error in percent of a derived cell on the validation half, with the supernet's weights."""
-        return error_pct(self.supernet, self.valid, discrete_mixing(self.supernet, genotype), limit=None)
+    def _next_stage(self, epoch: int) -> None:
+        """Begin the next stage where an epoch is its first: the weakest operations of each edge are dropped."""
+        number = self.config.search.stage_of(epoch)
+        if number == self.number:
+            return
+        self._begin(number, next_columns(self.config, self.supernet, number))
+        left = max(len(edge) for edges in self.supernet.columns.values() for edge in edges)
+        self.report(
+            f"search stage {number + 1}/{self.config.search.stages}: {self.present.supernet.cells} cells, at most "
+            f"{left} operations an edge"
+        )
 
     def _probes(self) -> dict[str, float]:
         """Measurements that cost extra passes, every k epochs where they are switched on."""
@@ -332,51 +331,37 @@ class SearchRun(ResumableRun):
 
     def finish(self) -> None:
         """Write `search.json`."""
-        from cscdarts.models.cost import supernet_cost
+        from cscdarts.training.stages.costs import dearest, stage_costs
 
         peak = self.memory.mib()
         # Passes that share batch statistics are run by all processes, or the leading one would wait for ever.
-        saved = self._saved_bytes()
+        stages = stage_costs(self.config, self.data, self.supernet, self.folder.alphas(), next(self.train.batches(0)))
         sampled = (
             best_sample(self.config, self.supernet, self.valid) if self.config.search.strategy == "random-ws" else {}
         )
         if not self.world.leads:
             return
         lines = {line["epoch"]: line["values"] for line in self.folder.curves() if line["stage"] == "search"}
-        error = lines.get(self.config.search.epochs - 1, {}).get("search_valid_error_pct")
-        if error is None and self.config.search.epochs > 0:
+        error = lines.get(self.config.search.all_epochs - 1, {}).get("search_valid_error_pct")
+        if error is None:
             raise BrokenFile(
                 self.folder.metrics("search"), "it has no validation error of the last epoch", "whole",
                 f"Move {self.checkpoint} and the one before it away; the search starts afresh.",
             )  # fmt: skip
-        cost = supernet_cost(
-            self.config.supernet, self.config.identity_in("search"), self.data.classes, self.data.channels,
-            self.data.size, batch=self.config.search.batch_size,
-        )  # fmt: skip
         record: dict[str, Any] = {
             "key": self.key.id,
             "values": {
                 "search_time_s": self.seconds,
                 "peak_memory_mib": peak,
                 "supernet_valid_error_pct": error,
-                "supernet_params_m": cost.params / 1e6,
-                "supernet_macs_m": cost.macs / 1e6,
-                "memory_access_mb": cost.memory_access_bytes / 1e6,
-                "saved_mb": saved / 1e6,
+                **dearest(stages),
             },
             "data": self.data.record(self.config.labels.data),
             "finished_at": time.time(),
-        }  # fmt: skip
+        }
+        in_stages = {"stages": stages} if self.config.search.stages > 1 else {}
         notes = {"notes": self.progress.notes} if self.progress.notes else {}
-        write_json(self.folder.file("search.json"), record | sampled | notes)
-
-    def _saved_bytes(self) -> int:
-        """Bytes kept for the backward pass of a weight step on this run's batch."""
-        batch = next(self.train.batches(0))
-        with only_gradients_of(list(self.supernet.parameters()), self.weights), frozen_statistics(self.supernet):
-            return saved_bytes(
-                self.supernet, lambda: torch.nn.functional.cross_entropy(self.supernet(batch[0]), batch[1]), batch
-            )
+        write_json(self.folder.file("search.json"), record | sampled | in_stages | notes)
 
     def state(self) -> dict[str, Any]:
         """Weights, statistics, architecture parameters, optimisers, sums of the epoch."""
@@ -386,6 +371,18 @@ class SearchRun(ResumableRun):
             "weight_optimizer": self.weight_optimizer.state_dict(),
             "alpha_optimizer": self.alpha_optimizer.state_dict(),
         }
+
+    def resume(self) -> None:
+        """See `ResumableRun.resume`; a search that starts afresh starts with its first stage."""
+        super().resume()
+        if self.number != self.config.search.stage_of(self.epoch):
+            self._begin(0, None)
+
+    def _misfit(self, state: Mapping[str, Any]) -> str | None:
+        number, columns = stage_of_state(self.config, state)
+        if (number, self.number) != (0, 0):
+            self._begin(number, columns)
+        return super()._misfit(state)
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state` gave."""

@@ -45,12 +45,14 @@ def grid():
     yield apply_preset(base, "random")
     candidates = {**TINY, "search.random_candidates": 3, "search.cosine_every": 0}
     yield with_values(apply_preset(base, "random-ws"), candidates)
+    yield with_values(apply_preset(base, "pdarts"), {**TINY, "search.hessian_every": 0, "search.cosine_every": 0})
 """
 
 
 @pytest.fixture(scope="module")
 def worked(tmp_path_factory: pytest.TempPathFactory) -> Driver:
-    """Five runs gone all the way: both spaces, one without retraining, one without a supernet, one without alpha."""
+    """Six runs gone all the way: both spaces, one without retraining, one without a supernet, one without alpha, one in
+    stages."""
     place = tmp_path_factory.mktemp("metrics")
     draw = np.random.default_rng(0)
     for part, count in (("train", 6), ("test", 2)):
@@ -89,6 +91,7 @@ def expected(config: RunConfig) -> set[str]:
         "supernet": config.search.strategy not in ("random", "given"),
         "cosine_every": config.search.cosine_every > 0,
         "hessian_every": config.search.hessian_every > 0,
+        "stages": config.search.stages > 1,
         "classes": config.data.dataset == "image-folder",
     }
     return {name for name, metric in METRICS.items() if metric.stage in stages and met[metric.needs]}

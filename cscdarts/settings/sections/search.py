@@ -1,11 +1,12 @@
 """The bilevel search: strategy, order, schedules, how alpha becomes weights, how a cell is derived."""
 
+import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from cscdarts.settings.sections.neutral import Neutral
-from cscdarts.settings.values import Beta, Frozen, Unreadable, whole
+from cscdarts.settings.values import Beta, Frozen, Unreadable, real, whole
 
 
 class SearchConfig(Frozen):
@@ -44,6 +45,14 @@ class SearchConfig(Frozen):
     penalty_rise: Annotated[Literal["constant", "linear"], Neutral("constant")] = "constant"
     #: Probability, at the start, that an edge goes without its skip connection in a step.
     skip_dropout: Annotated[float, Neutral(0.0)] = Field(default=0.0, ge=0, lt=1)
+    #: Stages of a search, each with a supernet that starts afresh; `alpha_warmup` and all schedules are of each stage.
+    stages: Annotated[int, Neutral(1)] = Field(default=1, ge=1, le=16)
+    #: Of each stage: its epochs as a share of `epochs`, its cells as a share of `supernet.cells`, its `skip_dropout`.
+    stage_epochs: Annotated[float, Neutral(1.0)] = Field(default=1.0, gt=0, le=1)
+    stage_cells: Annotated[tuple[float, ...], Neutral(())] = Field(default=(), max_length=16)
+    stage_skip_dropout: Annotated[tuple[float, ...], Neutral(())] = Field(default=(), max_length=16)
+    #: Most operations that an edge has left in the last stage; from all in the first they fall in equal ratios.
+    stage_candidates: Annotated[int, Neutral(64)] = Field(default=64, ge=2, le=64)
     derive: Literal["last", "best", "skip-stop", "eigenvalue-stop", "skip-cap", "perturbation"] = "last"
     #: Of `derive=skip-stop` and `skip-cap`: skip connections in the normal cell at which to stop, or that are kept.
     derive_skips: Annotated[int, Neutral(2)] = Field(default=2, ge=0, le=64)
@@ -68,6 +77,34 @@ class SearchConfig(Frozen):
         """Whether the strategy trains a supernet: a random or given cell needs none, and reads no data."""
         return self.strategy not in ("random", "given")
 
+    @property
+    def epochs_of_stage(self) -> int:
+        """Epochs of each stage; of the search where it has only one."""
+        return max(1, int(self.epochs * self.stage_epochs))
+
+    @property
+    def all_epochs(self) -> int:
+        """Epochs of all stages together."""
+        return self.stages * self.epochs_of_stage
+
+    @property
+    def first_of_last_stage(self) -> int:
+        """The epoch that the last stage begins with: a cell is derived from what comes then."""
+        return self.all_epochs - self.epochs_of_stage
+
+    def stage_of(self, epoch: int) -> int:
+        """The stage that an epoch belongs to, from 0; after the last epoch still the last one."""
+        return min(epoch // self.epochs_of_stage, self.stages - 1)
+
+    def candidates_in(self, stage: int, operations: int) -> int:
+        """Most operations that an edge chooses among in a stage: k (m / k)^(stage / (stages - 1)), rounded.
+
+        k = `operations` and m = `stage_candidates`: with three stages and m = 3 of 8 operations 8, 5, 3 (P-DARTS), of 5
+        operations 5, 4, 3.
+        """
+        least = min(self.stage_candidates, operations)
+        return round(operations * math.pow(least / operations, stage / max(1, self.stages - 1)))
+
     @model_validator(mode="before")
     @classmethod
     def _words(cls, values: Any) -> Any:
@@ -78,9 +115,12 @@ class SearchConfig(Frozen):
         if isinstance(values.get("order"), str):
             values["order"] = words.get(values["order"], values["order"])
         if values.get("alpha_warmup") is None:
-            # PC-DARTS freezes alpha for 15 of 50 epochs; the share is kept when the search is shorter or longer.
+            # PC-DARTS freezes alpha for 15 of 50 epochs, P-DARTS for 10 of the 25 of a stage; the share is kept when
+            # the search is shorter or longer.
             try:
-                values["alpha_warmup"] = min(max(whole(values.get("epochs", 50)), 0) * 15 // 50, 10_000)
+                epochs = min(max(whole(values.get("epochs", 50)), 0), 10_000)
+                length = int(epochs * min(max(real(values.get("stage_epochs", 1.0)), 0.0), 1.0))
+                values["alpha_warmup"] = length * (15 if whole(values.get("stages", 1)) == 1 else 20) // 50
             except Unreadable:  # the field itself says what is wrong
                 values["alpha_warmup"] = 0
         return values
@@ -89,10 +129,11 @@ class SearchConfig(Frozen):
     def _check(self) -> Self:
         if self.lr_min > self.lr:
             raise ValueError(f"lr_min={self.lr_min} is above lr={self.lr}; the schedule goes down")
-        if self.alpha_warmup is not None and self.alpha_warmup >= self.epochs and self.strategy == "gradient":
+        if (self.alpha_warmup or 0) >= self.epochs_of_stage and self.strategy == "gradient":
             raise ValueError(
-                f"alpha_warmup={self.alpha_warmup} leaves no epoch of epochs={self.epochs} to learn alpha; lower it"
+                f"alpha_warmup={self.alpha_warmup} leaves no epoch of {self._length_word()} to learn alpha; lower it"
             )
+        self._check_stages()
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size={self.batch_size} is no multiple of accumulate={self.accumulate}")
         if self.nesterov and self.momentum == 0:
@@ -118,3 +159,20 @@ class SearchConfig(Frozen):
         if self.derive == "skip-stop" and not self.derive_skips:
             raise ValueError("derive_skips=0 stops a search before it begins; derive=skip-stop takes 1 or more")
         return self
+
+    def _length_word(self) -> str:
+        if self.stages == 1 and self.stage_epochs == 1:
+            return f"epochs={self.epochs}"
+        return f"the {self.epochs_of_stage} of each stage, epochs={self.epochs} times stage_epochs={self.stage_epochs},"
+
+    def _check_stages(self) -> None:
+        for name in ("stage_cells", "stage_skip_dropout"):
+            found = getattr(self, name)
+            if found and len(found) != self.stages:
+                raise ValueError(f"{name}={found} with stages={self.stages}: one number for each stage, or none")
+        if any(not 0 < share <= 8 for share in self.stage_cells):
+            raise ValueError(f"stage_cells={self.stage_cells}: shares of supernet.cells above 0 and at most 8")
+        if any(not 0 <= rate < 1 for rate in self.stage_skip_dropout):
+            raise ValueError(f"stage_skip_dropout={self.stage_skip_dropout}: probabilities from 0 to below 1")
+        if self.stages > 1 and self.strategy == "random-ws":
+            raise ValueError(f"stages={self.stages} drop operations by alpha, which strategy=random-ws has not")

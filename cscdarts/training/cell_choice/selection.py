@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cscdarts.spaces.operations import OPERATIONS
-from cscdarts.spaces.rules import StrongestInputs
+from cscdarts.spaces.rules import Columns, StrongestInputs
 from cscdarts.spaces.space import Floats, KeptEdge, Space
 
 #: Mixing weights while it is decided: kind -> (edges, operations).
@@ -43,12 +43,20 @@ def questions(space: Space, draw: np.random.Generator) -> tuple[Question, ...]:
     return tuple(found)
 
 
-def answer(question: Question, space: Space, ops: tuple[str, ...], rows: Rows, error: Callable[[Rows], float]) -> Rows:
+def answer(
+    question: Question,
+    space: Space,
+    ops: tuple[str, ...],
+    rows: Rows,
+    error: Callable[[Rows], float],
+    left: Columns | None = None,
+) -> Rows:
     """The mixing weights after a decision; of equals the operation that weighs more, or the earlier input, stays.
 
     Args:
         rows: before it.
         error: validation error of the supernet under some mixing weights.
+        left: what the edges choose among; None for all candidates of the space.
     """
     rows = {kind: values.copy() for kind, values in rows.items()}
     if question.about == "operation":
@@ -56,7 +64,7 @@ def answer(question: Question, space: Space, ops: tuple[str, ...], rows: Rows, e
         weights = rows[question.kind][row]
         # A node that keeps its best inputs has no use for `none`; where every edge is kept, it is one of the cells.
         fixed = isinstance(space.rule, StrongestInputs)
-        candidates = space.columns(question.kind, ops)[row]
+        candidates = (space.columns(question.kind, ops) if left is None else left[question.kind])[row]
         columns = [column for column in candidates if not (fixed and OPERATIONS[ops[column]].is_zero)]
         costs = {column: error(_without(rows, question.kind, row, column)) for column in columns}
         kept = max(columns, key=lambda column: (costs[column], weights[column], -column))

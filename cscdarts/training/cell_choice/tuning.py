@@ -16,7 +16,7 @@ from cscdarts.settings.config import RunConfig
 from cscdarts.spaces import Genotype
 from cscdarts.spaces.rules import strengths
 from cscdarts.training.cell_choice.selection import Rows, answer, cell_of, questions
-from cscdarts.training.derivation import DerivedCell, derived_before, search_record, write_cell
+from cscdarts.training.derivation import DerivedCell, candidates_of, derived_before, search_record, write_cell
 from cscdarts.training.one_shot import error_pct
 from cscdarts.training.search import SearchRun
 
@@ -48,7 +48,7 @@ def derive_by_perturbation(
     order = questions(space, numpy_generator(config.seed, "perturbation"))
     said = time.monotonic()
     for number in range(tuned.decided, len(order)):
-        tuned.rows = answer(order[number], space, ops, tuned.rows, tuned.error)
+        tuned.rows = answer(order[number], space, ops, tuned.rows, tuned.error, tuned.run.supernet.columns)
         tuned.train(number)
         tuned.decided = number + 1
         tuned.save()
@@ -56,11 +56,12 @@ def derive_by_perturbation(
             said = time.monotonic()
             report(f"derivation by perturbation: {number + 1} of {len(order)} decisions")
     why = f"{len(order)} decisions by removal, {config.search.derive_finetune} epochs of training after each"
-    cell = DerivedCell(config.search.epochs - 1, cell_of(space, ops, tuned.rows), tuned.error(tuned.rows), why)
-    found = write_cell(folder, config, cell, config.search.derive, report)
+    found = (cell_of(space, ops, tuned.rows), tuned.error(tuned.rows))
+    cell = DerivedCell(config.search.all_epochs - 1, *found, why, candidates_of(config, folder.alphas()[-1]))
+    written = write_cell(folder, config, cell, config.search.derive, report)
     for path in (tuned.place, previous_of(tuned.place)):
         path.unlink(missing_ok=True)
-    return found
+    return written
 
 
 class _TunedSupernet:
@@ -113,7 +114,7 @@ class _TunedSupernet:
         run.mixing = self.mixing(self.rows)
         for epoch in range(run.config.search.derive_finetune):
             # Its own order of the images: epochs of the search count from 0, those of decision d follow them.
-            place = run.config.search.epochs + decision * run.config.search.derive_finetune + epoch
+            place = run.config.search.all_epochs + decision * run.config.search.derive_finetune + epoch
             for step, batch in enumerate(run.train.batches(place)):
                 if self.stop():
                     raise Stopped

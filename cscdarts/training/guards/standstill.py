@@ -142,8 +142,8 @@ class SearchProgress:
 
     def __init__(self, config: RunConfig, counts: Sequence[int]) -> None:
         epochs = config.runtime.standstill_epochs
-        learns = config.search.strategy == "gradient"
-        self._alpha = AlphaAtRest(epochs, config.search.alpha_warmup or 0) if learns else None
+        self._search, self._epochs = config.search, epochs
+        self._alpha: AlphaAtRest | None = None
         self._chance = Chance(counts, epochs)
         self.notes: list[str] = []
 
@@ -156,6 +156,9 @@ class SearchProgress:
         """
         number = int(line["epoch"])
         found = self._chance.epoch(number, error_pct, "supernet's validation error")
+        if self._search.strategy == "gradient" and number % self._search.epochs_of_stage == 0:
+            # Each stage of a search has its own alpha, which rests in its first epochs.
+            self._alpha = AlphaAtRest(self._epochs, number + (self._search.alpha_warmup or 0))
         if self._alpha is not None:
             found += self._alpha.epoch(number, line["alpha"], line.get("beta", {}))
         self.notes += found

@@ -137,7 +137,7 @@ def test_the_cost_is_asked_for_the_identity_of_the_search(tmp_path: Path, monkey
         asked.append(identity)
         return supernet_cost(supernet, identity, *sizes, **more)
 
-    monkeypatch.setattr("cscdarts.models.cost.supernet_cost", cost)
+    monkeypatch.setattr("cscdarts.training.stages.costs.supernet_cost", cost)
     searched(tmp_path, **{"search.epochs": 1})
     assert asked == ["cell"]
 

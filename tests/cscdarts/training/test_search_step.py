@@ -13,6 +13,7 @@ from cscdarts.data.source import ResidentSource
 from cscdarts.records.run_folder import RunFolder
 from cscdarts.settings.config import RunConfig
 from cscdarts.settings.overrides import build, with_values
+from cscdarts.training.one_shot import whole_error
 from cscdarts.training.search import SearchRun
 from tests.support.training.plain_training import SGD, Adam, Pictures, Searching, cross_entropy, search_epoch
 
@@ -248,7 +249,7 @@ def test_the_validation_numbers_are_those_of_the_alpha_half_counted_by_hand(tmp_
     """Mean over images, the smaller last batch included, with the running statistics of the normalisations."""
     run = searching(config(**{"data.search_fraction": 0.04}), tmp_path)
     run.train_epoch()
-    loss, error = run._validate()
+    loss, error = whole_error(run.supernet, run.valid, 2 * run.config.search.batch_size, "none")
     half = pictures(run.valid)
     assert len(half.labels) % (2 * run.config.search.batch_size)
     supernet = copy.deepcopy(run.supernet).eval()
