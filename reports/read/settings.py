@@ -34,6 +34,7 @@ METHODS = {
     "darts2": ("DARTS (2nd order)", "DARTS 2nd"),
     "pcdarts": ("PC-DARTS", "PC-DARTS"),
     "dartsminus": ("DARTS-", "DARTS-"),
+    "pdarts": ("P-DARTS", "P-DARTS"),
     "gdas": ("GDAS", "GDAS"),
     "snas": ("SNAS (mild)", "SNAS"),
     "drnas": ("DrNAS", "DrNAS"),
