@@ -188,8 +188,9 @@ class SearchRun(ResumableRun):
 
     def _draw(self) -> None:
         """Per-step draws of the structure: noise, channels of a random pick, the path of random search with sharing."""
-        number = derived_seed(self.config.seed, "noise", self.epoch, self.step)
-        seed_noise(self.noises, number, self.world.rank, self.world.size)
+        if self.noises:
+            number = derived_seed(self.config.seed, "noise", self.epoch, self.step)
+            seed_noise(self.noises, number, self.world.rank, self.world.size)
         if self.config.supernet.split_pick == "random":
             draws = generator(torch.device("cpu"), self.config.seed, "channels", self.epoch, self.step)
             self.supernet.draw_channels(draws)

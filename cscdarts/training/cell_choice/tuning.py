@@ -118,8 +118,9 @@ class _TunedSupernet:
             for step, batch in enumerate(run.train.batches(place)):
                 if self.stop():
                     raise Stopped
-                number = derived_seed(run.config.seed, "noise", place, step)
-                seed_noise(run.noises, number, run.world.rank, run.world.size)
+                if run.noises:
+                    number = derived_seed(run.config.seed, "noise", place, step)
+                    seed_noise(run.noises, number, run.world.rank, run.world.size)
                 run.move_weights(batch)
             broken = run.watch.broken()
             if broken is not None:
