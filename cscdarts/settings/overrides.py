@@ -2,8 +2,9 @@
 
 import difflib
 import functools
+import types
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -160,6 +161,36 @@ def _field(path: str) -> FieldInfo:
         model = model.model_fields[part].annotation
     field: FieldInfo = model.model_fields[leaf]
     return field
+
+
+#: Texts that are names, in which no comma stands.
+_NAMES = frozenset({"supernet.space", "runtime.device"})
+
+
+def holds_commas(path: str) -> bool:
+    """Whether commas are a part of a setting's value: it is a text (but for names), or a list."""
+    return (path in _texts() and path not in _NAMES) or any(
+        get_origin(part) is tuple for part in _parts(_field(path).annotation)
+    )
+
+
+def words_of(path: str) -> list[str]:
+    """The values of a setting that takes one of some words, a truth, or null; nothing where any number or text may
+    stand."""
+    words: list[str] = []
+    for part in _parts(_field(path).annotation):
+        words += map(str, get_args(part)) if get_origin(part) is Literal else []
+        words += ["true", "false"] if part is bool else ["null"] if part is type(None) else []
+    return [] if words == ["null"] else words
+
+
+def _parts(annotation: Any) -> tuple[Any, ...]:
+    """The kinds that a field may have."""
+    if get_origin(annotation) is Annotated:
+        return _parts(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        return tuple(inner for part in get_args(annotation) for inner in _parts(part))
+    return (annotation,)
 
 
 def _typed(value: Any) -> Any:
