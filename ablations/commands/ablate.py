@@ -8,17 +8,20 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from ablations.commands.grid.choice import Choice, Command, choice_options, require_grid_devices, require_inputs
-from ablations.commands.grid.planning import forecasting, tell_plan
+from ablations.commands.grid.choice import Choice, Command, choice_options
+from ablations.commands.grid.planning import tell_whole_plan
+from ablations.commands.grid.running import Where, backend_options, begin, notify_option
 from ablations.commands.grid.trash import empty_trash, restore_runs
-from ablations.commands.options.values import MOST_PARALLEL, Whole
-from ablations.drive.backend import Cluster, Observer, Options, backend_forms, clusters_of, read_backend
-from ablations.drive.driver import Driver, chosen_for_retry, mended, untouched
+from ablations.commands.options.pager import paged
+from ablations.commands.options.values import Whole
+from ablations.drive.backend import Cluster, Observer, clusters_of
+from ablations.drive.driver import Driver, chosen_for_retry, mended
 from ablations.drive.exit_codes import DONE, UNFINISHED
-from ablations.drive.loop import exit_code, follow, run_grid, tell_end
+from ablations.drive.loop import exit_code, follow, tell_end
 from ablations.drive.mirroring import mirroring
-from ablations.drive.prune import other_sources, runs_of, summary, survey, take, told, unused_stages
-from ablations.drive.show import following, label, states_record, status_table, tally
+from ablations.drive.notify import Recipient, notified
+from ablations.drive.prune import runs_of, summary, survey, take, told, unused_stages
+from ablations.drive.show import following, print_states, states_record, tally
 from ablations.grid.file import grid_names
 from ablations.mirror.rows import forget
 from ablations.run.state import RunState
@@ -46,35 +49,8 @@ def _grid_options(function: Command) -> Command:
     return _choice_options(click.argument("source", metavar="GRID")(function))
 
 
-def _backend_options(function: Command) -> Command:
-    for option in reversed(
-        (
-            click.option(
-                "--on",
-                "backend",
-                default="local",
-                show_default=True,
-                metavar="|".join(backend_forms()),
-                help="Where the runs go.",
-            ),
-            click.option(
-                "--slurm", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the profile."
-            ),
-            click.option("--parallel", type=Whole(1, MOST_PARALLEL), help="At most this many runs at once."),
-            click.option(
-                "--wait/--no-wait", default=True, help="On a cluster: stay and mirror until the jobs have ended."
-            ),
-            click.option(
-                "--allow-dirty", is_flag=True, help="On a cluster: submit uncommitted code, storing the difference."
-            ),
-            click.option("--snapshot", is_flag=True, help="On a cluster: run jobs from a copy of the code."),
-        )
-    ):
-        function = option(function)
-    return function
-
-
 @ablate.command("list")
+@paged
 def list_grids() -> None:
     """List the grids that come with the distribution."""
     for name in grid_names():
@@ -84,16 +60,16 @@ def list_grids() -> None:
 @ablate.command()
 @click.argument("sources", metavar="GRID...", nargs=-1, required=True)
 @_choice_options
-@_backend_options
+@backend_options
 @click.option("--script/--no-script", default=True, help="Print the scripts that would be submitted to the cluster.")
 @click.option(
     "--forecast/--no-forecast", default=None,
     help="What each kind of run takes of a GPU: memory, how many fit, hours. [where the runs get GPUs]",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Only the counts, as one JSON object.")
+@paged
 def plan(
-    sources: Sequence[str], choice: Choice, backend: str, overrides: Sequence[str], parallel: int | None, wait: bool,
-    allow_dirty: bool, snapshot: bool, script: bool, forecast: bool | None, as_json: bool,
+    sources: Sequence[str], choice: Choice, where: Where, script: bool, forecast: bool | None, as_json: bool
 ) -> None:  # fmt: skip
     """Show what is to be done for some grids together and what it would cost; nothing is submitted or written.
 
@@ -104,70 +80,45 @@ def plan(
     leaves out. With --forecast, `gpu` has the kinds of searches and retrainings, each with its GPU memory, how many fit
     one GPU at once, and GPU-hours, which are an estimate until a finished one replaces it.
     """
-    make = read_backend(backend, overrides)
+    make = where.factory()
     drivers = [Driver(choice.grid(source, recall=False), choice.runs) for source in dict.fromkeys(sources)]
-    for driver in drivers:
-        require_grid_devices(driver.grid, backend)
-    where = make(drivers[0], Options(parallel))
-    gpus = forecasting(forecast, where.gpus())
-    states, told = tell_plan(drivers, choice.runs, as_json, where.nodes_of_run, gpus)
-    if as_json:
-        return
-    console = Console()
-    for driver, found in zip(drivers, states, strict=True):
-        wanted = set(untouched(found))
-        for point in driver.grid.points:
-            if point.hash in wanted:
-                click.echo(f"{point.hash} {label(point)}")
-        line = f"{driver.grid.name} ({driver.grid.scale}): {tally(found)}; would run {len(wanted)}"
-        console.print(line, highlight=False, soft_wrap=True)
-    console.print(told, highlight=False, soft_wrap=True)
-    if script:
-        for driver, found in zip(drivers, states, strict=True):
-            for text in make(driver, Options(parallel)).scripts(found):
-                click.echo(f"\n{text}", nl=False)
+    tell_whole_plan(drivers, choice.runs, where, make, script, forecast, as_json)
 
 
 @ablate.command()
 @_grid_options
-@_backend_options
-def run(
-    source: str, choice: Choice, backend: str, overrides: Sequence[str], parallel: int | None, wait: bool,
-    allow_dirty: bool, snapshot: bool,
-) -> int:  # fmt: skip
+@backend_options
+@notify_option
+def run(source: str, choice: Choice, where: Where, notify: Recipient | None) -> int:
     """Run what has not been run; a second call runs nothing again."""
-    make = read_backend(backend, overrides)
+    make = where.factory()
     driver = Driver(choice.grid(source, recall=False), choice.runs)
-    require_inputs(driver.grid, backend)
-    for line in other_sources(driver):
-        click.echo(line, err=True)
-    return run_grid(make(driver, Options(parallel, wait, allow_dirty, snapshot)), Console())
+    return begin(driver, where, make, notify)
 
 
 @ablate.command()
 @_grid_options
-@_backend_options
+@backend_options
+@notify_option
 @click.option("--failed", is_flag=True, help="All that failed (the default).")
 @click.option("--lost", is_flag=True, help="Those that vanished or were cancelled.")
 @click.option("--timeout", is_flag=True, help="Those that ran out of time or hung.")
 def retry(
-    source: str, choice: Choice, backend: str, overrides: Sequence[str], parallel: int | None, wait: bool,
-    allow_dirty: bool, snapshot: bool, failed: bool, lost: bool, timeout: bool,
+    source: str, choice: Choice, where: Where, notify: Recipient | None, failed: bool, lost: bool, timeout: bool
 ) -> int:  # fmt: skip
     """Run again what failed, and nothing else; each goes on from its last checkpoint.
 
     Damaged files of a run are set aside into a folder `damaged` beside them, never deleted, and what they said is made
     again.
     """
-    make = read_backend(backend, overrides)
+    make = where.factory()
     driver = Driver(choice.grid(source), choice.runs)
-    require_grid_devices(driver.grid, backend)
     which = (failed or not (lost or timeout), lost, timeout)
 
     def choose(states: Sequence[RunState]) -> list[str]:
         return mended(driver, states, chosen_for_retry(states, *which), click.echo)
 
-    return run_grid(make(driver, Options(parallel, wait, allow_dirty, snapshot)), Console(), choose)
+    return begin(driver, where, make, notify, choose)
 
 
 @ablate.command()
@@ -175,6 +126,7 @@ def retry(
 @click.option("--brief", is_flag=True, help="Only the counts.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: counts, and each run's state.")
 @click.option("--watch", "live", is_flag=True, help="Stay, and keep showing the table until no run is in hand.")
+@paged
 def status(
     source: str,
     choice: Choice,
@@ -187,16 +139,14 @@ def status(
     console = Console()
     observer = Observer(driver)
     if live:
-        with following(driver.grid, console) as progress:
-            follow(observer, progress, lambda states: None)
+        with following(driver.grid, console, whole_screen=True) as progress:
+            follow(observer, progress, lambda states: progress.say(observer.caveat) if observer.caveat else None)
     states = observer.states()
     if as_json:
         click.echo(json.dumps(states_record(driver.grid, states, observer.caveat), indent=1))
         return
     if not brief:
-        # Wide where nobody's terminal wraps it: `status | grep` must find whole lines.
-        wide = console if console.is_terminal else Console(width=240)
-        wide.print(status_table(driver.grid, states, limit=10_000))
+        print_states(console, driver.grid, states)
     console.print(f"{driver.grid.name} ({driver.grid.scale}): {tally(states)}", highlight=False, soft_wrap=True)
     if observer.caveat:
         click.echo(observer.caveat, err=True)
@@ -205,18 +155,23 @@ def status(
 @ablate.command()
 @_grid_options
 @click.option("--once", is_flag=True, help="Mirror what is there and leave.")
-def watch(source: str, choice: Choice, once: bool) -> int:
+@notify_option
+def watch(source: str, choice: Choice, once: bool, notify: Recipient | None) -> int:
     """Mirror a grid into MLflow until no run is in hand; it can start late, stop and start again."""
     driver = Driver(choice.grid(source), choice.runs)
     if not (driver.folder / "grid.json").exists():
         raise UserError("GRID", source, "a grid that was run", f"cscdarts ablate run {source}")
     observer = Observer(driver)
-    with following(driver.grid, Console()) as progress, mirroring(driver, progress.say) as mirror:
-        mirror.open()
-        states = observer.states() if once else follow(observer, progress, mirror)
-        mirror.mirror.sync(states)
-        tell_end(driver, states, progress)
-        return exit_code(states)
+
+    def look_on() -> int:
+        with following(driver.grid, Console()) as progress, mirroring(driver, progress.say) as mirror:
+            mirror.open()
+            states = observer.states() if once else follow(observer, progress, mirror)
+            mirror.mirror.sync(states)
+            tell_end(driver, states, progress)
+            return exit_code(states)
+
+    return notified(notify, driver, look_on)
 
 
 @ablate.command()
@@ -224,6 +179,7 @@ def watch(source: str, choice: Choice, once: bool) -> int:
 @click.argument("key", metavar="HASH")
 @click.option("--lines", default=40, show_default=True, type=Whole(1, 1_000_000), help="How many of the last lines.")
 @click.option("--follow", "-f", is_flag=True, help="Go on as the log grows.")
+@paged
 def logs(
     source: str,
     choice: Choice,

@@ -4,6 +4,7 @@ import json
 
 import click
 
+from ablations.commands.options.pager import paged
 from cscdarts.settings.protocols import SCALES
 
 
@@ -15,6 +16,7 @@ from cscdarts.settings.protocols import SCALES
 @click.option("--explain", is_flag=True, help="The choices the closed paper leaves open: default, switch, evidence.")
 @click.option("--presets", "list_presets", is_flag=True, help="The methods, their sources and how ours departs.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@paged
 def config(
     recipe: str | None,
     scale: str,

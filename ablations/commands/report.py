@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from ablations.commands.options.pager import paged
 from ablations.commands.options.values import PathName
 
 
@@ -35,6 +36,7 @@ def report() -> None:
 @click.option("--bold-best", is_flag=True, help="Set the best number of each block in bold in the LaTeX tables.")
 @click.option("--quiet", is_flag=True, help="Print only where the report is.")
 @click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
+@paged
 def build(
     grids: tuple[str, ...], out: Path, scale: str | None, formats: str, bold_best: bool, quiet: bool, opens: bool
 ) -> None:  # fmt: skip
@@ -90,6 +92,7 @@ def record(grid: str, out: Path, scale: str | None) -> None:
 @click.argument("b")
 @click.option("--grid", "grids", multiple=True, help="Where A or B is a commit: the grid whose runs are meant.")
 @click.option("--out", type=PathName(), help="Also write the table here; .csv, .md or .tex.")
+@paged
 def diff(a: str, b: str, grids: tuple[str, ...], out: Path | None) -> None:
     """What moved from A to B: two report folders, or two commits among the runs of --grid."""
     from rich.console import Console

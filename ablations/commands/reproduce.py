@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
 
 from ablations.commands.grid.choice import Choice, choice_options, require_grid_devices, require_inputs
+from ablations.commands.grid.running import notify_option
 from ablations.commands.options.values import MOST_PARALLEL, PathName, Whole
 from ablations.drive.backend import backend_forms
+from ablations.drive.notify import Recipient, notified
 from cscdarts.settings.protocols import DEFAULT_SCALE
 
 
@@ -58,6 +61,7 @@ TARGETS["all"] = _together(list(TARGETS.values()))
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="With --plan: the counts as one JSON object.")
 @click.option("--out", type=PathName(), help="Folder of the report; report-TABLE if not given.")
+@notify_option
 def reproduce(
     table: str,
     choice: Choice,
@@ -69,6 +73,7 @@ def reproduce(
     forecast: bool | None,
     as_json: bool,
     out: Path | None,
+    notify: Recipient | None,
 ) -> int:
     """Run the grids behind a table of the paper and print that table, ours beside the published numbers; `all` is every
     table.
@@ -113,7 +118,7 @@ def reproduce(
     console = Console()
     # A failed run leaves a gap in the table, not a table unprinted.
     options = Options(parallel=parallel, wait=True, allow_dirty=allow_dirty)
-    worst = max(run_grid(make(driver, options), console) for driver in drivers)
+    worst = max(notified(notify, driver, partial(run_grid, make(driver, options), console)) for driver in drivers)
     made = build_report(target.grids, out or Path(f"report-{table}"), scale=choice.scale or DEFAULT_SCALE)
     for number in target.tables:
         if number == "T3":

@@ -1,42 +1,26 @@
 """What a driver shows: a live table on a terminal, plain flushed lines anywhere else."""
 
 import contextlib
+import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Self
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from ablations.drive.driver import counts
-from ablations.grid.load import Grid, Point
+from ablations.drive.view.screen import WIDE, GridScreen, run_lines
+from ablations.drive.view.words import STYLES, duration, kind_of, label
+from ablations.grid.load import Grid
 from ablations.run.state import STATUSES, RunState
 
-STYLES = {
-    "done": "green", "running": "cyan", "pending": "yellow", "preempted": "magenta", "new": "dim", "failed": "red",
-    "lost": "red", "cancelled": "dim red", "damaged": "red",
-}  # fmt: skip
 #: Seconds between plain lines when only the epochs have moved.
 PLAIN_EVERY_S = 30.0
-
-
-def duration(seconds: float | None) -> str:
-    """`75` -> 1:15, `4000` -> 1 h 07, unknown -> a dash."""
-    if seconds is None or seconds != seconds:
-        return "–"
-    whole = round(seconds)
-    return f"{whole // 60}:{whole % 60:02d}" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60:02d}"
-
-
-def label(point: Point) -> str:
-    """What distinguishes a run, in a few words."""
-    supernet, search = point.config.supernet, point.config.search
-    what = f"r={supernet.split_ratio} identity={supernet.identity} order={search.order}"
-    return f"{'/'.join(point.methods)} {what} seed={point.config.seed}"
 
 
 def tally(states: Sequence[RunState]) -> str:
@@ -46,30 +30,32 @@ def tally(states: Sequence[RunState]) -> str:
     return f"{len(states)} runs: {', '.join(parts)}"
 
 
-def status_table(grid: Grid, states: Sequence[RunState], every: bool = True, limit: int = 60) -> Table:
-    """The table of `status`: run, state, detail, ETA; without `every` only what is not simply done or waiting."""
+def status_table(grid: Grid, states: Sequence[RunState]) -> Table:
+    """The table of `status`: run, state, detail, ETA."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("hash", "run", "state", "detail", "ETA", "host / job"):
         table.add_column(name, overflow="fold" if name == "detail" else "ellipsis", no_wrap=name != "detail")
-    shown = [
-        (point, state)
-        for point, state in zip(grid.points, states, strict=True)
-        if every or state.status not in ("done", "new", "pending")
-    ]
-    for point, state in shown[:limit]:
+    for point, state in zip(grid.points, states, strict=True):
         where = " ".join((state.host, state.jobs[-1] if state.jobs else "")).strip()
-        kind = f"{state.status} ({state.kind})" if state.status == "failed" else state.status
         table.add_row(
             state.hash[:8],
             label(point),
-            Text(kind, STYLES[state.status]),
+            Text(kind_of(state), STYLES[state.status]),
             Text(state.detail),
             duration(state.eta_s) if state.status == "running" else "",
             where,
         )
-    if len(shown) > limit:
-        table.add_row("...", f"and {len(shown) - limit} more", "", "", "", "")
     return table
+
+
+def print_states(console: Console, grid: Grid, states: Sequence[RunState]) -> None:
+    """Print every run's state: as a table, on a narrow terminal as a line each."""
+    if console.is_terminal and console.width < WIDE:
+        for line in run_lines(zip(grid.points, states, strict=True), console.width):
+            console.print(line, no_wrap=True, overflow="crop", highlight=False)
+        return
+    # Wide where nobody's terminal wraps it: `status | grep` must find whole lines.
+    (console if console.is_terminal else Console(width=240)).print(status_table(grid, states))
 
 
 def states_record(grid: Grid, states: Sequence[RunState], caveat: str) -> dict[str, Any]:
@@ -95,20 +81,27 @@ class Progress:
 
     Args:
         grid: the grid.
-        console: where to; a live table if it is a terminal.
+        console: where to; a live view if it is a terminal.
+        whole_screen: take the terminal's whole screen meanwhile, and give it back as it was.
     """
 
-    def __init__(self, grid: Grid, console: Console) -> None:
+    def __init__(self, grid: Grid, console: Console, whole_screen: bool = False) -> None:
         self.grid, self.console = grid, console
         self.started = time.monotonic()
+        self._screen = GridScreen(f"{grid.name} ({grid.scale})", grid)
         self._live: Live | None = None
+        self._whole = whole_screen
         self._before: dict[str, str] = {}
         self._said = 0.0
         self._done_at_start: int | None = None
 
     def __enter__(self) -> Self:
-        if self.console.is_terminal:
-            self._live = Live(console=self.console, auto_refresh=False, transient=True)
+        if self.console.is_terminal and not self.console.is_dumb_terminal:
+            # Drawn again by itself where it has the whole screen: at once in the size that the terminal then has.
+            self._live = Live(
+                self._screen, console=self.console, auto_refresh=self._whole, transient=True, screen=self._whole,
+                vertical_overflow="crop",
+            )  # fmt: skip
             self._live.start()
         return self
 
@@ -117,7 +110,10 @@ class Progress:
             self._live.stop()
 
     def say(self, line: str) -> None:
-        """One line, above the live table where there is one."""
+        """One line, above the live view where there is one; in it where it has the whole screen."""
+        if self._live is not None and self._whole:
+            self._screen.note = line
+            return
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
         self.console.file.flush()
 
@@ -132,36 +128,47 @@ class Progress:
         ]
         self._before = {state.hash: state.status for state in states}
         if self._live is not None:
-            self._live.update(self._drawn(states), refresh=True)
+            self._screen.states, self._screen.times = states, self._times(states)
+            self._live.refresh()
             return
         for point, state in changed:
             detail = f": {state.detail}" if state.detail and state.status != "done" else ""
             self.say(f"{state.hash[:8]} {label(point)} is {state.status}{detail}")
         if changed or time.monotonic() - self._said > PLAIN_EVERY_S:
             self._said = time.monotonic()
-            self.say(f"{tally(states)}; {duration(time.monotonic() - self.started)} so far, {self._remaining(states)}")
+            self.say(f"{tally(states)}; {self._times(states)}")
 
-    def _remaining(self, states: Sequence[RunState]) -> str:
-        """Time left, by the pace of this driver's finished runs."""
+    def _times(self, states: Sequence[RunState]) -> str:
+        """Time so far, and time left by the pace of this driver's finished runs."""
+        so_far = time.monotonic() - self.started
         done = counts(states)["done"] - (self._done_at_start or 0)
         left = sum(state.status in ("new", "pending", "running", "preempted") for state in states)
-        return (
-            f"about {duration((time.monotonic() - self.started) / done * left)} to go"
-            if done >= 2
-            else "time to go unknown"
-        )
-
-    def _drawn(self, states: Sequence[RunState]) -> Group:
-        number = counts(states)
-        bar = ProgressBar(total=len(states), completed=number["done"], width=40)
-        line = f"{tally(states)}; {duration(time.monotonic() - self.started)}, {self._remaining(states)}"
-        head = Table.grid(padding=(0, 1))
-        head.add_row(bar, Text(line))
-        return Group(head, status_table(self.grid, states, every=False, limit=20))
+        to_go = f"about {duration(so_far / done * left)} to go" if done >= 2 else "time to go unknown"
+        return f"{duration(so_far)} so far, {to_go}"
 
 
 @contextlib.contextmanager
-def following(grid: Grid, console: Console) -> Iterator[Progress]:
-    """Follow a grid for the length of a block."""
-    with Progress(grid, console) as progress:
+def following(grid: Grid, console: Console, whole_screen: bool = False) -> Iterator[Progress]:
+    """Follow a grid for the length of a block; see `Progress`."""
+    with _given_back(whole_screen), Progress(grid, console, whole_screen) as progress:
         yield progress
+
+
+@contextlib.contextmanager
+def _given_back(wanted: bool) -> Iterator[None]:
+    """Let signals that end a program do so through its blocks, so that the terminal is given back as it was."""
+    if not wanted or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) == signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from ablations.commands.options.pager import paged
 from ablations.commands.options.values import Positive, Whole
 from cscdarts.errors import UserError
 
@@ -45,6 +46,7 @@ from cscdarts.errors import UserError
 )
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Change any other setting.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@paged
 def cost(
     genotype: str | None,
     known: bool,

@@ -88,24 +88,29 @@ def _require_no_runs(folder: Path) -> None:
         )  # fmt: skip
 
 
-def choice_options(scale_help: str) -> Callable[[Command], Command]:
-    """The options that say which runs of a grid are meant; they reach the function as `choice`."""
+def choice_options(scale_help: str, overrides: bool = True) -> Callable[[Command], Command]:
+    """The options that say which runs of a grid are meant; they reach the function as `choice`.
+
+    Args:
+        overrides: whether `--set` is one of them; a command may have a `--set` of its own.
+    """
 
     def decorate(function: Command) -> Command:
         @functools.wraps(function)
         def command(
-            scale: str | None, assignments: tuple[str, ...], data_root: Path | None, retrainings: int | None,
-            runs: Path, **others: Any,
+            scale: str | None, data_root: Path | None, retrainings: int | None, runs: Path, **others: Any
         ) -> Any:  # fmt: skip
-            return function(choice=Choice(scale, assignments, data_root, retrainings, runs), **others)
+            given: tuple[str, ...] = others.pop("assignments") if overrides else ()
+            return function(choice=Choice(scale, given, data_root, retrainings, runs), **others)
 
         chosen: Command = command
+        own = click.option(
+            "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a setting of all runs."
+        )
         for option in reversed(
             (
                 click.option("--scale", type=click.Choice(SCALES), help=scale_help),
-                click.option(
-                    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a setting of all runs."
-                ),
+                *([own] if overrides else []),
                 click.option("--data-root", type=PathName(), help="Where data sets lie or are downloaded to."),
                 click.option(
                     "--retrainings",

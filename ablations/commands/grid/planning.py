@@ -6,13 +6,53 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 
-from ablations.drive.backend import Observer
-from ablations.drive.driver import Driver
+from ablations.commands.grid.choice import require_grid_devices
+from ablations.commands.grid.running import Where
+from ablations.drive.backend import Factory, Observer, Options
+from ablations.drive.driver import Driver, untouched
 from ablations.drive.plan import Plan, absent_data, plan
+from ablations.drive.show import tally
+from ablations.drive.view.words import label
 from ablations.grid.estimate import ONE_NODE, Measured, Nodes, measured, sentence
 from ablations.grid.forecast import Kind, Offers, kinds, total_hours
 from ablations.run.state import RunState
+
+
+def tell_whole_plan(
+    drivers: Sequence[Driver], runs: Path, where: Where, make: Factory, script: bool, forecast: bool | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Print what `ablate plan` says of some grids: runs, counts, what they take, and the scripts.
+
+    Args:
+        runs: the folder of runs.
+        make: what makes the backend of a grid.
+        script: print the scripts that would be submitted.
+        forecast: tell what a GPU gives to each kind of run; None where the runs get one.
+        as_json: print only the counts, as one JSON object.
+    """
+    for driver in drivers:
+        require_grid_devices(driver.grid, where.backend)
+    options = Options(where.options.parallel)
+    backend = make(drivers[0], options)
+    states, told = tell_plan(drivers, runs, as_json, backend.nodes_of_run, forecasting(forecast, backend.gpus()))
+    if as_json:
+        return
+    console = Console()
+    for driver, found in zip(drivers, states, strict=True):
+        wanted = set(untouched(found))
+        for point in driver.grid.points:
+            if point.hash in wanted:
+                click.echo(f"{point.hash} {label(point)}")
+        line = f"{driver.grid.name} ({driver.grid.scale}): {tally(found)}; would run {len(wanted)}"
+        console.print(line, highlight=False, soft_wrap=True)
+    console.print(told, highlight=False, soft_wrap=True)
+    if script:
+        for driver, found in zip(drivers, states, strict=True):
+            for text in make(driver, options).scripts(found):
+                click.echo(f"\n{text}", nl=False)
 
 
 def tell_plan(

@@ -19,7 +19,7 @@ from tests.support.generated import LONG, THOROUGH, Started, Tally, generated, o
 tally = tallied("options")
 #: What begins the work of a command: there its input has been found good.
 STARTS = (
-    "ablations.run.alone.run_alone", "ablations.commands.ablate.run_grid", "ablations.drive.loop.run_grid",
+    "ablations.run.alone.run_alone", "ablations.commands.grid.running.run_grid", "ablations.drive.loop.run_grid",
     "ablations.commands.mlflow._serve", "cscdarts.export.writing.write_export", "benchmarks.embedded.trainer.train_all",
     "benchmarks.embedded.build.assemble", "benchmarks.embedded.nats_form.export", "benchmarks.speed.steps.measure",
     "benchmarks.speed.steps.growth", "benchmarks.speed.steps.data_pipeline", "benchmarks.speed.search.search_share",
