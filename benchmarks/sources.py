@@ -31,7 +31,11 @@ SURROGATE = "nb301"
 MODULES = {"nats": "nats_bench", "nasbench201": "nas_201_api"}
 
 
-def open_table(name: str, report: Callable[[str], None] = lambda line: None) -> BenchmarkTable:
+def open_table(
+    name: str,
+    report: Callable[[str], None] = lambda line: None,
+    advance: Callable[[str, int, int], None] = lambda what, done, of: None,
+) -> BenchmarkTable:
     """Open a benchmark as a table.
 
     The official forms are read whole (minutes for a full archive, since ranks need every architecture); make an index
@@ -39,6 +43,7 @@ def open_table(name: str, report: Callable[[str], None] = lambda line: None) -> 
 
     Args:
         report: told how far the reading of official files is.
+        advance: told the same after each cell, see `table_of`.
 
     Errors:
         UserError: no such form, nothing there, or a file that is broken or of another kind.
@@ -66,7 +71,7 @@ def open_table(name: str, report: Callable[[str], None] = lambda line: None) -> 
         return table
     from benchmarks.official.table import table_of
 
-    return table_of(open_official(name), report)
+    return table_of(open_official(name), report, advance=advance)
 
 
 def predicts(name: str) -> bool:

@@ -5,11 +5,18 @@ from pathlib import Path
 
 import click
 
+from ablations.commands.options.pager import paged
+from ablations.commands.options.progress import can_redraw, progress_bar
 from ablations.commands.options.values import PathName, Whole
 
 
 def _say(line: str) -> None:
     click.echo(line, err=True)
+
+
+def _say_without_bar(line: str) -> None:
+    if not can_redraw():
+        _say(line)
 
 
 @click.group()
@@ -41,8 +48,10 @@ def index(nats: Path | None, nasbench201: Path | None, table: Path | None, insta
             "one of --nats, --nasbench201, --csv and --pip",
             "Give exactly one of them.",
         )
-    found = open_table(given[0], _say)
-    write_index(found, out)
+    with progress_bar() as advance:
+        found = open_table(given[0], _say_without_bar, advance)
+        advance("writing", 0, 0)
+        write_index(found, out)
     click.echo(f"{out}: {found.holds:,} architectures, {', '.join(found.datasets)}, {out.stat().st_size / 1e6:.2f} MB")
 
 
@@ -112,13 +121,15 @@ def export(out: Path, form: str) -> None:
     """Write the embedded benchmark in the official NATS-Bench form, for `nats_bench.create`."""
     from benchmarks.embedded.nats_form import export as write
 
-    written = write(out, "folder" if form == "folder" else "file", _say)
+    with progress_bar() as advance:
+        written = write(out, "folder" if form == "folder" else "file", _say_without_bar, advance=advance)
     click.echo(f"nats_bench.create({str(written)!r}, 'tss', fast_mode={form == 'folder'}, verbose=False)")
 
 
 @benchmark.command()
 @click.argument("name", metavar="BENCHMARK", default="embedded")
 @click.option("--top", type=Whole(1, 100), default=5, show_default=True, help="Best cells to list.")
+@paged
 def show(name: str, top: int) -> None:
     """What a benchmark holds, where it comes from, and its best cells."""
     import numpy as np
@@ -149,6 +160,7 @@ def show(name: str, top: int) -> None:
     "--split", type=click.Choice(["valid", "test"]), help="Accuracy to compare (default: test, if both have it)."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@paged
 def compare(first: str, second: str, split: str | None, as_json: bool) -> None:
     """How alike two benchmarks rank the cells that both hold, per pair of their data sets, and whether their values
     are equal where both tell of the same data set. They are compared, never mixed."""

@@ -25,22 +25,27 @@ def export(
     report: Callable[[str], None],
     indices: Iterable[int] | None = None,
     folder: Path = FOLDER,
+    advance: Callable[[str, int, int], None] = lambda what, done, of: None,
 ) -> Path:
     """Write the embedded benchmark; see `write_official`.
 
     Args:
         indices: official indices to write; all unless given. The list of architectures is always whole.
         folder: where the embedded benchmark lies.
+        advance: told after each cell what is written, how many of them are, and of how many.
     """
     chosen = list(range(SIZE) if indices is None else indices)
     made, values, classes = card(folder), results(folder), network_classes()
     table = embedded_table(folder)
     costs = np.stack([table.columns["digits_params_mb"], table.columns["digits_flops_m"]], axis=1)
     archs = official_archs()
-    records = (
-        (index, _record(index, archs[index], made, values, int(classes[index]), costs[index])) for index in chosen
-    )
-    return write_official(out, form, archs, records, report, "NATS-tss-cscdarts-digits")
+
+    def records() -> Iterator[tuple[int, Mapping[str, Any]]]:
+        for number, index in enumerate(chosen, start=1):
+            yield index, _record(index, archs[index], made, values, int(classes[index]), costs[index])
+            advance("cells written", number, len(chosen))
+
+    return write_official(out, form, archs, records(), report, "NATS-tss-cscdarts-digits")
 
 
 def write_official(

@@ -12,13 +12,17 @@ from cscdarts.errors import UserError
 
 
 def table_of(
-    benchmark: OfficialBenchmark, report: Callable[[str], None], indices: Iterable[int] | None = None
+    benchmark: OfficialBenchmark,
+    report: Callable[[str], None],
+    indices: Iterable[int] | None = None,
+    advance: Callable[[str, int, int], None] = lambda what, done, of: None,
 ) -> BenchmarkTable:
     """Ask the official API once for everything that a look-up needs: means, single trials, costs, query times.
 
     Args:
         report: told every 500 architectures how far it is.
         indices: only these architectures; all that the files hold unless given.
+        advance: told after each one what is read, how many of them are, and of how many.
 
     Errors:
         UserError: a record is broken, or the benchmark is not of the topology space.
@@ -36,6 +40,7 @@ def table_of(
         for name, value in _values(benchmark, index).items():
             columns.setdefault(name, np.full(SIZE, np.nan))[index] = value
         benchmark.forget(index)
+        advance("cells read", number, len(chosen))
         if number % 500 == 0 or number == len(chosen):
             report(f"{number} of {len(chosen)} architectures read")
     return BenchmarkTable(dict(sorted(columns.items())), benchmark.provenance)

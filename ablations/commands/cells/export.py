@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ablations.commands.options.progress import progress_bar
 from ablations.commands.options.values import PathName, Whole
 from cscdarts.errors import MissingFile, UserError
 
@@ -68,8 +69,11 @@ def export(
     if root is not None and not root.exists():
         raise MissingFile(root, "Name the folder of the data set with --data-root.")
     run = _run_folder(what)
-    classifier = _of_genotype(what, root, asked) if run is None else _of_run(run, root, asked)
-    written = write_export(classifier, FORMATS[chosen], path, force)
+    with progress_bar(not as_json) as advance:
+        advance("network", 0, 2)
+        classifier = _of_genotype(what, root, asked) if run is None else _of_run(run, root, asked)
+        advance(chosen, 1, 2)
+        written = write_export(classifier, FORMATS[chosen], path, force)
     card = classifier.card
     if as_json:
         told = {
