@@ -2,6 +2,7 @@
 sentences."""
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache, wraps
@@ -18,12 +19,15 @@ from cscdarts.extras import missing_extra, require
 from slurm.errors import ClusterError
 from slurm.jobs import cause_of_limit
 
+#: Set by a shell that asks how a command line goes on; click names it so.
+COMPLETION_VARIABLE = "_CSCDARTS_COMPLETE"
 #: Command -> (where it lives, one line of help). Nothing here is imported to print the help.
 COMMANDS: dict[str, tuple[str, str]] = {
     "ablate": (
         "ablations.commands.ablate:ablate",
         "Plan, run, watch and repair an ablation grid, here or on a cluster.",
     ),
+    "sweep": ("ablations.commands.sweep:sweep", "Write and run a grid of combinations, without writing a file first."),
     "report": ("ablations.commands.report:report", "Write tables, figures and the HTML page of some grids."),
     "reproduce": (
         "ablations.commands.reproduce:reproduce",
@@ -46,6 +50,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "ablations.commands.doctor:doctor",
         "Say what keeps runs from going here, and bundle it for a bug report.",
     ),
+    "completion": (
+        "ablations.commands.completion.command:completion",
+        "Let bash, zsh or fish complete command lines.",
+    ),
     "bench": ("ablations.commands.bench:bench", "Measure the engine's speed and memory on this machine."),
 }
 _REPORT = ("mlflow", "pandas", "seaborn", "matplotlib", "jinja2", "statsmodels")
@@ -54,6 +62,7 @@ _REPORT = ("mlflow", "pandas", "seaborn", "matplotlib", "jinja2", "statsmodels")
 NEEDS: dict[str, tuple[str, ...]] = {
     "ablate": ("submitit", "mlflow"),
     "ablate list": (),
+    "sweep": ("submitit", "mlflow"),
     "report": _REPORT,
     "reproduce": ("submitit", *_REPORT),
     "draw": ("matplotlib", "pandas"),
@@ -110,20 +119,25 @@ def _looking_first(function: Callable[..., Any], who: str, modules: tuple[str, .
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.option("--no-pager", is_flag=True, help="Print long output at once; so does CSCDARTS_PAGER= (empty).")
 @click.version_option(__version__, prog_name="cscdarts")
 @click.pass_context
-def cscdarts(ctx: click.Context, debug: bool) -> None:
+def cscdarts(ctx: click.Context, debug: bool, no_pager: bool) -> None:
     """Reproduce and ablate CSC-DARTS: channel-split differentiable architecture search."""
-    ctx.obj = {"debug": debug}
+    ctx.obj = {"debug": debug, "no_pager": no_pager}
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with one of the codes of `ablations.drive.exit_codes`."""
+    if COMPLETION_VARIABLE in os.environ:
+        from ablations.commands.completion.shells import answer
+
+        sys.exit(answer(cscdarts))
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
-    if debug:
-        # The option is the whole command's, wherever it stands.
-        words = ["--debug", *(word for word in words if word != "--debug")]
+    # These options are the whole command's, wherever they stand.
+    own = [word for word in ("--debug", "--no-pager") if word in words]
+    words = [*own, *(word for word in words if word not in own)]
     with readable_output():
         code = _run(words, debug)
     sys.exit(code)

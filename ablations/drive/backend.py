@@ -177,6 +177,16 @@ class Cluster(Backend, Protocol):
         """See `Backend`; jobs go on."""
         return
 
+    @staticmethod
+    def profiles() -> dict[str, str]:
+        """The profiles that come with the distribution, each with one line on it; it may have none."""
+        return {}
+
+    @staticmethod
+    def profile_keys() -> list[str]:
+        """The keys that `--slurm KEY=VALUE` may name."""
+        return []
+
     def available(self) -> bool:
         """Whether its scheduler can be asked from this machine."""
         ...
@@ -213,6 +223,21 @@ class Factory(Protocol):
 def backend_forms() -> list[str]:
     """What `--on` takes: `local`, and `NAME:PROFILE` for each cluster."""
     return [LOCAL, *(f"{name}:PROFILE" for name in BACKENDS if name != LOCAL)]
+
+
+def profiles() -> dict[str, str]:
+    """The profiles that come with the distribution as `--on` takes them, each with one line on it."""
+    return {
+        f"{name}:{profile}": text
+        for name in BACKENDS
+        if name != LOCAL
+        for profile, text in _adapter(name).profiles().items()
+    }
+
+
+def profile_keys() -> list[str]:
+    """The keys of the clusters' profiles."""
+    return list(dict.fromkeys(key for name in BACKENDS if name != LOCAL for key in _adapter(name).profile_keys()))
 
 
 def read_backend(text: str, overrides: Sequence[str] = ()) -> Factory:

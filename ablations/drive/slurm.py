@@ -15,7 +15,7 @@ from cscdarts.records.code import COMMIT_VARIABLE, Code
 from cscdarts.records.run_folder import RunFolder
 from cscdarts.settings.keys import search_key, searches
 from slurm.backends.slurm.journal import Submission
-from slurm.backends.slurm.profile import Profile, load_profile
+from slurm.backends.slurm.profile import Profile, load_profile, profile_names
 from slurm.backends.slurm.queue import ChainedRun, Queue
 from slurm.backends.slurm.scheduler import SlurmScheduler, installed
 from slurm.backends.slurm.submit import SubmititSubmitter, sbatch_script
@@ -66,6 +66,16 @@ class SlurmBackend(Cluster):
             ClusterError: no such profile, or one that cannot be used.
         """
         return partial(cls, profile=load_profile(profile, overrides), label=label)
+
+    @staticmethod
+    def profiles() -> dict[str, str]:
+        """See `Cluster`."""
+        return {name: load_profile(name, variables={}).description for name in profile_names()}
+
+    @staticmethod
+    def profile_keys() -> list[str]:
+        """See `Cluster`."""
+        return list(Profile.model_fields)
 
     def available(self) -> bool:
         """See `Cluster`."""
