@@ -22,6 +22,7 @@ help:
 	@echo "make quickstart   a real ablation grid on real scans, its tables and its page, in minutes"
 	@echo "make test         format, lint, types, layers, tests"
 	@echo "make docs         these pages as a site in build/site, with every switch, command and metric from the code"
+	@echo "make versions     the other versions of Python that this machine has (.ci/versions full: with torch, minutes)"
 	@echo "make mutants      the method made wrong line by line: do the tests notice? (hours; SHARE=0.1 for a sample)"
 	@echo "make gpu-check    what could only be predicted without a GPU, checked on one, in eight minutes at most"
 	@echo "make mlflow       open the MLflow page on the recorded runs (PORT=$(PORT))"
@@ -50,6 +51,9 @@ check: $(VENV)/.dev
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo "build/site/index.html; for its search: $(BIN)/python -m mkdocs serve"
+
+versions:
+	PYTHON=$(PYTHON) .ci/versions
 
 mutants: $(VENV)/.dev
 	$(BIN)/python -m tests.mutants --share $(SHARE) $(MODULES)
