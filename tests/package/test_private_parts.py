@@ -12,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from ablations.mirror.bulk import _COLUMNS, BulkWriter
-from ablations.mirror.database import _head
+from ablations.mirror.database import newest_schema
 from reports.read.database import TABLES, schema_of
 from slurm.backends.slurm.profile import Profile
 from slurm.backends.slurm.submit import sbatch_script
@@ -68,7 +68,7 @@ def test_mlflow_still_has_the_columns_that_we_read_by_sql(empty_store: Path) -> 
 
 
 def test_mlflow_still_tells_its_schema(empty_store: Path) -> None:
-    assert schema_of(empty_store) == _head() != "", (
+    assert schema_of(empty_store) == newest_schema() != "", (
         "`mlflow.store.db.utils._get_latest_schema_revision` is gone, or is no longer what a new store has: "
         "ablations/mirror/database.py would let a store of another schema pass."
     )
