@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Compiles what pip has installed on all cores (pip would do it on one); test folders of others are never imported.
 COMPILE = $(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true
 
-.PHONY: help quickstart test tests check docs mutants gpu-check mlflow slurm-up slurm-down clean
+.PHONY: help quickstart test tests check docs mutants gpu-check release-check mlflow slurm-up slurm-down clean
 
 help:
 	@echo "make quickstart   a real ablation grid on real scans, its tables and its page, in minutes"
@@ -25,6 +25,7 @@ help:
 	@echo "make versions     the other versions of Python that this machine has (.ci/versions full: with torch, minutes)"
 	@echo "make mutants      the method made wrong line by line: do the tests notice? (hours; SHARE=0.1 for a sample)"
 	@echo "make gpu-check    what could only be predicted without a GPU, checked on one, in eight minutes at most"
+	@echo "make release-check  version, builds, contents, licences, bill of materials: is this commit fit to be released?"
 	@echo "make mlflow       open the MLflow page on the recorded runs (PORT=$(PORT))"
 	@echo "make slurm-up     a SLURM cluster of simulated nodes on this Debian machine (root); make slurm-down stops it"
 	@echo "make clean        remove the environment and caches; runs and records stay"
@@ -60,6 +61,9 @@ mutants: $(VENV)/.dev
 
 gpu-check: $(VENV)/.run
 	$(BIN)/python -m benchmarks.speed.gpu.check
+
+release-check: $(VENV)/.dev
+	$(BIN)/python -m tests.release.check
 
 mlflow: $(VENV)/.run
 	$(BIN)/cscdarts mlflow --port $(PORT)
