@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -21,8 +21,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "containers" / "requirements.lock"
-#: Extras that an image does not need: to build the pages, and to work on the code.
-LEFT_OUT = frozenset({"dev", "docs"})
+#: Extras that an image does not need: to build the pages, to work on the code, to send runs to a service.
+LEFT_OUT = frozenset({"dev", "docs", "wandb"})
 #: What the lock holds for: markers are read so, whatever machine reads them.
 PLATFORM = {"python_version": "3.11", "sys_platform": "linux", "platform_machine": "x86_64", "platform_system": "Linux"}
 WIDTH = 120
@@ -93,25 +93,36 @@ def problems(locked: Mapping[str, Locked], settings: Mapping[str, Any]) -> list[
         for one in locked.values()
         if not one.hashes or not all(re.fullmatch("sha256:[0-9a-f]{64}", text) for text in one.hashes)
     ]
-    needs = [("pyproject.toml", need) for need in wanted(settings)]
-    for name, one in locked.items():
-        try:
-            installed = metadata.distribution(name)
-        except metadata.PackageNotFoundError:
+    waiting = [("pyproject.toml", need) for need in wanted(settings)]
+    seen: set[tuple[str, Requirement]] = set()
+    while waiting:
+        who, need = waiting.pop()
+        if (who, need) in seen:
             continue
-        if installed.version.partition("+")[0] == one.version:
-            needs += [(one.name, inner) for text in installed.requires or () if _counts(inner := Requirement(text))]
-    for who, need in needs:
+        seen.add((who, need))
         held = locked.get(canonicalize_name(need.name))
         if held is None:
             found.append(f"{who} needs {need.name}, which the lock lacks")
-        elif not need.specifier.contains(held.version, prereleases=True):
+            continue
+        if not need.specifier.contains(held.version, prereleases=True):
             found.append(f"{who} needs {need}, the lock has {held.version}")
+        waiting += [(held.name, inner) for inner in _needs(held, need.extras)]
     return sorted(set(found))
 
 
-def _counts(one: Requirement) -> bool:
-    return one.marker is None or one.marker.evaluate({**PLATFORM, "extra": ""})
+def _needs(one: Locked, extras: Collection[str]) -> Iterator[Requirement]:
+    """What a locked package needs in turn, as far as it can be told here."""
+    try:
+        installed = metadata.distribution(one.name)
+    except metadata.PackageNotFoundError:
+        return
+    if installed.version.partition("+")[0] != one.version:
+        return
+    for text in installed.requires or ():
+        need = Requirement(text)
+        marker = need.marker
+        if marker is None or any(marker.evaluate({**PLATFORM, "extra": extra}) for extra in ("", *extras)):
+            yield need
 
 
 def text_of(report: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
