@@ -248,7 +248,10 @@ def test_checksums_and_the_list_of_licences(tmp_path: Path) -> None:
 
 
 def test_the_templates_ask_for_what_helps() -> None:
-    forms = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml")}
+    folder = ROOT / ".github" / "ISSUE_TEMPLATE"
+    if not folder.exists():
+        pytest.skip("an archive of sources has no templates")
+    forms = {path.stem: yaml.safe_load(path.read_text()) for path in folder.glob("*.yml")}
     assert set(forms) == {"bug", "number", "config"}
     for name in ("bug", "number"):
         ids = [one["id"] for one in forms[name]["body"]]
