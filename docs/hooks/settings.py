@@ -38,7 +38,7 @@ def _of(config: RunConfig, path: str) -> object:
 def open_choices() -> str:
     """The choices that the closed paper leaves open, each with its evidence."""
     parts = [
-        f"### {one.number}. {escaped(one.choice)} {{ #{one.key.replace('.', '-')} }}\n\n"
+        f"### {one.number}. {escaped(one.choice[0].upper() + one.choice[1:])} {{ #{one.key.replace('.', '-')} }}\n\n"
         f"Switch\n:   {code(one.key)}, by default {code(one.default)}\n\n"
         f"Allowed\n:   {escaped(one.allowed)}\n\n"
         f"Evidence\n:   **{one.level}**: {escaped(one.evidence)}"
@@ -127,7 +127,7 @@ def metrics() -> str:
     for per, title in (("run", "One number a run"), ("epoch", "Curves, one number an epoch")):
         rows = [
             [code(one.name), escaped(one.label), one.unit, one.better.replace("none", ""), str(one.digits), one.stage,
-             _NEEDS[one.needs]]
+             _NEEDS.get(one.needs, code(f"search.{one.needs}"))]
             for one in METRICS.values()
             if one.per == per
         ]  # fmt: skip

@@ -149,7 +149,7 @@ RULES = (
     Rule("the benchmark made anew", "days", _begins("benchmark", "build"),
          tested_in=("tests/benchmarks/test_embedded.py", "build")),
     Rule("how a record was made", "hours; the page says how a record came about, with words for places",
-         lambda words: ("nasbench201_ablation" in words and words[0] == "report") or "RUN" in words,
+         lambda words: (words[:2] == ("report", "record") and words[2] != "quickstart") or "RUN" in words,
          tested_in=("tests/reports/test_record.py", "record")),
     Rule("a word for any grid", "the page is about plans of any grid", lambda words: "GRID" in words,
          tested_in=("tests/ablations/grid/test_plan.py", "plan")),
@@ -184,6 +184,8 @@ def parse(words: tuple[str, ...]) -> click.Context:
     context = cscdarts.make_context("cscdarts", list(words))
     command: click.Command = cscdarts
     while isinstance(command, click.Group):
+        if command.invoke_without_command and not [*context._protected_args, *context.args]:
+            break
         name, inner, rest = command.resolve_command(context, [*context._protected_args, *context.args])
         assert inner is not None, name
         context = inner.make_context(name, rest, parent=context)
