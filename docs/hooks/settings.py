@@ -72,16 +72,18 @@ def settings() -> str:
 
 
 def methods() -> str:
-    """Every method with source, departures and values."""
+    """Every method with source, departures, and the values that are not the defaults."""
+    plain = RunConfig()
     parts = []
     for one in PRESETS.values():
-        values = ", ".join(code(f"{path}={_plain(value)}") for path, value in one.values.items())
+        other = {path: value for path, value in one.values.items() if _plain(value) != _plain(_of(plain, path))}
+        values = ", ".join(code(f"{path}={_plain(value)}") for path, value in other.items())
         parts.append(
             f"### `{one.name}`: {escaped(one.title)} {{ #{one.name} }}\n\n"
             f"Paper\n:   {escaped(one.paper)}\n\n"
             f"Code read\n:   {escaped(one.file or 'none public')}\n\n"
             f"How ours departs\n:   {escaped(one.deviation)}\n\n"
-            f"Sets\n:   {values}"
+            f"Sets, other than the defaults\n:   {values or 'nothing: it is the default'}"
         )
     return "\n\n".join(parts)
 

@@ -11,6 +11,7 @@ import click
 import pytest
 
 import cscdarts
+from ablations.grid.file import shipped
 from cscdarts.settings.methods import PRESETS
 from cscdarts.settings.metrics import METRICS
 from cscdarts.settings.open_choices import switches
@@ -141,6 +142,11 @@ def test_what_the_code_has_is_on_the_site(site: Path) -> None:
     assert absent == set()
     evidence = text_of(site, "reference/settings.html")
     assert [one.key for one in switches() if " ".join(one.evidence.split()).replace("`", "") not in evidence] == []
+
+
+def test_every_grid_of_the_distribution_is_named(site: Path) -> None:
+    text = text_of(site, "howto/reproduce.html")
+    assert [name for name in shipped() if name not in text] == []
 
 
 def test_the_docstrings_are_on_the_site(site: Path) -> None:
