@@ -134,7 +134,8 @@ def load_grid(
     if not points:
         raise MissingFile(str(path), "Let grid(scale) yield a RunConfig.", "run at this scale")
     if seeds:
-        overrides["seeds"] = ",".join(map(str, seeds))
+        # A lone number would be read as how many there are.
+        overrides["seeds"] = ",".join(map(str, seeds if len(seeds) > 1 else 2 * seeds))
     shipped = not is_file(source)
     return Grid(name, scale, overrides, points, path, _plugins(points, path), times, shipped=shipped, asked=retrainings)
 
