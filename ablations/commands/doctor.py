@@ -78,6 +78,8 @@ def doctor(
         question, findings = _resolved(question, asking, secrets)
         pieces = asking.ask_all(SUBJECTS, question)
         evidence = [] if bundle is None else asking.ask(EVIDENCE, question)
+    hidden = [name for piece in pieces if isinstance(piece, Named) and piece.kind == "secret" for name in piece.names]
+    secrets = secrets.and_these(hidden)
     findings += [piece for piece in pieces if isinstance(piece, Finding)]
     clean = [Finding(one.level, one.subject, *(secrets.clean(" ".join(text.split())) for text in
                      (one.sentence, one.way_out))) for one in findings]  # fmt: skip

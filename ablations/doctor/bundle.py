@@ -59,7 +59,7 @@ def known_here(question: Question, named: Iterable[Named], source: str = "") -> 
     hosts = [host, os.uname().nodename, host.partition(".")[0], host.partition(".")[2]]
     found: dict[str, list[str]] = {"user": users, "host": hosts, "account": [], "group": _groups()}
     for one in named:
-        found.setdefault(one.kind, []).extend(one.names)
+        found.setdefault(one.kind, []).extend(one.names)  # secrets are the redactor's own
     found["account"] += [os.environ.get(name, "") for name in ("SBATCH_ACCOUNT", "SLURM_ACCOUNT", "SALLOC_ACCOUNT")]
     found["user"].append(os.environ.get("MLFLOW_TRACKING_USERNAME", ""))
     roots: dict[str, str] = {}

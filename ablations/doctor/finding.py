@@ -45,7 +45,7 @@ class Named:
     """Names that tell who and where, which a bundle replaces.
 
     Attributes:
-        kind: what they name: `host`, `user`, `account` or `group`.
+        kind: what they name: `host`, `user`, `account` or `group`; `secret` for what nobody is to see.
     """
 
     kind: str

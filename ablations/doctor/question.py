@@ -1,14 +1,19 @@
 """What the doctor was asked to look at, in a form that its processes hand on. No torch."""
 
+import contextlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ablations.drive.backend import clusters_of, open_runs
 from ablations.drive.driver import Driver
 from ablations.grid.identify import remembered_grid
 from ablations.grid.load import Grid, load_grid
 from ablations.run.state import RunState, run_state
+from slurm.errors import ClusterError
+from slurm.jobs import SubmittedJob
 
 
 @dataclass(frozen=True)
@@ -71,9 +76,22 @@ class Question:
 
 
 def states_of(driver: Driver, now: float) -> list[RunState]:
-    """Every run's state by its folder alone, in the grid's order.
+    """Every run's state, in the grid's order, by its folder and by what the clusters say that have had jobs of it; one
+    that does not answer is passed over, as that is a finding of its own.
 
     Args:
         now: the time by this host's clock: to ask the file system for its own a file would have to be written.
     """
-    return [run_state(point, driver.path(point), now) for point in driver.grid.points]
+
+    def states(jobs: Sequence[SubmittedJob]) -> list[RunState]:
+        by_run: dict[str, list[SubmittedJob]] = {}
+        for job in jobs:
+            by_run.setdefault(job.key, []).append(job)
+        return [run_state(one, driver.path(one), now, by_run.get(one.hash, ())) for one in driver.grid.points]
+
+    found, jobs = states(()), list[SubmittedJob]()
+    with contextlib.suppress(ClusterError, ModuleNotFoundError):
+        for cluster in clusters_of(driver):
+            if cluster.used() and cluster.available():
+                jobs += cluster.jobs(open_runs(found))
+    return states(jobs) if jobs else found

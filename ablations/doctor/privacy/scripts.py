@@ -29,6 +29,8 @@ _WORD = re.compile(
     r"|apptainer|singularity|docker|podman|podman-hpc|enroot|shifter|charliecloud|srun|env|exec|run|start|shell|all"
 )
 LEFT_OUT = "left out"
+#: Characters of a text that is hidden wherever it stands.
+_SHORTEST = 6
 
 
 def shown_profile(values: dict[str, Any]) -> dict[str, Any]:
@@ -47,6 +49,28 @@ def shown_profile(values: dict[str, Any]) -> dict[str, Any]:
                   for name, value in (values.get("extra") or {}).items()},
         "container": _command(values.get("container")),
     }  # fmt: skip
+
+
+def hidden_texts(values: dict[str, Any]) -> tuple[str, ...]:
+    """What `shown_profile` hides of a profile, as texts to be hidden wherever else they stand: a log may repeat them.
+
+    Words of letters alone are left, as any sentence has such; so are paths.
+    """
+    found: set[str] = set()
+    for name, value in (values.get("environment") or {}).items():
+        found |= set() if told(name) else {value, *value.splitlines()}
+    for line in values.get("setup") or ():
+        if _line(line) != line:
+            match = _EXPORT.fullmatch(line)
+            words = re.findall(r"[^\s\"'=;|&<>()]+", line)
+            found |= {line, match.group(3) if match else "", *(word for word in words if re.search(r"\d", word))}
+    for name, value in (values.get("extra") or {}).items():
+        found |= set() if name in _OPTIONS or isinstance(value, bool) else {str(value), *str(value).split("=")}
+    container = str(values.get("container") or "")
+    words = [word for word in container.split() if not _WORD.fullmatch(word)]
+    found |= {part for word in words for part in (word, word.partition("=")[2])}
+    bare = {text.strip().strip("\"'") for text in found}
+    return tuple(sorted(text for text in bare if len(text) >= _SHORTEST and not re.match(r"[/~$.-]", text)))
 
 
 def told(name: str) -> bool:

@@ -81,6 +81,11 @@ class Secrets:
         kept = {value.strip() for value in found if _is_secret(value.strip())}
         return cls(tuple(sorted(kept, key=lambda value: (-len(value), value))))
 
+    def and_these(self, values: Iterable[str]) -> "Secrets":
+        """These and further ones, known by their values."""
+        every = {*self.values, *(value.strip() for value in values if _is_secret(value.strip()))}
+        return Secrets(tuple(sorted(every, key=lambda value: (-len(value), value))))
+
     def clean(self, text: str) -> str:
         """The text with every secret replaced by `SECRET`."""
         for pattern in self._patterns():

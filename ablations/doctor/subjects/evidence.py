@@ -72,23 +72,24 @@ def states(question: Question) -> Iterator[Attachment | Named]:
     found = states_of(driver, time.time())
     yield as_json("status.json", states_record(driver.grid, found, ""))
     broken = [state for state in found if state.status in ("failed", "damaged", "lost")]
-    jobs = _last_jobs(driver.folder) if broken else {}
+    errors = _last_errors(driver.folder) if broken else {}
     for state in broken[:MOST_RUNS]:
-        yield from _of_run(driver.folder / state.hash, state, jobs.get(state.hash, ""))
+        yield from _of_run(driver.folder / state.hash, state, errors.get(state.hash))
     if len(broken) > MOST_RUNS:
         yield Attachment("runs/more.txt", f"{len(broken) - MOST_RUNS} more runs did not end well.\n")
 
 
-def _last_jobs(folder: Path) -> dict[str, str]:
-    """Run -> its last job on a cluster, as the journal of submissions has it."""
-    last: dict[str, str] = {}
+def _last_errors(folder: Path) -> dict[str, Path]:
+    """Run -> the standard error of its last job on a cluster that has begun, by the journal of submissions."""
+    last: dict[str, Path] = {}
     for one in Journal(folder / "submissions.jsonl").read():
         for job, tasks in zip(one.jobs, one.tasks, strict=False):
-            last.update(dict.fromkeys(tasks, job))
+            path = folder / "jobs" / f"{job}_0_log.err"
+            last.update(dict.fromkeys(tasks, path) if path.is_file() else {})
     return last
 
 
-def _of_run(folder: Path, state: RunState, job: str) -> Iterator[Attachment | Named]:
+def _of_run(folder: Path, state: RunState, error: Path | None) -> Iterator[Attachment | Named]:
     yield Named("host", tuple(_hosts(_read(folder / "environment.json") or "", state)))
     name = f"runs/{state.hash}"
     for record in ("config.json", "environment.json", "failure.json"):
@@ -96,7 +97,7 @@ def _of_run(folder: Path, state: RunState, job: str) -> Iterator[Attachment | Na
             yield Attachment(f"{name}/{record}", _without_note(text) if record == "config.json" else text)
     if (tail := tail_lines(folder / "log.txt")) is not None:
         yield Attachment(f"{name}/log.txt", tail)
-    if job and (tail := tail_lines(folder.parent / "jobs" / f"{job}_0_log.err")) is not None:
+    if error is not None and (tail := tail_lines(error)) is not None:
         yield Attachment(f"{name}/job.err", tail)
 
 

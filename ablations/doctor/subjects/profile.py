@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ablations.doctor.finding import Finding, Named, bad, good, weak
+from ablations.doctor.privacy.scripts import hidden_texts
 from ablations.doctor.question import Question, states_of
 from ablations.doctor.subjects.cluster import ASK_S, Node, configuration, nodes, time_limit
 from ablations.drive.driver import untouched
@@ -30,6 +31,7 @@ def read(question: Question) -> Iterator[Finding | Named]:
         return
     profile = load_profile(question.profile, question.overrides)
     yield Named("account", tuple(name for name in (profile.account,) if name))
+    yield Named("secret", hidden_texts(profile.model_dump(mode="json")))
     for image in re.findall(r"/\S+\.(?:sif|sqsh|img)\b", profile.container or ""):
         if not Path(image).exists():
             yield weak("profile", f"The container's image {image} is not on this machine.", "Correct `container`.")

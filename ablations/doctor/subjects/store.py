@@ -95,7 +95,8 @@ def _server(uri: str, where: str) -> Iterator[Finding]:
     try:
         found = MlflowClient(uri).search_experiments(max_results=1)
     except MlflowException as error:
-        said = shown(" ".join(str(error).split()))[:300]
+        said = shown(" ".join(str(error).split()))
+        said = "it takes connections and does not answer." if "timed out" in said else f"{said[:300]} ..."
         refused = any(word in said for word in ("401", "403", "UNAUTHENTICATED", "PERMISSION_DENIED"))
         way = "Set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
         yield bad("store", f"{where}: {said}", way if refused else f"Check that an MLflow server is at {VARIABLE}.")

@@ -141,6 +141,7 @@ def planted(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     folder.log(f"cannot log in with {SECRETS[11]}, password={SECRETS[12]}")
     folder.log(f"reading {work}/data/x.png of carol from 10.1.2.3 on n17.lab.org, carol@lab.org")
     (folder.path / "environment.json").write_text(json.dumps({"hostname": "knoten9", "starts": [{"hostname": "x77"}]}))
+    folder.log(f"the job said: {SECRETS[5]}, {SECRETS[7]}, {SECRETS[8]}, {SECRETS[9]}, {SECRETS[10]}")
     folder.log("knoten9 and x77 were slow")
     (folder.path / "failure.json").write_text(json.dumps({
         "stage": "search", "kind": "error", "message": f"https://u:{SECRETS[13]}@host/x is away", "time": 1.0,

@@ -3,7 +3,7 @@ known to hold none."""
 
 import pytest
 
-from ablations.doctor.privacy.scripts import shown_profile
+from ablations.doctor.privacy.scripts import hidden_texts, shown_profile
 from ablations.doctor.privacy.secrets import Secrets, names_a_secret
 from slurm.backends.slurm.profile import Profile
 
@@ -72,6 +72,9 @@ def test_a_profile_shows_what_is_known_to_hold_no_secret_and_stays_a_profile() -
         "container": f"apptainer exec --nv --env A={PLANTED} --env B {PLANTED} /images/x.sif",
         "extra": {"comment": PLANTED, "export": f"ALL,A={PLANTED}", "mail-user": f"{PLANTED}@x.org", "nice": 10},
     })  # fmt: skip
+    hidden = Secrets().and_these(hidden_texts(whole.model_dump(mode="json")))
+    assert PLANTED not in hidden.clean(f"connecting with {PLANTED} in module python of /opt/venv/bin/activate")
+    assert "in module python of /opt/venv/bin/activate" in hidden.clean("in module python of /opt/venv/bin/activate")
     values = shown_profile(whole.model_dump(mode="json", exclude_none=True))
     shown = Profile.model_validate(values)
     assert PLANTED not in str(values)
