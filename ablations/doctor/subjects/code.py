@@ -20,7 +20,7 @@ def checkout(question: Question) -> Iterator[Finding]:
         changed = f"{len(code.changed)} changed files" if code.changed else "changes"
         told = f"Commit {code.commit[:12]} with {changed}: runs are marked as made from changed code."
         way = "Commit them; a cluster's jobs need that, or --allow-dirty." if question.profile else "Commit them."
-        yield weak("git", told, way)
+        yield weak("git", told, way if code.root else "Install it from a commit without changes.")
     else:
         yield good("git", f"Commit {code.commit[:12]}, unchanged.")
 
