@@ -25,7 +25,8 @@ def summary(findings: Sequence[Finding]) -> str:
 
 def show(findings: Sequence[Finding], console: Console) -> None:
     """Print findings: as a table where somebody looks on, else as lines that begin with the level."""
-    if console.is_terminal:
+    # Of a dumb terminal nobody knows the width: its own wrapping reads better than a table of another's.
+    if console.is_terminal and not console.is_dumb_terminal:
         console.print(table(findings, console.width))
     else:
         for one in findings:
