@@ -19,7 +19,7 @@ ENGINE, HARNESS, INSIDE = "cscdarts", ("ablations", "benchmarks", "reports", "sl
 #: Folders of files that the code reads, and which of their files.
 DATA = {
     "cscdarts": ["py.typed"],
-    "benchmarks.records": ["*"],
+    "benchmarks.records": ["**/*"],
     "benchmarks.published": ["*.csv"],
     "benchmarks.embedded": ["*"],
     "reports.templates": ["*"],

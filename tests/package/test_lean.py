@@ -29,6 +29,7 @@ def test_a_search_and_a_retraining(place: Installed) -> None:
     [
         ("ablate run quickstart", "submitit and mlflow", "cluster,report"),
         ("ablate status quickstart", "submitit and mlflow", "cluster,report"),
+        ("sweep --preset csc --set seed=0", "submitit and mlflow", "cluster,report"),
         ("reproduce cifar10", "submitit, " + REPORT, "cluster,report"),
         ("report quickstart", REPORT, "report"),
         ("report diff a b", REPORT, "report"),
