@@ -7,10 +7,13 @@ two stores. Other stores (a tracking server) and runs that the store knows alrea
 import contextlib
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from ablations.mirror.datasets import CONTEXT
 from ablations.mirror.updates import ARTIFACTS, CURSOR, STATUS, RunUpdate
 from reports.read.artifacts import local_path
 from reports.read.tracking import sqlite_path
@@ -25,6 +28,12 @@ _COLUMNS = {
     "SqlParam": ("key", "run_uuid", "value"),
     "SqlMetric": ("key", "run_uuid", "step", "timestamp", "value", "is_nan"),
     "SqlLatestMetric": ("key", "run_uuid", "step", "timestamp", "value", "is_nan"),
+    "SqlDataset": (
+        "experiment_id", "name", "digest", "dataset_uuid", "dataset_source_type", "dataset_source", "dataset_schema",
+        "dataset_profile",
+    ),
+    "SqlInput": ("source_type", "source_id", "destination_type", "destination_id", "input_uuid"),
+    "SqlInputTag": ("input_uuid", "name", "value"),
 }  # fmt: skip
 
 Rows = dict[str, list[tuple[Any, ...]]]
@@ -35,7 +44,7 @@ class BulkWriter:
 
     Args:
         store: MLflow's `SqlAlchemyStore`.
-        tables: its `SqlRun`, `SqlTag`, `SqlParam`, `SqlMetric`, `SqlLatestMetric`.
+        tables: its tables by the names of `_COLUMNS`.
     """
 
     def __init__(self, store: Any, tables: dict[str, Any]) -> None:
@@ -76,6 +85,7 @@ class BulkWriter:
             taken = set(session.scalars(select(run_table.c.run_uuid).where(run_table.c.run_uuid.in_(ids.values()))))
         made = [one for one in runs if ids[one.key] not in taken]
         rows: Rows = {name: [] for name in _COLUMNS}
+        datasets = self._datasets(rows, made, int(experiment))
         for one in made:
             run_id = ids[one.key]
             folder = place[0] / run_id / "artifacts"
@@ -83,6 +93,7 @@ class BulkWriter:
             for path in one.files:
                 _copy(path, folder / path.name)
             self._rows(rows, one, run_id, f"{place[1]}/{run_id}/artifacts", experiment, parent)
+            _inputs(rows, one, run_id, datasets)
         with self._store.ManagedSessionMaker(read_only=False) as session:
             connection = session.connection()
             # SQLite's own 2 MB do not hold the indices of a large store, and rows out of order would fetch them over
@@ -91,10 +102,27 @@ class BulkWriter:
             for name, columns in _COLUMNS.items():
                 if rows[name]:
                     statement = insert(self._tables[name]).compile(dialect=connection.dialect, column_keys=columns)
-                    order = [columns.index(column) for column in statement.positiontup or ()]
-                    values = [tuple(row[i] for i in order) for row in sorted(rows[name])]
-                    connection.exec_driver_sql(str(statement), values)
+                    order = itemgetter(*(columns.index(column) for column in statement.positiontup or ()))
+                    connection.exec_driver_sql(str(statement), [order(row) for row in sorted(rows[name])])
         return {one.key: (ids[one.key], one.cursor) for one in made}
+
+    def _datasets(self, rows: Rows, made: Sequence[RunUpdate], experiment: int) -> dict[tuple[str, str], str]:
+        """The ids of all parts of data sets of some runs by name and digest; those that are not there yet are made."""
+        from sqlalchemy import select
+
+        table = self._tables["SqlDataset"].c
+        with self._store.ManagedSessionMaker() as session:
+            query = select(table.name, table.digest, table.dataset_uuid).where(table.experiment_id == experiment)
+            known = {(name, digest): str(number) for name, digest, number in session.execute(query)}
+        for part in (part for one in made for part in one.datasets):
+            if (part.name, part.digest) not in known:
+                number = _number("dataset", str(experiment), part.name, part.digest)
+                known[part.name, part.digest] = number
+                rows["SqlDataset"].append((
+                    experiment, part.name, part.digest, number,
+                    part.source_type, part.source, part.schema, part.profile,
+                ))  # fmt: skip
+        return known
 
     def _rows(self, rows: Rows, one: RunUpdate, run_id: str, place: str, experiment: str, parent: str) -> None:
         rows["SqlRun"].append((
@@ -107,11 +135,27 @@ class BulkWriter:
         points: set[tuple[Any, ...]] = set()
         latest: dict[str, tuple[int, int, float, bool]] = {}
         for key, value, when, step in one.metrics:
-            is_nan, stored = self._store.sanitize_metric_value(value)
+            is_nan, stored = (False, value) if isfinite(value) else self._store.sanitize_metric_value(value)
             points.add((key, run_id, step, when, stored, is_nan))
-            latest[key] = max(latest.get(key, (step, when, stored, is_nan)), (step, when, stored, is_nan))
+            found = (step, when, stored, is_nan)
+            if key not in latest or found > latest[key]:
+                latest[key] = found
         rows["SqlMetric"] += points
         rows["SqlLatestMetric"] += [(key, run_id, *found) for key, found in latest.items()]
+
+
+def _inputs(rows: Rows, one: RunUpdate, run_id: str, datasets: Mapping[tuple[str, str], str]) -> None:
+    """What ties a run to the parts of data sets that it used."""
+    for part in one.datasets:
+        source = datasets[part.name, part.digest]
+        number = _number("input", source, run_id)
+        rows["SqlInput"].append(("DATASET", source, "RUN", run_id, number))
+        rows["SqlInputTag"].append((number, CONTEXT, part.context))
+
+
+def _number(*what: str) -> str:
+    """An id that follows from what it is of."""
+    return uuid.uuid5(uuid.NAMESPACE_OID, "/".join(what)).hex
 
 
 def _run_id(one: RunUpdate, parent: str) -> str:

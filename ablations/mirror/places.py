@@ -11,6 +11,12 @@ from ablations.mirror.database import artifact_place
 from reports.read.artifacts import is_run_place, local_path
 from reports.read.tracking import is_server, sqlite_path
 
+#: Table -> its key, its column of places, and the folder below the experiment's where those lie.
+_PLACED = {
+    "runs": ("run_uuid", "artifact_uri", ""),
+    "logged_models": ("model_id", "artifact_location", "models/"),
+}
+
 
 def follow_database(uri: str, experiment: str, grid: str) -> None:
     """Let a grid's artifacts lie beside its SQLite database again, after both were moved or copied together.
@@ -30,14 +36,17 @@ def follow_database(uri: str, experiment: str, grid: str) -> None:
         old, new = local_path(written, uri), local_path(place, uri)
         if written in ("", place) or old is None or new is None or not _has_moved(old, new, path):
             return
-        runs = database.execute("SELECT run_uuid, artifact_uri FROM runs WHERE experiment_id = ?", (number,))
-        moved = []
-        for run_id, stated in runs.fetchall():
-            if stated == f"{written.rstrip('/')}/{run_id}/artifacts" and is_run_place(Path(stated), run_id):
-                _take_along(old / run_id / "artifacts", new / run_id / "artifacts")
-                moved.append((f"{place}/{run_id}/artifacts", run_id))
+        moved: dict[str, list[tuple[str, str]]] = {}
+        for table, (key, column, below) in _PLACED.items():
+            rows = database.execute(f"SELECT {key}, {column} FROM {table} WHERE experiment_id = ?", (number,))
+            for run_id, stated in rows.fetchall():
+                if stated == f"{written.rstrip('/')}/{below}{run_id}/artifacts" and is_run_place(Path(stated), run_id):
+                    _take_along(old / below / run_id / "artifacts", new / below / run_id / "artifacts")
+                    moved.setdefault(table, []).append((f"{place}/{below}{run_id}/artifacts", run_id))
         database.execute("BEGIN IMMEDIATE")
-        database.executemany("UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?", moved)
+        for table, places in moved.items():
+            key, column, _ = _PLACED[table]
+            database.executemany(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", places)
         database.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (place, number))
         database.execute("COMMIT")
 

@@ -119,6 +119,8 @@ def forget(folder: Path, hashes: Iterable[str], uri: str | None = None) -> None:
     """
     for client, rows in _own_rows(folder, set(hashes), uri, deleted=False):
         for row in rows:
+            for one in models_of(client, row):  # made anew from the run folder where it comes back
+                client.delete_logged_model(one.model_id)
             client.delete_run(row.info.run_id)
 
 
@@ -199,6 +201,12 @@ def rows_of(client: Any, uri: str, experiment: str, hashes: set[str]) -> list[An
             (int(experiment),),
         ).fetchall()
     return [client.get_run(run_id) for run_id, key in found if key in hashes]
+
+
+def models_of(client: Any, row: Any) -> list[Any]:
+    """The models that were made from a row's run, whole or not."""
+    query = f"source_run_id = '{row.info.run_id}'"
+    return list(client.search_logged_models([row.info.experiment_id], filter_string=query))
 
 
 def home_of(row: Any) -> Home | None:

@@ -20,6 +20,8 @@ from typing import Any
 from ablations.grid.load import Grid, Point
 from ablations.mirror.bulk import BulkWriter
 from ablations.mirror.database import artifact_place, remove_stray_folder, require_store
+from ablations.mirror.datasets import as_inputs
+from ablations.mirror.description import NOTE, is_edited
 from ablations.mirror.places import follow_database, without_lost
 from ablations.mirror.rows import Home, better, gives_way, home_of, making_rows, pages, rows_of
 from ablations.mirror.updates import (
@@ -46,6 +48,8 @@ from reports.read.tracking import (
 )
 from slurm.lock import Lock
 
+#: So that MLflow's page shows an experiment's runs and models, not the views of language models' traces.
+KIND = {"mlflow.experimentKind": "custom_model_development"}
 #: Updates are written in parts of this many runs, ...
 PART = 500
 #: ... and in one transaction where the store allows it and a part has at least this many new runs.
@@ -112,6 +116,7 @@ class GridMirror:
         self._parent = ""
         self._runs: dict[str, tuple[str, dict[str, Any]]] = {}
         self._others: dict[str, tuple[str, Home, str]] = {}
+        self._edited: set[str] = set()
         self._grid_written: Any = None
         self._places: dict[str, Any] = {}
         self._bulk: BulkWriter | None = None
@@ -229,7 +234,7 @@ class GridMirror:
                 row, less = better(found[key], row, self._home)
                 spare.append(less)
             found[key] = row
-        self._runs, self._others = {}, {}
+        self._runs, self._others, self._edited = {}, {}, set()
         for row in spare:
             self._client.delete_run(row.info.run_id)
         for row in found.values():
@@ -245,6 +250,8 @@ class GridMirror:
         cursor = without_lost(_cursor(tags.get(CURSOR, "")), row.info.artifact_uri, self.uri)
         if cursor and str(home) != str(self._home):
             cursor["status"] = ""  # so that something is new: the row is to name this folder
+        if is_edited(tags.get(NOTE, "")):
+            self._edited.add(key)
         self._runs[key] = (row.info.run_id, cursor)
 
     def _connect(self) -> None:
@@ -275,7 +282,7 @@ class GridMirror:
         path = sqlite_path(self.uri)
         place = None if path is None else artifact_place(path, self.grid.name)
         try:
-            return str(self._client.create_experiment(self.grid.name, artifact_location=place))
+            return str(self._client.create_experiment(self.grid.name, artifact_location=place, tags=KIND))
         except Exception:
             # Another mirror may have made it a moment ago, from another folder of runs.
             found = self._client.get_experiment_by_name(self.grid.name)
@@ -323,6 +330,8 @@ class GridMirror:
     def _write(self, one: RunUpdate) -> None:
         """Write one run's update through the client."""
         run_id = one.run_id or self._create(one)
+        if one.datasets:
+            self._client.log_inputs(run_id, as_inputs(one.datasets))
         for path in one.files:
             self._artifact(run_id, path)
         if one.ended_ms is not None:
@@ -330,7 +339,8 @@ class GridMirror:
         else:
             self._client.update_run(run_id, STATUS[one.status])
         # The note comes last of all: a mirror that dies before it writes the same again, which changes nothing.
-        self._log(run_id, one.metrics, one.params, {**(one.tags if one.run_id else {}), CURSOR: one.note})
+        tags = {key: value for key, value in one.tags.items() if key != NOTE or one.key not in self._edited}
+        self._log(run_id, one.metrics, one.params, {**(tags if one.run_id else {}), CURSOR: one.note})
         self._runs[one.key] = (run_id, one.cursor)
 
     def _create(self, one: RunUpdate) -> str:

@@ -4,17 +4,20 @@ import contextlib
 import json
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from ablations.grid.load import Grid, Point
+from ablations.mirror.datasets import Part, parts_of
+from ablations.mirror.description import NOTE, description
+from ablations.mirror.records import Records, as_dict
+from ablations.mirror.tags import all_tags, own_tags
 from ablations.run.stages import OUTPUTS, stages_of
 from ablations.run.state import RunState
-from cscdarts.errors import UserError
 from cscdarts.records.forms import is_metric_line
-from cscdarts.records.run_folder import RunFolder, read_record
+from cscdarts.records.run_folder import RunFolder
 from cscdarts.settings.config import hashed_values
 from cscdarts.settings.metrics import METRICS
 from cscdarts.settings.overrides import dotted_texts
@@ -26,8 +29,20 @@ GROWING = ("alphas.jsonl", "search-metrics.jsonl", "retrain-metrics.jsonl", "met
 RESULTS = ("search.json", "genotype.json", "check.json", "result.json")
 #: Tag that holds what was written of a run.
 CURSOR = "cscdarts.mirror"
+#: The form of what is written; a row of another one gets all again, which changes nothing but what is new in it.
+FORM = 2
 #: Tag that says which folder of runs a run is mirrored from.
 HOME = "cscdarts.home"
+
+#: What of the metrics is about the machine, by the names that MLflow's System metrics tab shows. None of ours is what
+#: one of MLflow's own names means (a machine's whole memory, its use of the CPU), so none of those is taken.
+SYSTEM = {
+    "search_epoch_time_s": "system/search_epoch_seconds",
+    "retrain_epoch_time_s": "system/retrain_epoch_seconds",
+    "search_time_s": "system/search_seconds",
+    "retrain_time_s": "system/retrain_seconds",
+    "peak_memory_mib": "system/search_peak_memory_mebibytes",
+}
 
 #: A run's status -> MLflow's.
 STATUS = {"done": "FINISHED", "failed": "FAILED", "running": "RUNNING", "pending": "SCHEDULED"}
@@ -50,6 +65,7 @@ class RunUpdate:
         ended_ms: when it ended, or None.
         tags, params, metrics: entries; params only where none were written.
         files: artifacts to copy.
+        datasets: parts of data sets that are not in the row yet.
         cursor: the note that makes all this old; written last.
     """
 
@@ -64,6 +80,7 @@ class RunUpdate:
     metrics: list[MetricPoint]
     files: list[Path]
     cursor: dict[str, Any]
+    datasets: list[Part] = field(default_factory=list)
 
     @property
     def note(self) -> str:
@@ -86,9 +103,11 @@ def read_update(
     files = _stamps(folder, (*ARTIFACTS, "failure.json", *(GROWING if ended else ())))
     sources = _sources(point, folder)
     sizes = {name: size for name, path in sources.items() if (size := _size(path))}
-    before = _read_before(cursor)
-    if run_id and cursor.get("files") == files and before == sizes and cursor.get("status") == status:
+    current = cursor.get("form") == FORM
+    before = _read_before(cursor) if current else {}
+    if run_id and current and (cursor.get("files"), before, cursor.get("status")) == (files, sizes, status):
         return None
+    records = Records(folder)
     params = _params(point, cursor)
     metrics: list[MetricPoint] = []
     read: dict[str, int] = {}
@@ -96,27 +115,32 @@ def read_update(
         points, offset = _lines(path, before.get(name, 0))
         metrics += points
         read |= {name: offset} if offset else {}
-    written = _dict(cursor.get("files"))
+    written = as_dict(cursor.get("files"))
     for name in RESULTS:
-        if files.get(name) != written.get(name):
-            metrics += _results(folder, name)
+        if files.get(name) != written.get(name) or not current:
+            metrics += _results(records, name)
     ended_ms = None
     if ended:
         told = _last_output(point) if status == "done" else "failure.json" if "failure.json" in files else "log.txt"
         ended_ms = _mtime_ms(folder.file(told))
+    text, parts = description(grid, point, records, status, state), parts_of(point, records)
+    named = [f"{part.name} {part.digest}" for part in parts]
     return RunUpdate(
         point.hash,
         run_id,
         run_name(point),
-        0 if run_id else _started_ms(folder),
+        0 if run_id else _started_ms(records),
         status,
         ended_ms,
-        {**_tags(grid, point, folder, status, state), HOME: home},
+        {**all_tags(grid, point, records, status, state), HOME: home, NOTE: text},
         params,
         metrics,
         [folder.file(name) for name, stamp in files.items() if name != "failure.json" and stamp != written.get(name)],
-        {"bytes": read, "files": files, "status": status},
-    )
+        {
+            "bytes": read, "files": files, "status": status, "form": FORM, "datasets": named,
+        },
+        parts if cursor.get("datasets") != named else [],
+    )  # fmt: skip
 
 
 def damaged_update(
@@ -127,7 +151,7 @@ def damaged_update(
     if run_id and cursor.get("damaged") == state.detail:
         return None
     now = int(1000 * time.time())
-    tags = {**_own_tags(grid, point, "failed", state), HOME: home}
+    tags = {**own_tags(grid, point, "failed", state), HOME: home}
     noted = {**cursor, "status": "failed", "damaged": state.detail}
     return RunUpdate(
         point.hash, run_id, run_name(point), 0 if run_id else now, "failed", now, tags, _params(point, cursor), [], [],
@@ -152,62 +176,6 @@ def run_name(point: Point) -> str:
     return f"{point.methods[0]} r={supernet.split_ratio} id={supernet.identity} o={search.order} s={point.config.seed}"
 
 
-def _tags(grid: Grid, point: Point, folder: RunFolder, status: str, state: RunState) -> dict[str, str]:
-    from cscdarts.records.environment import code_text, hardware, stage_environments, surroundings
-
-    environment = _read(folder, "environment.json")
-    genotype = _read(folder, "genotype.json")
-    # What a retrained network was tested on names the data; a run without retraining knows those of its search only.
-    result = _dict(_read(folder, "result.json" if point.config.runtime.retrain else "search.json").get("data"))
-    stages = stage_environments(folder, point.config)
-    searched = stages.get("search", {})
-    return {
-        **_own_tags(grid, point, status, state),
-        "cscdarts.commit": str(environment.get("commit") or ""),
-        "cscdarts.dirty": str(environment.get("dirty", "")),
-        "cscdarts.hardware": hardware(environment) if environment else "",
-        "cscdarts.host": str(environment.get("hostname") or ""),
-        "cscdarts.data": str(result.get("label") or point.config.data.dataset),
-        "cscdarts.contents": str(result.get("contents") or ""),
-        "cscdarts.notes": _notes(folder),
-        "cscdarts.genotype": str(genotype.get("text") or ""),
-        "cscdarts.torch": str(environment.get("torch") or ""),
-        "cscdarts.search": str((keys := folder.keys() or {}).get("search") or ""),
-        "cscdarts.retraining": str(keys.get("retrain") or ""),
-        # Of the search itself: another run, on another machine, may have made it.
-        "cscdarts.search_hardware": hardware(searched) if searched else "",
-        "cscdarts.search_code": code_text(searched),
-        **{f"cscdarts.{name}": value for name, value in surroundings(stages).items()},
-    }
-
-
-def _notes(folder: RunFolder) -> str:
-    """What the stages noted of themselves: standstill, answers by chance, a cell that leads nowhere."""
-    found = [_read(folder, name).get("notes") for name in ("search.json", "genotype.json", "result.json")]
-    return "; ".join(str(note) for notes in found if isinstance(notes, list) for note in notes)[:4000]
-
-
-def _own_tags(grid: Grid, point: Point, status: str, state: RunState) -> dict[str, str]:
-    """The tags that hang on no file."""
-    return {
-        "cscdarts.kind": "run",
-        "cscdarts.grid": grid.name,
-        "cscdarts.hash": point.hash,
-        "cscdarts.seed": str(point.config.seed),
-        "cscdarts.methods": ",".join(point.methods),
-        "cscdarts.scale": grid.scale,
-        "cscdarts.status": status,
-        "cscdarts.failure": state.detail[:4000] if status == "failed" else "",
-        "cscdarts.damaged": Path(state.damage).name,
-    }
-
-
-def _read(folder: RunFolder, name: str) -> dict[str, Any]:
-    with contextlib.suppress(UserError):
-        return read_record(folder.file(name)) or {}
-    return {}
-
-
 def _lines(path: Path, offset: int) -> tuple[list[MetricPoint], int]:
     """Metric points `(key, value, ms, step)` of the whole lines after `offset`, and the offset behind them."""
     points: list[MetricPoint] = []
@@ -224,7 +192,9 @@ def _lines(path: Path, offset: int) -> tuple[list[MetricPoint], int]:
             entry = json.loads(line)
             when, step = int(1000 * entry["time"]), int(entry["epoch"])
             if is_metric_line(entry) and max(abs(when), abs(step)) < _MOST:
-                points += [(k, float(v), when, step) for k, v in entry["values"].items() if k in METRICS]
+                values = entry["values"]
+                points += [(k, float(v), when, step) for k, v in values.items() if k in METRICS]
+                points += [(SYSTEM[k], float(values[k]), when, step) for k in SYSTEM if k in values]
     return points, offset + whole
 
 
@@ -248,23 +218,18 @@ def _last_output(point: Point) -> str:
     return OUTPUTS[stages_of(point.config)[-1]] + ".json"
 
 
-def _results(folder: RunFolder, name: str) -> list[MetricPoint]:
+def _results(records: Records, name: str) -> list[MetricPoint]:
     """The numbers of the whole run in one of its files."""
-    content = _read(folder, name)
-    values = content if name == "check.json" else _dict(content.get("values"))
-    when = _mtime_ms(folder.file(name))
-    found = ((k, _number(v)) for k, v in values.items() if k in METRICS)
-    return [(k, v, when, 0) for k, v in found if v is not None]
+    when = _mtime_ms(records.folder.file(name))
+    found = [(k, v) for k, raw in records.values(name).items() if k in METRICS and (v := _number(raw)) is not None]
+    machine = [(SYSTEM[k], v) for k, v in found if k in SYSTEM]
+    return [(k, v, when, 0) for k, v in (*found, *machine)]
 
 
 def _number(value: Any) -> float | None:
     with contextlib.suppress(OverflowError):
         return float(value) if isinstance(value, int | float) else None
     return None
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _stamps(folder: RunFolder, names: Iterable[str]) -> dict[str, list[int]]:
@@ -298,12 +263,12 @@ def latest_ms(folder: Path, points: Iterable[Point]) -> int:
     return max(known, default=int(1000 * time.time()))
 
 
-def _started_ms(folder: RunFolder) -> int:
-    environment = _read(folder, "environment.json")
+def _started_ms(records: Records) -> int:
+    environment = records["environment.json"]
     started = environment.get("first_started_at") or environment.get("started_at")
     if isinstance(started, int | float) and 0 <= 1000 * started < _MOST:
         return int(1000 * started)
     if isinstance(started, str):
         with contextlib.suppress(ValueError):
             return int(1000 * datetime.fromisoformat(started).timestamp())
-    return _mtime_ms(folder.file("config.json"))
+    return _mtime_ms(records.folder.file("config.json"))

@@ -43,7 +43,7 @@ def test_what_the_store_holds(tmp_path: Path, uri: str) -> None:
     assert parent[1]["cscdarts.kind"] == "grid"
     assert [name for name, _ in parent[4]] == ["grid.json"]
     point = driver.grid.points[0]
-    (status, start, end), tags, params, curves, files = done
+    (status, start, end), tags, params, curves, files, _ = done
     assert status == "FINISHED"
     assert end > start
     assert tags["parent"] == "mine (smoke)"

@@ -78,6 +78,15 @@ def _rows(uri: str) -> dict[str, list[tuple[Any, ...]]]:
                 if row.get("key") == "mlflow.parentRunId":
                     row["value"] = names[row["value"]]
             found[table] = sorted((tuple(row.items()) for row in rows), key=repr)
+        used = (
+            "select runs.name, datasets.name, digest, dataset_source_type, dataset_source, dataset_schema, "
+            "dataset_profile, source_type, destination_type, step, input_tags.name, input_tags.value from inputs "
+            "join runs on destination_id = run_uuid join datasets on source_id = dataset_uuid "
+            "join input_tags on input_tags.input_uuid = inputs.input_uuid"
+        )
+        found["inputs"] = sorted(database.execute(used), key=repr)
+        counts = [database.execute(f"select count(*) from {name}").fetchone() for name in ("datasets", "inputs")]
+        found["counts"] = counts
     return found
 
 

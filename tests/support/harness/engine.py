@@ -22,6 +22,11 @@ from cscdarts.settings.config import RunConfig
 from cscdarts.settings.keys import Stage
 from slurm.control import Control
 
+#: As the engine records the digits.
+DATA: Mapping[str, Any] = {
+    "dataset": "digits", "label": "digits", "sha256": "cbff" * 16, "classes": 10, "image_size": 8, "mean": [0.3],
+    "std": [0.4], "train_images": 1437, "test_images": 360, "class_names": [str(one) for one in range(10)], "notes": [],
+}  # fmt: skip
 Report = Callable[[str], None]
 
 
@@ -85,7 +90,7 @@ def search(config: RunConfig, folder: RunFolder, control: Control, report: Repor
     _misbehave(config, folder, control)
     _epochs("search", config.search.epochs, config, folder, control, report)
     values = {"supernet_params_m": 0.1, "search_time_s": 1.5, "peak_memory_mib": 10.0}
-    write_json(folder.file("search.json"), {"values": values, "finished_at": time.time()})
+    write_json(folder.file("search.json"), {"values": values, "data": DATA, "finished_at": time.time()})
 
 
 def derive(config: RunConfig, folder: RunFolder, control: Control, report: Report) -> None:
@@ -113,7 +118,7 @@ def retrain(config: RunConfig, folder: RunFolder, control: Control, report: Repo
             "seed": config.seed,
             "genotype": (read_json(folder.file("genotype.json")) or {})["text"],
             "values": values,
-            "data": {"dataset": "digits", "label": "digits"},
+            "data": DATA,
             "finished_at": time.time(),
         },
     )

@@ -63,10 +63,14 @@ def content_of(uri: str, grid: Grid) -> dict[str, Any]:
             key: sorted((m.step, m.timestamp, m.value) for m in client.get_metric_history(run.info.run_id, key))
             for key in run.data.metrics
         }
+        used = sorted(
+            (one.dataset.name, one.dataset.digest, one.dataset.source, one.dataset.profile, one.tags[0].value)
+            for one in run.inputs.dataset_inputs
+        )
         files = sorted((a.path, a.file_size) for a in client.list_artifacts(run.info.run_id))
         info = (run.info.status, run.info.start_time, run.info.end_time)
         assert run.info.run_name not in content
-        content[run.info.run_name] = (info, _sorted(tags), _sorted(run.data.params), _sorted(curves), files)
+        content[run.info.run_name] = (info, _sorted(tags), _sorted(run.data.params), _sorted(curves), files, used)
     return content
 
 
