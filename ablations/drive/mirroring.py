@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from ablations.drive.driver import Driver
 from ablations.mirror.sync import GridMirror
 from ablations.run.state import RunState
+from reports.read.tracking import require_environment, shown
 
 #: The mirror is given at most this share of the driver's time.
 MIRROR_SHARE = 0.1
@@ -56,7 +57,7 @@ class PeriodicMirror:
             self._ready = False  # what is remembered of the store may be what was wrong
             if not self._failed or last:
                 self._failed = True
-                why = " ".join(str(error).split())
+                why = shown(" ".join(str(error).split()))
                 self.say(
                     f"mirror: {why} The runs go on; `cscdarts ablate watch {self.mirror.grid.name}` mirrors later."
                 )
@@ -70,7 +71,12 @@ class PeriodicMirror:
 
 @contextlib.contextmanager
 def mirroring(driver: Driver, say: Callable[[str], None]) -> Iterator[PeriodicMirror]:
-    """A mirror for the length of a block."""
+    """A mirror for the length of a block.
+
+    Errors:
+        UserError: the environment asks MLflow for what a grid cannot do.
+    """
+    require_environment(driver.grid.name)
     mirror = PeriodicMirror(GridMirror(driver.grid, driver.folder), say)
     try:
         yield mirror

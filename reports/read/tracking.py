@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -23,6 +24,8 @@ _QUIET = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
+#: Variables of MLflow that hold secrets: their values are never printed.
+_SECRETS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD")
 #: What tells of each table that is made in a new store.
 _NOISY = ("alembic", "mlflow.store.db.utils", "mlflow.tracking")
 
@@ -62,8 +65,49 @@ def sqlite_uri(path: Path) -> str:
 
 
 def shown(uri: str) -> str:
-    """A URI as it may be printed: without user and password."""
-    return re.sub(r"(?<=://)[^/@]*@", "", uri)
+    """A URI, or a text with some, as it may be printed: without user and password, and without the environment's
+    secrets."""
+    found = re.sub(r"(?<=://)[^/@]*@", "", uri)
+    for secret in filter(None, (os.environ.get(name) for name in _SECRETS)):
+        found = found.replace(secret, "***")
+    return found
+
+
+def require_environment(grid: str) -> None:
+    """Refuse what MLflow's variables ask for and a grid cannot do; to be called before anything is run.
+
+    Address, user, password, token and TLS are MLflow's client's to read, and it does; the mirror chooses experiment and
+    run by the grid's name and the runs' hashes.
+
+    Args:
+        grid: the grid's name, which is its experiment's.
+
+    Errors:
+        UserError: a run or another experiment is named, or only one of user and password.
+    """
+    given = {name: os.environ.get(f"MLFLOW_{name}", "") for name in _CHOOSING}
+    if given["RUN_ID"]:
+        raise _refused("RUN_ID", given, "all runs of the grid would be written into one row")
+    if given["EXPERIMENT_ID"]:
+        raise _refused("EXPERIMENT_ID", given, f"a grid has the experiment of its own name, {grid}")
+    if given["EXPERIMENT_NAME"] not in ("", grid):
+        raise _refused("EXPERIMENT_NAME", given, f"a grid has the experiment of its own name, {grid}")
+    user, password = (bool(os.environ.get(f"MLFLOW_TRACKING_{name}")) for name in ("USERNAME", "PASSWORD"))
+    if user != password:
+        lacks = "MLFLOW_TRACKING_PASSWORD" if user else "MLFLOW_TRACKING_USERNAME"
+        has = "MLFLOW_TRACKING_USERNAME" if user else "MLFLOW_TRACKING_PASSWORD"
+        sentence = f"{has} is set and {lacks} is not, so MLflow would use neither. Set both or none."
+        raise UserError(lacks, "", "both or none", "Set both or none.", sentence)
+
+
+#: What MLflow lets a program's caller choose and the mirror has to choose itself.
+_CHOOSING = ("RUN_ID", "EXPERIMENT_ID", "EXPERIMENT_NAME")
+
+
+def _refused(name: str, given: Mapping[str, str], why: str) -> UserError:
+    variable = f"MLFLOW_{name}"
+    fix = f"Leave it out: env -u {variable} cscdarts ..."
+    return UserError(variable, given[name], "unset", fix, f"{variable} is set to {given[name]}, but {why}. {fix}")
 
 
 def is_server(uri: str) -> bool:
