@@ -7,10 +7,12 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import click
 
-from ablations.commands.options.values import Whole
+from ablations.commands.options.values import PathName, Whole
+from ablations.drive.exit_codes import DONE, UNFINISHED
 from cscdarts.errors import MissingFile, UserError
 from reports.read.database import is_there, schema_of
 from reports.read.tracking import VARIABLE, is_server, quiet_client, shown, sqlite_path, tracking_uri
@@ -21,7 +23,7 @@ GRACE_S = 10.0
 _LOCAL = ("localhost", "localhost:*", "127.0.0.1", "127.0.0.1:*", "[::1]", "[[]::1]:*")
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--port", type=Whole(1, 65535), default=5000, show_default=True)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option(
@@ -31,8 +33,11 @@ _LOCAL = ("localhost", "localhost:*", "127.0.0.1", "127.0.0.1:*", "[::1]", "[[]:
     metavar="NAME",
     help="A name by which browsers may reach it, such as node7.cluster or *.lab.org; may be given again.",
 )
-def mlflow(port: int, host: str, allowed: tuple[str, ...]) -> int:
+@click.pass_context
+def mlflow(context: click.Context, port: int, host: str, allowed: tuple[str, ...]) -> int:
     """Serve the store (MLFLOW_TRACKING_URI or sqlite:///mlflow.db) until interrupted."""
+    if context.invoked_subcommand is not None:
+        return DONE
     uri = tracking_uri()
     if is_server(uri):
         raise UserError(VARIABLE, shown(uri), "a local store", "That server has a page of its own: open it.")
@@ -64,6 +69,28 @@ def mlflow(port: int, host: str, allowed: tuple[str, ...]) -> int:
         both = [form for name in allowed for form in ((name,) if ":" in name else (name, f"{name}:*"))]
         command += ["--allowed-hosts", ",".join([*_LOCAL, *both])]
     return _serve(command)
+
+
+@mlflow.command("log-models")
+@click.argument("what", nargs=-1, required=True, metavar="GRID|RUN...")
+@click.option("--runs", type=PathName(), default=Path("runs"), show_default=True, help="Runs folder.")
+def log_models(what: tuple[str, ...], runs: Path) -> int:
+    """Log the retrained networks of grids or single runs as MLflow models.
+
+    RUN is a hash, the beginning of one, or a run folder. Each model holds a network's weights once more, so none is
+    logged unless asked for here. What the store has already is left as it is. Afterwards, for the ID of a run's row,
+    mlflow.pytorch.load_model("runs:/ID/model") gives the network. Ends with 1 where no run has a model.
+    """
+    from ablations.mirror.models import log_models as log
+    from ablations.run.chosen import chosen_runs
+
+    folders = chosen_runs(what, runs)
+    logged = list(log(folders, lambda line: click.echo(f"cscdarts: {line}", err=True)))
+    for one in logged:
+        click.echo(f"{one.key}  {one.uri + ('' if one.is_new else '  (there already)') if one.uri else one.why}")
+    new, there = sum(one.is_new for one in logged), sum(bool(one.uri) for one in logged)
+    click.echo(f"{new} models logged, {there - new} there already, {len(logged) - there} runs without one")
+    return DONE if there or not logged else UNFINISHED
 
 
 def _require_free(host: str, port: int) -> None:
