@@ -44,7 +44,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "config": ("ablations.commands.config:config", "List the settings, their defaults and the evidence for each."),
     "search": ("ablations.commands.search:search", "One search and retraining, without a grid."),
     "retrain": ("ablations.commands.retrain:retrain", "Train a cell that you have, without a search."),
-    "runs": ("ablations.commands.runs:runs", "Take run folders of an earlier version over."),
+    "runs": ("ablations.commands.runs:runs", "Export runs to TensorBoard, W&B or CSV; take old run folders over."),
     "mlflow": ("ablations.commands.mlflow:mlflow", "Open the MLflow page on the recorded runs."),
     "doctor": (
         "ablations.commands.doctor:doctor",

@@ -14,12 +14,12 @@ from ablations.drive.exit_codes import DONE, UNFINISHED
 from ablations.grid.load import Grid
 from ablations.mirror.rows import forget
 from ablations.run.migration import Migration, Outcome
-from cscdarts.errors import MissingFile
+from cscdarts.errors import MissingFile, UserError
 
 
 @click.group()
 def runs() -> None:
-    """Take run folders of an earlier version over."""
+    """Export runs to other programs, and take run folders of an earlier version over."""
 
 
 @runs.command()
@@ -54,6 +54,28 @@ def migrate(runs: Path, data_root: Path | None, dry: bool, as_json: bool) -> int
         if dry and len(outcomes) > refused:
             click.echo("nothing was changed; --yes does it")
     return UNFINISHED if refused else DONE
+
+
+@runs.command()
+@click.argument("what", nargs=-1, required=True, metavar="GRID|RUN...")
+@click.option("--to", "kind", required=True, metavar="KIND", help="tensorboard, wandb or csv.")
+@click.option("--out", type=PathName(), required=True, metavar="DIR", help="The folder; an export is replaced.")
+@click.option("--runs", type=PathName(), default=Path("runs"), show_default=True, help="Runs folder.")
+def export(what: tuple[str, ...], kind: str, out: Path, runs: Path) -> int:
+    """Write grids or single runs as files of another program.
+
+    RUN is a hash, the beginning of one, or a run folder. An export is made from the run folders as they are now, and is
+    replaced whole by the next one to the same folder. Nothing is sent anywhere: wandb writes offline runs, which
+    `wandb sync DIR/wandb/offline-run-*` uploads where you want that.
+    """
+    from ablations.mirror.exports.folder import KINDS, export
+    from ablations.run.chosen import chosen_runs
+
+    if kind not in KINDS:
+        raise UserError("--to", kind, ", ".join(KINDS), "Choose one of these.")
+    count = export(chosen_runs(what, runs), kind, out)
+    click.echo(f"{count} run{'s' * (count != 1)} in {out}")
+    return DONE
 
 
 def _line(one: Outcome, dry: bool) -> str:
