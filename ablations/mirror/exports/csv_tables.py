@@ -6,7 +6,8 @@ from pathlib import Path
 from ablations.mirror.exports.content import RunContent
 from cscdarts.settings.metrics import METRICS
 
-PACKAGE, EXTRA = "", ""
+#: What it needs beside the package.
+PACKAGES = ()
 
 
 def write(runs: list[RunContent], out: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from ablations.mirror.exports.content import RunContent, picture_of
 
 #: What it needs beside the package.
-PACKAGE, EXTRA = "tensorboard", "tensorboard"
+PACKAGES = ("tensorboard",)
 
 
 def write(runs: list[RunContent], out: Path) -> None:

@@ -1,6 +1,5 @@
 """An export's folder: written apart, put in place whole, and replaced only where an export of the same kind lies."""
 
-import importlib.util
 import secrets
 import shutil
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from typing import Any
 
 from ablations.mirror.exports.content import content_of
 from cscdarts.errors import CannotWrite, UserError
+from cscdarts.extras import require
 
 #: Kind -> the module that writes it.
 KINDS = {
@@ -57,10 +57,7 @@ def _writer(kind: str) -> Any:
     if kind not in KINDS:
         raise UserError("--to", kind, ", ".join(KINDS), "Choose one of these.")
     writer = import_module(KINDS[kind])
-    if writer.PACKAGE and importlib.util.find_spec(writer.PACKAGE) is None:
-        fix = f"Run: pip install 'cscdarts[{writer.EXTRA}]'"
-        sentence = f"Exporting to {kind} needs {writer.PACKAGE}, which is not installed. {fix}"
-        raise UserError("--to", kind, f"with the package {writer.PACKAGE}", fix, sentence)
+    require(f"An export to {kind}", *writer.PACKAGES)
     return writer
 
 

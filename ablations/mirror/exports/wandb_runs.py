@@ -9,7 +9,8 @@ from pathlib import Path
 from ablations.mirror.exports.content import RunContent, picture_of
 from cscdarts.errors import UserError
 
-PACKAGE, EXTRA = "wandb", "wandb"
+#: What it needs beside the package.
+PACKAGES = ("wandb",)
 #: Variables by which W&B would write elsewhere, into another run, or to the network.
 _REFUSED = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_SWEEP_ID")
 

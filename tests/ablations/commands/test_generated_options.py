@@ -48,6 +48,8 @@ def grid(scale):
 
 def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
     """Every command that has a body, by its words."""
+    if isinstance(command, click.Group) and command.invoke_without_command:
+        yield " ".join(path), command
     if isinstance(command, click.Group):
         with click.Context(command) as context:
             for name in command.list_commands(context):
