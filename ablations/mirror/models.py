@@ -6,6 +6,7 @@ nothing is pickled, `mlflow.pytorch.load_model("runs:/ID/model")` needs torch al
 """
 
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -144,7 +145,10 @@ def _write(client: Any, row: Any, classifier: "Classifier", key: str) -> None:
             params={"genotype": classifier.card.genotype, "space": classifier.card.space},
         )  # fmt: skip
         number = made_model.model_id
-        _save(classifier, Path(made) / NAME, run_id, number, made_model.artifact_location)
+        with warnings.catch_warnings():
+            # MLflow's, about a function of its own.
+            warnings.filterwarnings("ignore", ".*Any type hint is inferred as AnyType", UserWarning)
+            _save(classifier, Path(made) / NAME, run_id, number, made_model.artifact_location)
         client.log_outputs(run_id, [LoggedModelOutput(number, step=0)])
         client.log_model_artifacts(number, str(Path(made) / NAME))
         client.log_batch(run_id, metrics=list(_results(client, row, number)))

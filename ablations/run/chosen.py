@@ -31,7 +31,7 @@ def _chosen(one: str, runs: Path) -> list[Path]:
     if not runs.is_dir():
         raise MissingFile(runs, "Name the folder of runs with --runs.")
     grid = runs / one
-    if one and path.name == one and grid.is_dir() and one not in STAGE_FOLDERS.values():
+    if one.strip(".") and path.name == one and grid.is_dir() and one not in STAGE_FOLDERS.values():
         held = sorted(config.parent for config in grid.glob("*/config.json"))
         if not held:
             raise MissingFile(grid, "Run the grid first.", "run")

@@ -24,9 +24,9 @@ from slurm.control import Control
 
 #: As the engine records the digits.
 DATA: Mapping[str, Any] = {
-    "dataset": "digits", "label": "digits",
-    "sha256": "cbffa3c31df22e26998066dcea1c9c1879331e8a5e4d9f74b662d3d5e95a2738", "classes": 10, "image_size": 8, "mean": [0.3],
-    "std": [0.4], "train_images": 1437, "test_images": 360, "class_names": [str(one) for one in range(10)], "notes": [],
+    "dataset": "digits", "label": "digits", "classes": 10, "image_size": 8, "mean": [0.3], "std": [0.4], "notes": [],
+    "sha256": "cbffa3c31df22e26998066dcea1c9c1879331e8a5e4d9f74b662d3d5e95a2738", "train_images": 1437,
+    "test_images": 360, "class_names": [str(one) for one in range(10)],
 }  # fmt: skip
 Report = Callable[[str], None]
 
