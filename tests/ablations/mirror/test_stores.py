@@ -80,8 +80,8 @@ def _rows(uri: str) -> dict[str, list[tuple[Any, ...]]]:
             found[table] = sorted((tuple(row.items()) for row in rows), key=repr)
         used = (
             "select runs.name, datasets.name, digest, dataset_source_type, dataset_source, dataset_schema, "
-            "dataset_profile, inputs.source_type, destination_type, step, input_tags.name, input_tags.value from inputs "
-            "join runs on destination_id = run_uuid join datasets on source_id = dataset_uuid "
+            "dataset_profile, inputs.source_type, destination_type, step, input_tags.name, input_tags.value "
+            "from inputs join runs on destination_id = run_uuid join datasets on source_id = dataset_uuid "
             "join input_tags on input_tags.input_uuid = inputs.input_uuid"
         )
         found["inputs"] = sorted(database.execute(used), key=repr)
