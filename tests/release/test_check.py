@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import shutil
 import subprocess
 import tarfile
@@ -220,6 +221,10 @@ def test_metadata_of_a_wheel(tmp_path: Path, fault: str) -> None:
 )  # fmt: skip
 def test_which_licences_are_taken(name: str, said: str, taken: str) -> None:
     assert verdict(name, said) == taken
+
+
+def test_each_exception_is_for_a_package_that_the_lock_has() -> None:
+    assert [one for one in EXCEPTIONS if not any(re.fullmatch(one, name) for name in read())] == []
 
 
 def test_the_bill_has_every_package_of_the_lock_and_nothing_that_changes_by_itself() -> None:
