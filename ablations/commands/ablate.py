@@ -171,7 +171,8 @@ def watch(source: str, choice: Choice, once: bool, notify: Recipient | None) -> 
             tell_end(driver, states, progress)
             return exit_code(states)
 
-    return notified(notify, driver, look_on)
+    # One look is no end, and may be taken every five minutes.
+    return look_on() if once else notified(notify, driver, look_on)
 
 
 @ablate.command()

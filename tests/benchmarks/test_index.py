@@ -44,7 +44,9 @@ def test_index_keeps_every_number_of_the_csv(table: BenchmarkTable, index: Path)
 
 
 def test_index_of_the_official_records_is_exact(official: NatsBench, tmp_path: Path) -> None:
-    made = table_of(official, quiet)
+    told: list[tuple[str, int, int]] = []
+    made = table_of(official, quiet, advance=lambda *step: told.append(step))
+    assert told == [("cells read", number, 3) for number in (1, 2, 3)]
     write_index(made, tmp_path / "three.parquet")
     again = read_index(tmp_path / "three.parquet")
     assert again.holds == 3

@@ -65,7 +65,7 @@ def terminal(
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     own = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", **(variables or {})}
-    for name in ("COLUMNS", "LINES", "NO_COLOR", "PAGER", "LESS"):
+    for name in ("CI", "COLUMNS", "LINES", "NO_COLOR", "PAGER", "LESS", "CSCDARTS_PAGER", "CSCDARTS_NOTIFY"):
         if name not in (variables or {}):
             own.pop(name, None)
     process = subprocess.Popen(

@@ -12,9 +12,10 @@ from typing import Any
 
 import click
 
-from cscdarts import __version__
+import cscdarts
 
-_ROOT = Path(__file__).parents[3]
+#: Where the harness lies, and where the engine: in a wheel the one is inside the other.
+_HARNESS, _ENGINE = Path(__file__).parents[3], Path(cscdarts.__file__).parents[1]
 #: What the remembered things are read from; a change in one of these files makes them be read again.
 _SOURCES = (
     "ablations/cli.py", "ablations/commands", "cscdarts/settings", "cscdarts/spaces", "slurm/profiles",
@@ -67,12 +68,12 @@ def _place() -> Path:
 def _mark() -> str:
     """What changes whenever one of the sources does."""
     seen = [(path, found.st_mtime_ns, found.st_size) for path, found in sorted(_files())]
-    return hashlib.sha256(repr((__version__, sys.version, seen)).encode()).hexdigest()
+    return hashlib.sha256(repr((cscdarts.__version__, sys.version, seen)).encode()).hexdigest()
 
 
 def _files() -> Iterator[tuple[str, os.stat_result]]:
     for source in _SOURCES:
-        path = _ROOT / source
+        path = (_ENGINE if source.startswith("cscdarts/") else _HARNESS) / source
         if path.is_file():
             yield str(path), path.stat()
         for folder, _, names in os.walk(path):

@@ -10,8 +10,8 @@ Advance = Callable[[str, int, int], None]
 
 
 def can_redraw() -> bool:
-    """Whether standard error is a terminal on which a line can be drawn again."""
-    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    """Whether standard error is a terminal on which a line can be drawn again, and nobody keeps it as a log."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI")
 
 
 @contextlib.contextmanager

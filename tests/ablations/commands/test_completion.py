@@ -12,6 +12,7 @@ import pytest
 from click.shell_completion import CompletionItem
 
 from ablations import cli
+from ablations.commands.completion import remembered
 from ablations.commands.completion.attach import OPTIONS, completer
 from ablations.commands.completion.remembered import known, stand_in
 from ablations.commands.completion.shells import SHELLS, script
@@ -220,6 +221,11 @@ def test_what_is_remembered_is_read_again_where_something_changed(
     assert ask(monkeypatch, capfd, "cscdarts search --preset dr") == ["plain,drother"]
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/no/such")
     assert ask(monkeypatch, capfd, "cscdarts search --preset dr") == first
+
+
+def test_what_is_remembered_is_read_from_files_that_are_there() -> None:
+    found = {Path(path).name for path, _ in remembered._files()}
+    assert {"cli.py", "ablate.py", "methods.py", "known.py", "gpu.yaml", "profile.py", "notify.py"} <= found
 
 
 def test_the_stand_in_has_every_parameter_of_every_command(here: Path) -> None:

@@ -37,10 +37,11 @@ def test_no_bar_in_a_pipe_or_on_a_dumb_terminal(tmp_path: Path, capsys: pytest.C
     with progress_bar() as advance:
         advance("figures", 1, 2)
     assert capsys.readouterr() == ("", "")
-    with terminal(["-c", SCRIPT], tmp_path, variables={"TERM": "dumb"}) as shown:
-        assert shown.end() == 0
-    assert "4/4" not in shown.seen
-    assert "line 3" in shown.seen
+    for variables in ({"TERM": "dumb"}, {"CI": "true"}):
+        with terminal(["-c", SCRIPT], tmp_path, variables=variables) as shown:
+            assert shown.end() == 0
+        assert "4/4" not in shown.seen
+        assert "line 3" in shown.seen
 
 
 def test_without_a_browser_the_path_is_said(
