@@ -18,6 +18,7 @@ from ablations.commands.completion.remembered import known, stand_in
 from ablations.commands.completion.shells import SHELLS, script
 from ablations.grid.load import load_grid
 from cscdarts.settings.methods import PRESETS
+from cscdarts.settings.optimiser_recipes import PROFILES
 from cscdarts.settings.overrides import field_paths
 from cscdarts.settings.protocols import PROTOCOLS
 from tests.ablations.commands.test_generated_options import COMMANDS
@@ -98,7 +99,7 @@ def test_settings_and_their_values(
     assert answers("search --set=supernet.identity=c") == ["plain,cell"]
     assert answers("search --set identity=c", breaks="") == ["plain,identity=cell"]
     assert answers("search --set data.flip=t") == ["plain,true"]
-    assert answers("search --set profile=") == ["plain,darts", "plain,pcdarts"]
+    assert answers("search --set profile=") == [f"plain,{name}" for name in PROFILES]
     assert answers("search --set search.epochs=") == []
     assert answers("sweep --set identity=cell,") == ["plain,cell,edge", "plain,cell,none"]
     assert answers("sweep --preset csc,dr") == ["plain,csc,drnas"]
