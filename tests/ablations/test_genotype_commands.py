@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ablations.cli import main
+from ablations.commands.cells.check import _with_identity
 from cscdarts.spaces.known import KNOWN_CELLS, KNOWN_GENOTYPES
 from reports.figures.genotype import layout
 
@@ -157,3 +158,9 @@ def test_known_cells_are_listed_with_their_sources(capsys: pytest.CaptureFixture
     rows = json.loads(call(capsys, "cost", "--known", "--json")[1])
     assert rows["MdeNAS"]["printed_params_m"] == 3.78
     assert rows["PDARTS"]["genotype"] == CELL
+
+
+@pytest.mark.parametrize(("test", "words"), [(91.25, "test % cifar10 91.25"), (None, "validation % cifar10 89.50")])
+def test_the_cell_with_its_identity_is_told_by_what_the_benchmark_has(test: float | None, words: str) -> None:
+    found = {"exact": True, "index": 7, "datasets": {"cifar10": {"valid_acc": 89.5, "test_acc": test}}}
+    assert _with_identity(found).endswith(f"(the same network), cell 7: {words}")

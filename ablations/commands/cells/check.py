@@ -120,10 +120,13 @@ def _predicted_text(found: dict[str, Any]) -> str:
 
 
 def _with_identity(found: dict[str, Any]) -> str:
-    """The look-up of the cell with its identity connection."""
-    numbers = ", ".join(f"{name} {_shown(entry['test_acc'])}" for name, entry in found["datasets"].items())
+    """The look-up of the cell with its identity connection; by validation where the benchmark has no test accuracy."""
+    tested = any(entry["test_acc"] is not None for entry in found["datasets"].values())
+    kind = "test" if tested else "validation"
+    accuracy = "test_acc" if tested else "valid_acc"
+    numbers = ", ".join(f"{name} {_shown(entry[accuracy])}" for name, entry in found["datasets"].items())
     means = "the same network" if found["exact"] else f"the nearest cell, which lacks its {found['instead_of']}"
-    return f"with the identity as edge from input to output ({means}), cell {found['index']}: test % {numbers}"
+    return f"with the identity as edge from input to output ({means}), cell {found['index']}: {kind} % {numbers}"
 
 
 def _shown(value: float | None) -> str:
