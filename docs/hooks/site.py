@@ -6,7 +6,7 @@ A page says `<!-- generated: NAME -->` where the code is to speak for itself; no
 import posixpath
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ MOUNTED = (
     "benchmarks/embedded/README.md",
     "containers/README.md",
     "CONTRIBUTING.md",
+    "SECURITY.md",
     "CHANGELOG.md",
 )
 GENERATED: Mapping[str, Callable[[], str]] = {
@@ -50,6 +51,28 @@ GENERATED: Mapping[str, Callable[[], str]] = {
 MARK = re.compile(r"<!-- generated: ([\w ]+) -->")
 _LINK = re.compile(r"(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<target>[^)#\s]*)(?P<anchor>#[^)\s]*)?\)")
 _FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+
+
+def named(entry: object) -> Iterator[str]:
+    """The pages of a navigation, in its order."""
+    if isinstance(entry, str):
+        yield entry
+    elif isinstance(entry, dict | list):
+        for inner in entry.values() if isinstance(entry, dict) else entry:
+            yield from named(inner)
+
+
+def whole(nav: list[Any]) -> list[Any]:
+    """A navigation with the pages of `docs/` that it does not name, under a heading of their own at its end."""
+    folder = ROOT / "docs"
+    left = sorted({path.relative_to(folder).as_posix() for path in folder.rglob("*.md")} - set(named(nav)))
+    return [*nav, {"More": left}] if left else nav
+
+
+def on_config(config: "MkDocsConfig") -> "MkDocsConfig":
+    """A new page is on the site before anyone has found a place for it."""
+    config.nav = whole(config.nav or [])
+    return config
 
 
 def on_files(files: "Files", *, config: "MkDocsConfig") -> "Files":

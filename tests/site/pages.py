@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from docs.hooks.site import MOUNTED, ROOT
+from docs.hooks.site import MOUNTED, ROOT, named, whole
 
 #: A fenced block, which may stand indented in a list.
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<kind>\w+)\n(?P<text>.*?)^(?P=indent)```", re.DOTALL | re.MULTILINE)
@@ -61,17 +61,9 @@ def settings() -> dict[str, Any]:
     return found
 
 
-def navigation(entry: object = None) -> Iterator[str]:
-    """The pages of the navigation, in its order."""
-    entry = settings()["nav"] if entry is None else entry
-    if isinstance(entry, str):
-        yield entry
-    elif isinstance(entry, dict):
-        for inner in entry.values():
-            yield from navigation(inner)
-    elif isinstance(entry, list):
-        for inner in entry:
-            yield from navigation(inner)
+def navigation() -> Iterator[str]:
+    """The pages of the site, in the order of its navigation."""
+    yield from named(whole(settings()["nav"]))
 
 
 def source(page: str) -> Path:
