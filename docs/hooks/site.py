@@ -3,6 +3,7 @@
 A page says `<!-- generated: NAME -->` where the code is to speak for itself; nothing generated is ever committed.
 """
 
+import json
 import posixpath
 import re
 import sys
@@ -33,6 +34,8 @@ MOUNTED = (
     "SECURITY.md",
     "CHANGELOG.md",
 )
+#: Page of the site -> the notebook that it shows.
+NOTEBOOKS = {f"examples/{name}.md": f"examples/{name}.ipynb" for name in ("report", "search")}
 GENERATED: Mapping[str, Callable[[], str]] = {
     "open choices": settings.open_choices,
     "settings": settings.settings,
@@ -81,13 +84,27 @@ def on_files(files: "Files", *, config: "MkDocsConfig") -> "Files":
 
     for name in MOUNTED:
         files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
+    for name, path in NOTEBOOKS.items():
+        files.append(File.generated(config, name, content=notebook(ROOT / path)))
     return files
+
+
+def notebook(path: Path) -> str:
+    """A notebook's cells as Markdown, without outputs; what they give is seen by running it."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    texts = ["".join(cell["source"]) for cell in cells]
+    parts = [
+        text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```"
+        for cell, text in zip(cells, texts, strict=True)
+        if text.strip()
+    ]
+    return "\n\n".join([*parts, f"*From the notebook `{path.relative_to(ROOT)}`.*"])
 
 
 def on_page_markdown(markdown: str, *, page: "Page", **_: Any) -> str:
     """Turn links into the repository into links of the site, and generate what is marked."""
     own = page.file.src_uri
-    inside = own if own in MOUNTED else f"docs/{own}"
+    inside = own if own in MOUNTED else NOTEBOOKS.get(own, f"docs/{own}")
     return MARK.sub(lambda found: GENERATED[found[1]](), linked(markdown, inside, own))
 
 

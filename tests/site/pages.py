@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from docs.hooks.site import MOUNTED, ROOT, named, whole
+from docs.hooks.site import MOUNTED, NOTEBOOKS, ROOT, named, whole
 
 #: A fenced block, which may stand indented in a list.
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<kind>\w+)\n(?P<text>.*?)^(?P=indent)```", re.DOTALL | re.MULTILINE)
@@ -68,7 +68,7 @@ def navigation() -> Iterator[str]:
 
 def source(page: str) -> Path:
     """Where a page of the site lies in the repository."""
-    return ROOT / page if page in MOUNTED else ROOT / "docs" / page
+    return ROOT / (page if page in MOUNTED else NOTEBOOKS.get(page, f"docs/{page}"))
 
 
 @cache

@@ -20,7 +20,7 @@ from cscdarts.settings.protocols import PROTOCOLS
 from docs import pictures
 from docs.hooks.commands import walk
 from docs.hooks.example import ERRORS, statistics_example
-from docs.hooks.site import GENERATED, MARK, MOUNTED, ROOT, linked
+from docs.hooks.site import GENERATED, MARK, MOUNTED, NOTEBOOKS, ROOT, linked
 from reports import statistics
 from tests.site.pages import navigation, source
 
@@ -70,7 +70,7 @@ def pages(site: Path) -> dict[Path, Reader]:
 
 def test_every_page_is_built_and_in_the_navigation(site: Path, pages: dict[Path, Reader]) -> None:
     own = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
-    mounted = {name for name in MOUNTED if name.endswith(".md")}
+    mounted = {name for name in MOUNTED if name.endswith(".md")} | NOTEBOOKS.keys()
     assert set(navigation()) == own | mounted
     assert len(list(navigation())) == len(own | mounted)
     assert len(pages) == len(own | mounted) + 1  # and the page for what is not found

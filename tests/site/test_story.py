@@ -110,7 +110,8 @@ class Desk:
         if words is None:
             checked(command.words, *rules[-1].tested_in)
             return
-        code, said = self.call(*(word.replace("HASH", self.hash) for word in words))
+        # A page's own run stands for one of the reader's, whether it says HASH or shows the beginning of one.
+        code, said = self.call(*(re.sub(r"HASH|^[0-9a-f]{8}$", self.hash, word) for word in words))
         assert code == 0, f"{command}\nas {' '.join(words)}\n{said[-3000:]}"
 
 
