@@ -80,6 +80,12 @@ RULES = (
         lambda words: ("ablate", "plan", *words[2:], "--no-script"),
     ),
     Rule(
+        "the device that is here",
+        "a GPU that may not be",
+        lambda words: "runtime.device=cuda" in words,
+        lambda words: tuple("runtime.device=auto" if word == "runtime.device=cuda" else word for word in words),
+    ),
+    Rule(
         "a table is planned",
         "hours at the paper's scale, minutes at any other",
         lambda words: words[0] == "reproduce" and "--plan" not in words,
@@ -129,6 +135,10 @@ RULES = (
     ),
     Rule("the doctor", "a dozen processes, and what is bad on this machine is bad",
          lambda words: words[0] == "doctor", tested_in=("tests/ablations/doctor/test_command.py", "doctor")),
+    Rule("models of every run", "a quarter of a minute each", lambda words: words[:2] == ("mlflow", "log-models"),
+         tested_in=("tests/ablations/mirror/test_models.py", "log-models")),
+    Rule("exports of runs", "W&B is not among what tests need", lambda words: words[:2] == ("runs", "export"),
+         tested_in=("tests/ablations/mirror/test_exports.py", "tensorboard")),
     Rule("a server", "it serves until it is interrupted", _begins("mlflow"),
          tested_in=("tests/ablations/mirror/test_mlflow_command.py", "--port")),
     Rule("jobs of a cluster", "there may be none", _begins("ablate", "cancel"),

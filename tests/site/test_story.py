@@ -191,7 +191,9 @@ def test_every_key_of_the_json_files_is_described(desk: Desk) -> None:
         found: set[str] = set()
         for path in (*desk.folder.glob(f"runs/**/{name}"), *desk.folder.glob(f"described/{name}")):
             found |= json.loads(path.read_text(encoding="utf-8")).keys()
-        assert _first_cells(name.replace(".", "-")) == found, name
+        told = _first_cells(name.replace(".", "-"))
+        assert found - told == set(), name
+        assert told - found <= {"genotype"}, name  # of searches that name a cell themselves
 
 
 def test_files_that_are_there_at_times_are_named_as_the_code_names_them() -> None:
