@@ -12,6 +12,7 @@ from reports import statistics
 from reports.build import Report
 from reports.read.comparison import ERROR, MACHINE_BOUND, differences, signed
 from reports.read.settings import FACTORS, METHODS, Setting, Study, method_rank
+from reports.read.shown import shown_value
 from reports.tables.table import DASH, ReportTable
 
 #: (metric, heading) of the ablation's last columns.
@@ -42,7 +43,7 @@ def print_ablation(console: Console, study: Study) -> None:
         last = kind
         difference = compared.get(setting.anchor)
         gap = signed(difference.mean, 2) if difference and difference.mean is not None else DASH
-        cells = [_short(setting), *(setting.params.get(name, "") or DASH for name in (*FACTORS, *extra))]
+        cells = [_short(setting), *(shown_value(name, setting.params.get(name, "")) for name in (*FACTORS, *extra))]
         cells += [_error(setting), str(setting.values(ERROR).size), "default" if setting is study.reference else gap]
         cells += [_mean(setting, metric) for metric, _ in _COSTS]
         grid.add_row(*(Text(cell) for cell in cells), style="bold" if setting is study.reference else "")

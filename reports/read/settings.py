@@ -14,7 +14,9 @@ from cscdarts.spaces import DARTS
 from cscdarts.spaces.known import name_of
 from reports import statistics
 from reports.read.searches import by_search
+from reports.read.shown import shown_value
 from reports.read.store import Store
+from reports.words import counted
 
 #: Parameters that tell seeds apart, not settings.
 SEEDS = ("seed", "evaluation.seed")
@@ -147,6 +149,11 @@ class Setting:
         """The code versions of the finished runs, `+` marking uncommitted changes."""
         return tuple(sorted({code(run) for run in self.done}))
 
+    @property
+    def nameless(self) -> bool:
+        """Whether its cell was given and is none that is known by a name: a probe, no method's result."""
+        return self.given and name_of(self.params.get("search.genotype", "")) is None
+
     def values(self, metric: str) -> statistics.Values:
         """The finite values of a metric over searches, by seed, shape (n,): of each search the mean over its finished
         retrainings. Of a given cell each run's value."""
@@ -159,7 +166,8 @@ class Setting:
 
     def describe(self, names: Iterable[str] = FACTORS) -> str:
         """`ratio 1/2, identity cell, order 2`."""
-        return ", ".join(f"{factor_label(name)} {self.params.get(name, '–')}" for name in names)
+        shown = ((name, shown_value(name, self.params.get(name, ""))) for name in names)
+        return ", ".join(f"{factor_label(name)} {text}" for name, text in shown if text != "–" or name in FACTORS)
 
     def label(self, names: Iterable[str] = FACTORS) -> str:
         """Short name for legends: the factors for CSC-DARTS, the method's name for a baseline."""
@@ -191,11 +199,13 @@ class Study:
         return f"{self.data} · scale {self.scale}" + (f" · {self.recipe}" if self.recipe else "")
 
     def label(self, setting: Setting) -> str:
-        """A setting's short name, with what else varies in the study where another setting has the same one."""
+        """A setting's short name, with what tells it from the others of the study that have the same one."""
         name = setting.label()
-        if sum(other.label() == name for other in self.settings) < 2:
-            return name
-        return ", ".join([name, *(f"{factor_label(key)} {setting.params.get(key, '–')}" for key in self.varied)])
+        same = [other for other in self.settings if other.label() == name]
+        telling = [key for key in self.varied if len({other.params.get(key, "") for other in same}) > 1]
+        if "csc" not in setting.methods:
+            telling = [key for key in FACTORS if len({other.params.get(key, "") for other in same}) > 1] + telling
+        return ", ".join(part for part in (name, setting.describe(telling)) if part)
 
     @property
     def ablation(self) -> list[Setting]:
@@ -312,9 +322,15 @@ def _methods(runs: Sequence[Run], params: Mapping[str, str]) -> tuple[str, ...]:
 
 def _recipe(sizes: tuple[str, ...], others: Sequence[tuple[str, ...]]) -> str:
     """The sizes that differ between the studies on one data set at one scale, in words."""
-    words = ("{} space", "{} channels", "{} cells", "{} retraining epochs")
+    words = ("", "channel", "cell", "retraining epoch")
     differing = [k for k in range(len(RECIPE)) if len({other[k] for other in others}) > 1]
-    return ", ".join(words[k].format(sizes[k] or "unknown") for k in differing)
+    return ", ".join(_size(sizes[k], words[k]) for k in differing)
+
+
+def _size(value: str, what: str) -> str:
+    if not what:
+        return f"{value or 'unknown'} space"
+    return counted(int(value), what) if value.isdigit() else f"{value or 'unknown'} {what}s"
 
 
 def _anchor(scale: str, data: str, params: Mapping[str, str], lone: str) -> str:

@@ -11,7 +11,19 @@ from reports.read.comparison import ERROR, MACHINE_BOUND, adjusted_p, difference
 from reports.read.doubts.surroundings import mixed
 from reports.read.pairs import pairs
 from reports.read.settings import FACTORS, Setting, Study, column, factor_label, number
-from reports.tables.table import DASH, Block, Column, Notes, ReportTable, Row, TableCell, metric_cell, text_cell
+from reports.tables.table import (
+    DASH,
+    Block,
+    Column,
+    Notes,
+    ReportTable,
+    Row,
+    TableCell,
+    metric_cell,
+    parameter_cell,
+    text_cell,
+)
+from reports.words import counted, verb
 
 #: At most this many seeds are spelled out in one cell.
 SHOWN_SEEDS = 6
@@ -86,18 +98,18 @@ def _caption(found: Sequence[Study]) -> str:
     if references:
         names = "; ".join(f"{s.title}: {s.reference.describe()}" for s in references if s.reference)
         text += (
-            f" Differences are paired by seed and taken to the setting nearest the defaults ({names}); "
-            "below 0 is better."
+            f" Differences are paired by seed and taken to the setting nearest the defaults ({names}). "
+            "Below 0 a setting has less error than the default."
         )
     compared = [d.n for study in references for d in differences(study).values() if d.n]
     if compared:
         low = statistics.minimum_p(max(compared))
         text += (
-            " p: exact sign-flip test, Holm within each block. "
-            f"With at most {max(compared)} pairs no p can fall below {low:.3g}"
+            f" p: exact sign-flip test, Holm within each block. With {counted(max(compared), 'pair')} p is "
+            f"{low:.3g} or more"
         )
         below = max(compared) < statistics.SIGNIFICANCE_N
-        text += ", so no difference is marked as significant." if below else "; * marks p < 0.05 at n of 6 or more."
+        text += ", too much to call a difference significant." if below else "; * marks p < 0.05 at n of 6 or more."
     return text
 
 
@@ -118,7 +130,7 @@ def _row(
         text_cell(
             setting.names, link=link, marks=notes.mark("the default setting") if setting is study.reference else ""
         ),
-        *(text_cell(setting.params.get(name, "")) for name in (*FACTORS, *extra)),
+        *(parameter_cell(setting, name) for name in (*FACTORS, *extra)),
         TableCell(source="paper", marks=not_public),
         metric_cell(setting, ERROR, lacks(setting, notes)),
         TableCell(str(errors.size), int(errors.size)),
@@ -153,7 +165,7 @@ def _difference_cells(
         return TableCell(marks=",".join(marks)), TableCell(), TableCell()
     star = statistics.significance_mark(p, difference.n)
     text = signed(difference.mean, METRICS[ERROR].digits) + star
-    hint = f"{difference.n} pairs"
+    hint = counted(difference.n, "pair")
     interval = difference.interval
     span = f"{signed(interval.low, 2)} to {signed(interval.high, 2)}" if interval else DASH
     return (
@@ -204,11 +216,13 @@ def lacks(setting: Setting, notes: Notes) -> str:
     waiting = len(setting.runs) - len(setting.done) - failed
     gone = len(setting.done) - column(setting.done, ERROR).size
     if failed:
-        marks.append(notes.mark(f"{failed} of {len(setting.runs)} runs failed, see T6"))
+        marks.append(notes.mark(f"{failed} of {counted(len(setting.runs), 'run')} failed, see T6"))
     if waiting:
-        marks.append(notes.mark(f"{waiting} of {len(setting.runs)} runs not finished, see T6"))
+        runs = counted(len(setting.runs), "run")
+        marks.append(notes.mark(f"{waiting} of {runs} {verb(waiting, 'is', 'are')} not finished, see T6"))
     if gone:
-        marks.append(notes.mark(f"{gone} finished of {len(setting.runs)} runs without a finite test error, see T6"))
+        runs = counted(len(setting.done), "finished run")
+        marks.append(notes.mark(f"{gone} of {runs} {verb(gone, 'has', 'have')} no finite test error, see T6"))
     if len(setting.done) > len(setting.searches):
         marks.append(notes.mark("n counts searches: retrainings of one search are averaged first, see T3b"))
     if setting.given and len(setting.done) > 1:

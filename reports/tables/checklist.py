@@ -8,6 +8,7 @@ from reports.read.comparison import ERROR
 from reports.read.settings import SEEDS, Setting, Study, column
 from reports.read.store import Store
 from reports.tables.table import Block, Column, ReportTable, Row, text_cell
+from reports.words import counted, verb
 
 #: Parameters that describe how a derived network is trained and tested, or what it is trained on.
 _PROTOCOL = ("evaluation.", "data.")
@@ -60,7 +61,7 @@ def _code(facts: Facts) -> Answer:
 def _config(facts: Facts) -> Answer:
     bare = sum(1 for s in facts.settings if not any(s.params.values()))
     if not facts.done or bare:
-        return Answer("no", f"{bare} settings without a recorded config" if bare else "no finished run")
+        return Answer("no", f"{counted(bare, 'setting')} without a recorded config" if bare else "no finished run")
     return Answer("yes", "full config and seed of each run on its page and in MLflow", "#t6b_runs")
 
 
@@ -123,12 +124,13 @@ def _repeats(facts: Facts) -> Answer:
     if not facts.seeds or max(facts.seeds) < 2:
         return Answer("no", "one seed per setting")
     word = "yes" if min(facts.seeds) > 1 else "partly"
-    return Answer(word, f"{min(facts.seeds)} to {max(facts.seeds)} seeds per setting, each listed", "#t6a_settings")
+    few = f"{min(facts.seeds)} to " if min(facts.seeds) < max(facts.seeds) else ""
+    return Answer(word, f"{few}{counted(max(facts.seeds), 'seed')} per setting, each listed", "#t6a_settings")
 
 
 def _benchmark(facts: Facts) -> Answer:
     if facts.benchmarked:
-        return Answer("yes", f"{facts.benchmarked} runs checked against a tabular benchmark", "#t5b_checks")
+        return Answer("yes", f"{counted(facts.benchmarked, 'run')} checked against a tabular benchmark", "#t5b_checks")
     return Answer("no", "no run was checked against a tabular benchmark")
 
 
@@ -141,7 +143,8 @@ def _whole_time(facts: Facts) -> Answer:
     if facts.done and search == retrain == facts.done:
         return Answer("yes", "search and retraining time of each run, wall time from first to last record", "#t6b_runs")
     return Answer(
-        "partly" if search else "no", f"search time of {search}, retraining time of {retrain} of {facts.done} runs"
+        "partly" if search else "no",
+        f"search time of {search}, retraining time of {retrain} of {counted(facts.done, 'run')}",
     )
 
 
@@ -163,7 +166,7 @@ def _selection(facts: Facts) -> Answer:
 
 def _count(facts: Facts) -> Answer:
     return (
-        Answer("yes", f"{facts.done} finished runs; n beside each number", "#t6a_settings")
+        Answer("yes", f"{counted(facts.done, 'finished run')}; n beside each number", "#t6a_settings")
         if facts.done
         else Answer("no", "none")
     )
@@ -202,7 +205,12 @@ def _statistics(facts: Facts) -> Answer:
 def _models(facts: Facts) -> Answer:
     texts = sum(bool(run["genotype"]) for s in facts.settings for run in s.done)
     return (
-        Answer("partly", f"genotypes of {texts} runs are listed; trained weights stay in the run folders", "#figures")
+        Answer(
+            "partly",
+            f"the {verb(texts, 'genotype', 'genotypes')} of {counted(texts, 'run')} {verb(texts, 'is', 'are')} listed; "
+            "trained weights stay in the run folders",
+            "#figures",
+        )
         if texts
         else Answer("no", "no genotype is recorded")
     )

@@ -7,20 +7,21 @@ from reports.read.claims.evidence import FEWEST, Evidence
 from reports.read.claims.weighed import weighed
 from reports.read.settings import Study
 from reports.tables.table import DASH, Block, Column, ReportTable, Row, TableCell, text_cell
+from reports.words import compared
 
 
 def claims_table(found: Sequence[Study]) -> ReportTable:
     """T0: one block for each data set and scale, one row for each claim of the abstract."""
     columns = (
         Column("claim", "claim of the abstract", numeric=False),
-        Column("verdict", "verdict at this scale", numeric=False),
+        Column("verdict", "verdict", numeric=False),
         Column("effect", "effect", source="ours"),
         Column("interval_95", "95 % interval", numeric=False),
         Column("seeds", "n"),
         Column("needed", "n that would decide", only=frozenset({"csv", "html", "md"})),
         Column("test", "test", numeric=False),
         Column("refuted_by", "what would refute it", numeric=False, only=frozenset({"csv", "html", "md"})),
-        Column("pairs", "pairs of settings", only=frozenset({"csv", "html", "md"})),
+        Column("pairs", "pairs", only=frozenset({"csv", "html", "md"})),
         Column("why", "remarks", numeric=False, only=frozenset({"csv", "html", "md"})),
     )
     blocks = [
@@ -34,10 +35,10 @@ def claims_table(found: Sequence[Study]) -> ReportTable:
         "t0_claims",
         "The claims of the abstract",
         "Tests, margins and rules were fixed in code before the runs. Seeds are the units: pairs of settings under one "
-        "seed are averaged first. Upheld or refuted means that the whole 95 % interval says so, at the scale of the "
-        f"block and at n of at least {FEWEST}; it is no verdict on the paper, whose networks only the paper's scale "
-        "trains. n counts seeds, for claim 4 cells. What a remark says without runs that stood still was thought of "
-        "after a first study, and decides nothing.",
+        "seed are averaged first. A claim is upheld or refuted where the whole 95 % interval says so, at the scale of "
+        f"the block and with n of {FEWEST} or more. That is no verdict on the paper, whose networks only the paper's "
+        "scale trains. n counts seeds, for claim 4 cells. Below 0 an interval means less. What a remark says without "
+        "runs that stood still was thought of after a first study, and decides nothing.",
         columns,
         tuple(blocks),
     )
@@ -46,11 +47,14 @@ def claims_table(found: Sequence[Study]) -> ReportTable:
 def _row(claim: Claim, found: Evidence) -> Row:
     effect = TableCell()
     if found.effect is not None:
-        shown = f"{found.effect:.{claim.digits}f} {claim.unit}".replace("-", "−")
+        shown = f"{_number(claim, found.effect)} {claim.unit}"
+        if claim.higher:
+            more, less = (f"{claim.unit} {word}".strip() for word in (claim.higher, claim.lower))
+            shown = compared(found.effect, claim.digits, more, less, "no difference")
         effect = TableCell(shown, found.effect, n=found.seeds, source="ours")
     span = DASH
     if found.interval is not None:
-        span = f"{found.interval.low:.{claim.digits}f} to {found.interval.high:.{claim.digits}f}".replace("-", "−")
+        span = f"{_number(claim, found.interval.low)} to {_number(claim, found.interval.high)}".replace("-", "−")
     return Row(
         (
             text_cell(f"{claim.number}. {claim.text}"),
@@ -67,3 +71,9 @@ def _row(claim: Claim, found: Evidence) -> Row:
         "ours",
         key=found.word in ("upheld", "refuted"),
     )
+
+
+def _number(claim: Claim, value: float) -> str:
+    """With the claim's digits; a ratio below a tenth with two that count, so that none is printed as 0."""
+    small = not claim.higher and 0 < value < 0.1
+    return f"{value:.2g}" if small else f"{value:.{claim.digits}f}"

@@ -7,7 +7,18 @@ from cscdarts.settings.metrics import METRICS
 from reports import statistics
 from reports.read.searches import one_of_each
 from reports.read.settings import FACTORS, Run, Setting, Study, by_machine, code, column, factor_label, number
-from reports.tables.table import Block, Column, Notes, ReportTable, Row, TableCell, metric_cell, number_cell, text_cell
+from reports.tables.table import (
+    Block,
+    Column,
+    Notes,
+    ReportTable,
+    Row,
+    TableCell,
+    metric_cell,
+    number_cell,
+    parameter_cell,
+    text_cell,
+)
 
 #: The same on every machine.
 COUNTED = ("supernet_params_m", "supernet_macs_m", "memory_access_mb")
@@ -85,7 +96,7 @@ def _rows(
         base = by_machine(one_of_each(other.done)).get(machine, []) if other else []
         cells = [
             text_cell(setting.names, link=f"#{setting.anchor}"),
-            *(text_cell(setting.params.get(name, "")) for name in (*FACTORS, *extra)),
+            *(parameter_cell(setting, name) for name in (*FACTORS, *extra)),
             TableCell(source="paper"),
             *(metric_cell(setting, name, values=column(runs, name)) for name in (*COUNTED, *MEASURED)),
             _ratio(runs, base, "peak_memory_mib", notes),

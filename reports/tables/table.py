@@ -8,6 +8,7 @@ from typing import Literal
 from cscdarts.settings.metrics import METRICS, Direction, format_value
 from reports import statistics
 from reports.read.settings import Setting
+from reports.read.shown import shown_value
 
 DASH = "–"
 
@@ -171,6 +172,13 @@ def _letters(position: int) -> str:
 def text_cell(text: str, **more: str) -> TableCell:
     """A cell of words."""
     return TableCell(text=text or DASH, value=text or None, link=more.get("link", ""), marks=more.get("marks", ""))
+
+
+def parameter_cell(setting: Setting, name: str) -> TableCell:
+    """A setting's value of a parameter; of a genotype a short name, with the whole text as value and hint."""
+    value = setting.params.get(name, "")
+    text = shown_value(name, value)
+    return TableCell(text, value or None, hint=value if text not in (value, DASH) else "")
 
 
 def number_cell(

@@ -40,7 +40,8 @@ class Claim:
 
     Attributes:
         number: 1 to 7; text: what the abstract says.
-        test: what is measured; unit: of the effect.
+        test: what is measured; unit: of the effect, "" for a pure number.
+        higher, lower: the sign of a difference in words, "" for what is none.
         refuted_by: what would refute it.
         digits: of the effect as printed.
         evidence: the runs of one data set at one scale -> what they say.
@@ -53,6 +54,8 @@ class Claim:
     refuted_by: str
     digits: int
     evidence: Callable[[Sequence[Setting]], Evidence]
+    higher: str = ""
+    lower: str = ""
 
 
 def _splits(params: Mapping[str, str]) -> bool | None:
@@ -137,38 +140,39 @@ def _resources(settings: Sequence[Setting]) -> Evidence:
 CLAIMS = (
     Claim(
         1, "Channel splitting cuts memory access.",
-        "memory access of the supernet by the ShuffleNetV2 equation, split / whole, all else equal", "×",
-        "a split supernet that accesses as much or more", 2, _memory_access,
+        "memory access of the supernet by the ShuffleNetV2 equation: split ÷ whole, all else equal", "×",
+        "a split supernet that accesses as much memory or more", 2, _memory_access,
     ),
     Claim(
         2, "Channel splitting cuts redundancy without loss.",
-        f"test error of the retrained network, split − whole, by seed; a loss is more than {MARGIN} points. Redundancy "
-        "itself is not measured", "points",
-        f"an interval above 0 that is not below {MARGIN}", 2, _no_loss,
+        f"how much more test error the retrained network has with the split, by seed; up to {MARGIN} points are no "
+        "loss. Redundancy itself is not measured", "points",
+        f"an interval that lies above 0 and reaches {MARGIN} or more", 2, _no_loss, "more", "less",
     ),
     Claim(
         3, "The identity connection lowers variability.",
-        "variance of the test error over seeds, identity at the cell / none, pooled over settings", "×",
-        "an interval of the ratio above 1", 2, _variability,
+        "variance of the test error over seeds: identity at the cell ÷ none, pooled over settings", "×",
+        "an interval of the ratio that lies above 1", 2, _variability,
     ),
     Claim(
         4, "The identity connection bridges the depth gap between search and evaluation.",
-        "Kendall's τ between errors of the same cells in shallow and deep networks, with identity − without", "τ",
-        "an interval below 0", 2, _depth,
+        "how much higher Kendall's τ between the errors of the same cells in shallow and in deep networks is with the "
+        "identity", "",
+        "an interval that lies below 0", 2, _depth, "higher", "lower",
     ),
     Claim(
         5, "The second-order approximation is worth having.",
-        "test error of the retrained network, second − first order, by seed", "points",
-        "an interval above 0", 2, _order,
+        "how much more test error the retrained network has with the second order than with the first, by seed",
+        "points", "an interval that lies above 0", 2, _order, "more", "less",
     ),
     Claim(
         6, "Test errors of 2.52 % on CIFAR-10, 17.25 % on CIFAR-100 and 25.5 % (top-5 8.3 %) on ImageNet.",
-        "mean test error at the paper's scale against the stated one, within the spread of reruns", "%",
-        "a mean above the stated error by more than the tolerance of T1", 2, _stated_errors,
+        "mean test error at the paper's scale, held against the stated one within the spread of reruns", "%",
+        "a mean that exceeds the stated error by more than the tolerance of T1", 2, _stated_errors,
     ),
     Claim(
         7, "Fewer GPU resources.",
-        "peak memory and search time, whole method / second-order DARTS, by seed; both have to be lower", "×",
+        "peak memory and search time: whole method ÷ second-order DARTS, by seed; both have to be lower", "×",
         "both intervals above 1", 2, _resources,
     ),
 )  # fmt: skip

@@ -7,8 +7,9 @@ import numpy as np
 from scipy import stats
 
 from reports import statistics
-from reports.read.claims.evidence import FEWEST, LEVEL, Evidence
+from reports.read.claims.evidence import FEWEST, LEVEL, Evidence, few
 from reports.read.settings import Setting, normal_text
+from reports.words import counted
 
 _DRAWS = 2000
 #: Cell -> (identity, depth) -> mean test error over its retrainings.
@@ -29,9 +30,10 @@ def depth_gap(settings: Iterable[Setting], metric: str) -> Evidence:
         return Evidence("not run", why="no cell trained at two depths with and without the identity")
     table = np.array([[errors[cell][place] for place in wanted] for cell in cells])  # (cells, 4)
     taus = _taus(table)
-    what = f"{len(cells)} cells, {depths[0]} and {depths[-1]} cells stacked"
+    what = f"{counted(len(cells), 'cell')} in networks of {depths[0]} and of {depths[-1]} stacked"
     if taus is None or len(cells) < FEWEST:
-        return Evidence("undecided", seeds=len(cells), why=f"{what}; at least {FEWEST} decide")
+        lack = few(len(cells), "cell") if len(cells) < FEWEST else "their errors at one depth are all equal"
+        return Evidence("undecided", seeds=len(cells), why=f"{what}; {lack}")
     with_it, without = taus
     generator = np.random.default_rng(0)
     drawn = [_taus(table[generator.integers(0, len(table), len(table))]) for _ in range(_DRAWS)]
@@ -40,7 +42,7 @@ def depth_gap(settings: Iterable[Setting], metric: str) -> Evidence:
     effect, half = with_it - without, (high - low) / 2
     word = "upheld" if low > 0 else "refuted" if high < 0 else "undecided"
     needed = int(np.ceil(len(cells) * (half / abs(effect)) ** 2)) if word == "undecided" and effect else None
-    moved = (table[:, 1] - table[:, 0]).mean(), (table[:, 3] - table[:, 2]).mean()
+    moved = [_moved(float((table[:, k + 1] - table[:, k]).mean())) for k in (0, 2)]
     return Evidence(
         word,  # type: ignore[arg-type]
         effect,
@@ -48,9 +50,14 @@ def depth_gap(settings: Iterable[Setting], metric: str) -> Evidence:
         len(cells),
         1,
         needed,
-        f"{what}; tau {with_it:.2f} with and {without:.2f} without; errors move by {moved[0]:+.2f} and {moved[1]:+.2f} "
-        "points from shallow to deep".replace("-", "−"),
+        f"{what}; τ is {with_it:.2f} with the identity and {without:.2f} without; from shallow to deep the mean error "
+        f"{moved[0]} with it and {moved[1]} without".replace("-", "−"),
     )
+
+
+def _moved(points: float) -> str:
+    text = f"{abs(points):.2f}"
+    return "stays" if float(text) == 0 else f"{'rises' if points > 0 else 'falls'} by {text} points"
 
 
 def _errors(settings: Iterable[Setting], metric: str) -> Errors:

@@ -8,6 +8,7 @@ import numpy as np
 
 from reports import statistics
 from reports.read.claims.contrasts import Contrast
+from reports.words import counted
 
 Word = Literal["upheld", "refuted", "undecided", "not testable", "not run"]
 LEVEL = 0.95
@@ -35,6 +36,11 @@ class Evidence:
     pairs: int = 0
     needed: int | None = None
     why: str = ""
+
+
+def few(n: int, unit: str) -> str:
+    """That n is too small for a verdict, in words."""
+    return f"only {counted(n, unit)}; a verdict takes {FEWEST}"
 
 
 def lower(values: statistics.Values, contrast: Contrast) -> Evidence:
@@ -78,7 +84,7 @@ def _decided(values: statistics.Values, contrast: Contrast, below: float, above:
     if effect is None:
         return Evidence("not run", pairs=len(contrast.pairs), why="no seed that all settings of the test finished")
     if interval is None or values.size < FEWEST:
-        return replace(found, why=f"{values.size} seeds, at least {FEWEST} decide")
+        return replace(found, why=few(int(values.size), "seed"))
     if interval.high < below:
         return replace(found, word="upheld")
     if interval.low > above and interval.high >= below:
@@ -103,9 +109,7 @@ def lower_variance(contrast: Contrast, metric: str) -> Evidence:
     seeds = len(rows)
     if seeds < FEWEST:
         effect = _variance_ratio(rows) if seeds > 1 else None
-        return Evidence(
-            "undecided", effect, None, seeds, len(contrast.pairs), None, f"{seeds} seeds, at least {FEWEST} decide"
-        )
+        return Evidence("undecided", effect, None, seeds, len(contrast.pairs), None, few(seeds, "seed"))
     generator = np.random.default_rng(0)
     drawn = [_variance_ratio(rows[generator.integers(0, seeds, seeds)]) for _ in range(_DRAWS)]
     known = statistics.finite([value for value in drawn if value is not None])
@@ -134,12 +138,12 @@ def joined(first: Evidence, second: Evidence, names: tuple[str, str]) -> Evidenc
     word: Word = first.word if first.word == second.word else "undecided"
     if "not run" in (first.word, second.word):
         word = "not run"
-    why = "; ".join(f"{name}: {one.word}{_span(one)}" for name, one in zip(names, (first, second), strict=True))
+    why = "; ".join(f"{name}: {_told(one)}" for name, one in zip(names, (first, second), strict=True))
     return replace(first, word=word, why=why)
 
 
-def _span(one: Evidence) -> str:
+def _told(one: Evidence) -> str:
     if one.effect is None:
-        return ""
-    span = f", {one.interval.low:.2f} to {one.interval.high:.2f}" if one.interval else ""
-    return f" ({one.effect:.2f}{span})"
+        return one.word
+    span = f", 95 % {one.interval.low:.2f} to {one.interval.high:.2f}" if one.interval else ""
+    return f"{one.effect:.2f} ×{span}, {one.word}"

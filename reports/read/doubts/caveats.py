@@ -8,6 +8,7 @@ from reports.read.comparison import ERROR
 from reports.read.doubts.surroundings import mixtures
 from reports.read.settings import Study
 from reports.read.store import Store
+from reports.words import counted, verb
 
 
 @dataclass(frozen=True)
@@ -43,17 +44,27 @@ def _gaps(store: Store, studies: Sequence[Study]) -> list[Finding]:
     failed = int((frame["status"] == "failed").sum())
     if not done:
         found.append(
-            Finding("Nothing finished", f"None of {len(frame)} runs is finished: every number of ours is a dash.")
+            Finding(
+                "Nothing finished", f"Of {counted(len(frame), 'run')} none is finished: every number of ours is a dash."
+            )
         )
     if failed:
         found.append(
-            Finding("Failed runs", f"{failed} of {len(frame)} runs failed.", "#t6c_missing", "which cells they weaken")
+            Finding(
+                "Failed runs",
+                f"{failed} of {counted(len(frame), 'run')} failed.",
+                "#t6c_missing",
+                "which cells they weaken",
+            )
         )
     waiting = len(frame) - done - failed
     if waiting:
         found.append(
             Finding(
-                "Unfinished runs", f"{waiting} of {len(frame)} runs are pending or running.", "#t6c_missing", "them"
+                "Unfinished runs",
+                f"{waiting} of {counted(len(frame), 'run')} {verb(waiting, 'is', 'are')} pending or running.",
+                "#t6c_missing",
+                "which",
             )
         )
     present = set(frame["hash"])
@@ -63,9 +74,10 @@ def _gaps(store: Store, studies: Sequence[Study]) -> list[Finding]:
         found.append(
             Finding(
                 "Half a grid",
-                f"{gone} of {len(wanted)} runs of the grid are not in the store: never started, or not mirrored yet.",
+                f"{gone} of {counted(len(wanted), 'planned run')} {verb(gone, 'is', 'are')} not in the store: never "
+                "started, or not mirrored yet.",
                 "#t6c_missing",
-                "them",
+                "which",
             )
         )
     for manifest in store.manifests:
@@ -85,10 +97,10 @@ def _gaps(store: Store, studies: Sequence[Study]) -> list[Finding]:
         found.append(
             Finding(
                 "Numbers that are none",
-                f"{len(bad)} finished runs recorded a test error that is NaN or infinite; they are left out, not taken "
-                "as 0.",
+                f"{counted(len(bad), 'finished run')} recorded a test error that is NaN or infinite; "
+                f"{verb(len(bad), 'it is', 'they are')} left out, not taken as 0.",
                 "#t6c_missing",
-                "them",
+                "which",
             )
         )
     told = [(str(key), str(notes)) for key, notes in zip(frame["hash"], frame["notes"], strict=True) if notes]
@@ -96,8 +108,8 @@ def _gaps(store: Store, studies: Sequence[Study]) -> list[Finding]:
         found.append(
             Finding(
                 "Runs that stood still",
-                f"{len(told)} of {len(frame)} runs noted that alpha rested, that answers were no better than chance or "
-                f"that a cell leads nowhere. The first: {told[0][1].split('; ')[0]}.",
+                f"{len(told)} of {counted(len(frame), 'run')} noted that alpha rested, that answers were no better "
+                f"than chance or that a cell leads nowhere. The first: {told[0][1].split('; ')[0]}.",
                 f"#run-{told[0][0]}",
                 "that run",
             )
@@ -106,8 +118,9 @@ def _gaps(store: Store, studies: Sequence[Study]) -> list[Finding]:
         found.append(
             Finding(
                 "Same config, other number",
-                f"{len(store.conflicts)} configs were run more than once and gave different test errors: "
-                f"{', '.join(store.conflicts[:3])}. The code is not deterministic there.",
+                f"{counted(len(store.conflicts), 'config')} {verb(len(store.conflicts), 'was', 'were')} run more than "
+                f"once and gave different test errors: {', '.join(store.conflicts[:3])}. The code is not deterministic "
+                "there.",
             )
         )
     return found
@@ -145,7 +158,7 @@ def _mixtures(studies: Sequence[Study]) -> list[Finding]:
             )
         )
     if len(torches) > 1:
-        found.append(Finding("Several torch versions", f"{', '.join(torches)}: such runs are not paired."))
+        found.append(Finding("Several torch versions", f"{', '.join(torches)}: only runs of one version are paired."))
     found += [
         Finding(f"Several {words}", f"{told} No key holds them, and they can move a number.", "#t6b_runs", "the runs")
         for words, told in mixtures(studies)
@@ -166,7 +179,8 @@ def _retrainings(studies: Sequence[Study]) -> list[Finding]:
             found.append(
                 Finding(
                     "Several retrainings a search",
-                    f"{study.title}: {runs} runs are retrainings of {searches} searches. "
+                    f"{study.title}: {counted(runs, 'run')} {verb(runs, 'is a retraining', 'are retrainings')} of "
+                    f"{counted(searches, 'search', 'searches')}. "
                     "Means are taken within each search first, and n counts searches.",
                     "#t3b_variance",
                     "T3b",
@@ -176,36 +190,36 @@ def _retrainings(studies: Sequence[Study]) -> list[Finding]:
 
 
 def _small(studies: Sequence[Study]) -> list[Finding]:
-    found = []
+    found, smaller = [], set[tuple[str, str]]()
     for study in studies:
-        sizes = [int(setting.values(ERROR).size) for setting in study.settings]
-        counted = [size for size in sizes if size]
-        if not counted:
+        sizes = [size for setting in study.settings if (size := int(setting.values(ERROR).size))]
+        if not sizes:
             continue
-        if study.scale != "paper":
+        if study.scale != "paper" and (study.data, study.scale) not in smaller:
+            smaller.add((study.data, study.scale))
             found.append(
                 Finding(
                     f"{study.data}, scale {study.scale}",
                     "A smaller experiment than the paper's: it shows that the road works and how settings compare "
-                    "here, "
-                    "and neither upholds nor refutes the paper's numbers.",
+                    "here. It says nothing for or against the paper's numbers.",
                 )
             )
-        single = sum(size == 1 for size in counted)
+        single = sum(size == 1 for size in sizes)
         if single:
             found.append(
                 Finding(
                     "One seed",
-                    f"{study.title}: {single} of {len(counted)} settings rest on one seed and show no spread.",
+                    f"{study.title}: {single} of {counted(len(sizes), 'setting')} {verb(single, 'rests', 'rest')} on "
+                    f"one seed and {verb(single, 'shows', 'show')} no spread.",
                 )
             )
-        most = max(counted)
+        most = max(sizes)
         if 1 < most < statistics.SIGNIFICANCE_N:
             found.append(
                 Finding(
                     "Few seeds",
-                    f"{study.title}: at most n = {most}. The smallest p an exact paired test can give is "
-                    f"{statistics.minimum_p(most):.3g}, so nothing is called significant.",
+                    f"{study.title}: n is {most} at most. There an exact paired test gives p of "
+                    f"{statistics.minimum_p(most):.3g} at the least, too much to call any difference significant.",
                 )
             )
     return found

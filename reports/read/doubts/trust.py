@@ -4,6 +4,7 @@ from collections import Counter
 
 from reports.read.doubts.caveats import Finding
 from reports.read.store import Store
+from reports.words import counted, verb
 
 
 def _damaged(store: Store) -> list[Finding]:
@@ -15,9 +16,9 @@ def _damaged(store: Store) -> list[Finding]:
     return [
         Finding(
             "Damaged runs",
-            f"{count} run{'s are' if count > 1 else ' is'} damaged ({names}) and count as failed here; all others are "
-            "read. `cscdarts ablate status GRID` names the files, `cscdarts ablate retry GRID` sets them aside and "
-            "makes again what they said.",
+            f"{counted(count, 'run')} {verb(count, 'is', 'are')} damaged ({names}) and "
+            f"{verb(count, 'counts', 'count')} as failed here; all others are read. `cscdarts ablate status GRID` "
+            "names the files, `cscdarts ablate retry GRID` sets them aside and makes again what they said.",
         )
     ]
 
@@ -34,8 +35,8 @@ def findings(store: Store, ask_for_files: bool) -> list[Finding]:
     found = [
         Finding(
             "Files missing",
-            f"Artifacts of {count} run{'s' if count > 1 else ''} {why}: their curves, checks and logs are not in this "
-            "report. Where the run folders are at hand, `cscdarts ablate watch GRID` copies them again.",
+            f"Artifacts of {counted(count, 'run')} {why}: {verb(count, 'its', 'their')} curves, checks and logs are "
+            "not in this report. Where the run folders are at hand, `cscdarts ablate watch GRID` copies them again.",
         )
         for why, count in sorted(reasons.items())
     ]
@@ -49,8 +50,9 @@ def findings(store: Store, ask_for_files: bool) -> list[Finding]:
         found.append(
             Finding(
                 "Runs refused",
-                f"{store.refused} runs of the store were left out, because their hash or id could lead out of the "
-                "report's folder; the mirror writes no such names.",
+                f"{counted(store.refused, 'run')} of the store {verb(store.refused, 'was', 'were')} left out, because "
+                f"{verb(store.refused, 'its', 'their')} hash or id could lead out of the report's folder; the mirror "
+                "writes no such names.",
             )
         )
     return found

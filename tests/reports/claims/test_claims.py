@@ -159,7 +159,7 @@ def test_too_few_seeds_decide_nothing(setting: Make) -> None:
     )
     found = verdict(5, settings)
     assert (found.word, found.seeds) == ("undecided", FEWEST - 1)
-    assert "at least" in found.why
+    assert found.why == f"only {FEWEST - 1} seeds; a verdict takes {FEWEST}"
 
 
 def test_how_many_seeds_would_decide(setting: Make) -> None:
@@ -200,7 +200,7 @@ def depths(setting: Make, noise_with: float, noise_without: float) -> list[Setti
 def test_the_depth_gap_is_how_alike_depths_rank_cells(setting: Make, with_it: float, without: float, word: str) -> None:
     found = verdict(4, depths(setting, with_it, without))
     assert (found.word, found.seeds) == (word, 24)
-    assert "1 and 3 cells stacked" in found.why
+    assert "networks of 1 and of 3 stacked" in found.why
 
 
 def test_stated_errors_are_not_tested_below_the_papers_scale(setting: Make) -> None:
@@ -235,7 +235,7 @@ def test_resources_need_both_and_one_machine(setting: Make) -> None:
     assert verdict(7, both(160, 180)).word == "refuted"
     mixed = verdict(7, both(60, 120))
     assert mixed.word == "undecided"
-    assert "search time: refuted" in mixed.why
+    assert mixed.why.endswith(", refuted")
     assert verdict(7, both(60, 80, "another")).word == "not testable"
 
 

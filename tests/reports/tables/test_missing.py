@@ -87,7 +87,7 @@ def test_nan_is_left_out_and_said(store: SyntheticStore, tmp_path: Path) -> None
     report = _report(store, tmp_path)
     error = _cell(report, "T3", "test_error_pct")
     assert (error.value, error.n) == (4.0, 2)
-    assert "without a finite test error" in _notes(report, error)
+    assert "1 of 3 finished runs has no finite test error" in _notes(report, error)
     assert "Numbers that are none" in _titles(report)
     assert report.table("T6c").rows[0].cells[4].text == "recorded as NaN or infinite"
 
