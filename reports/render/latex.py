@@ -1,14 +1,24 @@
 """Tables as LaTeX (booktabs) that compiles under pdflatex in a two-column document; every text is escaped."""
 
+import math
 import textwrap
 import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from reports.figures.style import Drawing
 from reports.tables.table import Column, ReportTable, Row, TableCell, best_of
 
-#: A float cannot break over pages, so longer tables go on in a further float.
-ROWS_PER_FLOAT = 46
+#: A float cannot break over pages, so longer tables go on in a further float; counted in printed lines.
+LINES_PER_FLOAT = 44
+#: Words longer than this are set in lines of their column, which is so many ems wide.
+_LONGEST, _EMS = 30, (14.0, 18.0)
+#: Characters of text in an em, on average; fewer than there are, so that no line count is too low.
+_PER_EM = 1.8
+#: Words are never broken; the widest are names of digits and capitals.
+_EM_OF_A_DIGIT = 0.62
+#: Characters of a caption over both columns, and ems of text columns that one column of the page can take.
+_CAPTION_LINE, _COLUMN_EMS = 90, 20.0
 _ESCAPES = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -28,6 +38,7 @@ _ESCAPES = {
     "²": r"$^2$",
     "−": r"$-$",
     "×": r"$\times$",
+    "÷": r"$\div$",
     "·": r"$\cdot$",
     "≤": r"$\leq$",
     "≥": r"$\geq$",
@@ -59,9 +70,11 @@ _BOLD = (
 
 def escape(text: str) -> str:
     """Text as LaTeX. A character the T1 fonts lack is printed as its code point, so that nothing is lost or breaks."""
-    parts = []
+    parts: list[str] = []
     for char in unicodedata.normalize("NFC", text):
-        if char in _ESCAPES:
+        if char == "-" and parts[-1:] in (["-"], ["{}-"]):
+            parts.append("{}-")  # two of them would be set as a dash, and options are written with two
+        elif char in _ESCAPES:
             parts.append(_ESCAPES[char])
         elif " " <= char <= "~" or char in _T1:
             parts.append(char)
@@ -79,12 +92,17 @@ def table_latex(table: ReportTable, bold_best: bool = False) -> str:
         bold_best: set the best number of each block in bold, in the columns that rows compete in.
     """
     shown = [(position, column) for position, column in enumerate(table.columns) if column.printed("tex")]
+    widths = _widths(table, shown)
     floats: list[list[tuple[str, Row]]] = [[]]
+    lines_so_far = math.ceil(len(table.title + table.caption) / _CAPTION_LINE)
     for block in table.blocks:
         for row in block.rows:
-            if len(floats[-1]) >= ROWS_PER_FLOAT:
+            height = _height(row, widths)
+            if floats[-1] and lines_so_far + height > LINES_PER_FLOAT:
                 floats.append([])
+                lines_so_far = 0
             floats[-1].append((block.title, row))
+            lines_so_far += height
     lines = [
         f"% {table.number}: written by cscdarts report; needs \\usepackage{{booktabs,graphicx}}, "
         "\\usepackage[T1]{fontenc}",
@@ -97,15 +115,15 @@ def table_latex(table: ReportTable, bold_best: bool = False) -> str:
     caption = f"{table.caption} {_BOLD}" if best else table.caption
     bold = frozenset(map(id, best))
     for number, rows in enumerate(floats):
-        lines += _float(replace(table, caption=caption), shown, rows, number, len(floats), bold)
+        lines += _float(replace(table, caption=caption), shown, rows, number, len(floats), bold, widths)
     return "\n".join(lines) + "\n"
 
 
 def _float(
     table: ReportTable, shown: list[tuple[int, Column]], rows: list[tuple[str, Row]], number: int, count: int,
-    bold: frozenset[int],
+    bold: frozenset[int], widths: Mapping[int, float],
 ) -> list[str]:  # fmt: skip
-    kind = "table" if len(shown) <= _NARROW else "table*"
+    kind = "table" if len(shown) <= _NARROW and sum(widths.values()) <= _COLUMN_EMS else "table*"
     width = r"\columnwidth" if kind == "table" else r"\textwidth"
     part = f" (part {number + 1} of {count})" if count > 1 else ""
     caption = (
@@ -131,7 +149,9 @@ def _float(
         if title != before:
             lines += [r"\midrule", rf"\multicolumn{{{len(shown)}}}{{@{{}}l}}{{\textbf{{{escape(title)}}}}} \\"]
             before = title
-        lines.append(" & ".join(_cell(row.cells[position], bold) for position, _ in shown) + r" \\")
+        lines.append(
+            " & ".join(_cell(row.cells[position], bold, widths.get(position)) for position, _ in shown) + r" \\"
+        )
     lines += [
         r"\bottomrule",
         r"\end{tabular}}%",
@@ -154,13 +174,34 @@ def _heading(column: Column) -> str:
     return rf"\shortstack[{'r' if column.numeric else 'l'}]{{{stacked}}}"
 
 
-def _cell(cell: TableCell, bold: frozenset[int]) -> str:
+def _widths(table: ReportTable, shown: Sequence[tuple[int, Column]]) -> dict[int, float]:
+    """Position of each column of long texts -> its width in ems, by the length of its texts."""
+    found = {}
+    for position, column in shown:
+        texts = [row.cells[position].text for row in table.rows]
+        longest = max((len(text) for text in texts), default=0)
+        word = max((len(word) for text in texts for word in text.split()), default=0)
+        if not column.numeric and longest > _LONGEST and word < longest:
+            low, high = _EMS
+            found[position] = max(low, min(high, longest / _PER_EM / 3), word * _EM_OF_A_DIGIT)
+    return found
+
+
+def _height(row: Row, widths: Mapping[int, float]) -> int:
+    """How many lines a row takes at most."""
+    return max([math.ceil(len(row.cells[k].text) / (_PER_EM * width)) for k, width in widths.items()] + [1])
+
+
+def _cell(cell: TableCell, bold: frozenset[int], width: float | None) -> str:
     text = escape(cell.text)
     if id(cell) in bold:
         text = rf"\textbf{{{text}}}"
     if cell.source == "paper" and cell.value is not None:
         text = rf"\textit{{{text}}}"
-    return text + (rf"\textsuperscript{{{cell.marks}}}" if cell.marks else "")
+    text += rf"\textsuperscript{{{cell.marks}}}" if cell.marks else ""
+    if width is None:
+        return text
+    return rf"\parbox[t]{{{width:.1f}em}}{{\raggedright\strut {text}\strut}}"
 
 
 def figure_latex(drawing: Drawing) -> str:
@@ -171,7 +212,7 @@ def figure_latex(drawing: Drawing) -> str:
             f"% {drawing.number}: written by cscdarts report; needs \\usepackage{{graphicx}}",
             rf"\begin{{{kind}}}[tp]",
             r"\centering",
-            rf"\includegraphics[width={width}]{{figures/{drawing.name}.pdf}}",
+            rf"\includegraphics[width={width},height=.8\textheight,keepaspectratio]{{figures/{drawing.name}.pdf}}",
             rf"\caption{{{escape(drawing.title)}. {escape(drawing.caption)}}}",
             rf"\label{{fig:{drawing.name.replace('_', '-')}}}",
             rf"\end{{{kind}}}",
