@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cscdarts.errors import UserError
-from reports.diff import SNAPSHOT, snapshot_json
+from reports.diff.sides import SNAPSHOT, snapshot_json
 from reports.figures.curves import EPOCH_FIGURES, alpha_figures, epoch_figure
 from reports.figures.forest import cells_figure, forest_figure
 from reports.figures.scatter import error_memory_figure, rank_figure

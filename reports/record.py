@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from cscdarts.errors import BrokenFile, CannotWrite, UserError
 from cscdarts.records.run_folder import RunFolder, read_record, write_json
 from cscdarts.settings.config import RunConfig
@@ -14,6 +16,7 @@ from cscdarts.settings.overrides import dotted
 from cscdarts.settings.protocols import PROTOCOLS, protocol
 from reports import statistics
 from reports.read.claims.weighed import weighed
+from reports.read.form import problem
 from reports.read.settings import SEEDS, studies
 from reports.read.store import Manifest, Store, load
 
@@ -59,12 +62,11 @@ def grid_record(store: Store, name: str) -> dict[str, Any]:
         folder = store.folder(rows[key]["run_id"], rows[key]["artifact_uri"]) if key in rows else None
         check = read_record(folder.file("check.json")) if folder is not None else None
         if folder is not None and check is not None and "predicted" not in check:
-            try:
-                runs.append(entry(folder, check, str(rows[key]["methods"]).split(",")))
-            except (KeyError, TypeError, AttributeError) as error:
-                why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+            why = problem(_LookUp, check) or _missing_primary(check)
+            if why is not None:
                 fix = f"Move the run's own check.json away and run {grid} again."
-                raise BrokenFile(folder.file("check.json"), why, "a whole look-up", fix) from error
+                raise BrokenFile(folder.file("check.json"), why, "a whole look-up", fix)
+            runs.append(entry(folder, check, str(rows[key]["methods"]).split(",")))
             configs.append(folder.config())
             checks.append(check)
             environments.append(_kept(read_record(folder.file("environment.json")) or {}, _SURROUNDINGS))
@@ -113,6 +115,49 @@ def claims(store: Store) -> list[dict[str, Any]]:
         for block in weighed(studies(store))
         for claim, found in block.rows
     ]
+
+
+class _Benchmark(BaseModel):
+    source: str
+
+
+class _Dataset(BaseModel):
+    valid_acc: float | None
+    test_acc: float | None
+    epochs: int
+    trial: Any
+
+
+class _EpochLookUp(BaseModel):
+    test_acc: float | None
+
+
+class _CarriedDataset(BaseModel):
+    test_acc: float | None
+
+
+class _Carried(BaseModel):
+    arch: str
+    datasets: dict[str, _CarriedDataset]
+
+
+class _LookUp(BaseModel):
+    """What a record takes from `check.json`."""
+
+    arch: str
+    index: int
+    primary: str
+    benchmark: _Benchmark
+    datasets: dict[str, _Dataset]
+    identity_as_edge: _Carried | None
+    trajectory: list[_EpochLookUp]
+    kendall_tau: float | None
+    top_k_overlap_pct: float | None
+    baselines: Any
+
+
+def _missing_primary(check: Mapping[str, Any]) -> str | None:
+    return None if check["primary"] in check["datasets"] else f"it lacks datasets.{check['primary']}"
 
 
 def setting_name(config: RunConfig, methods: Sequence[str]) -> str:

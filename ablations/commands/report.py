@@ -1,4 +1,4 @@
-"""`cscdarts report GRID...`, `cscdarts report record GRID` and `cscdarts report diff A B`."""
+"""`cscdarts report GRID...`, `cscdarts report record GRID` and `cscdarts report diff A B...`."""
 
 from pathlib import Path
 
@@ -20,13 +20,13 @@ class _GridsOrCommand(click.Group):
 
 @click.group(cls=_GridsOrCommand)
 def report() -> None:
-    """Write tables, figures and the HTML page of some grids, or compare two reports."""
+    """Write tables, figures and the HTML page of some grids, or compare reports."""
 
 
 @report.command(
     "build",
     hidden=True,
-    epilog="Compare two reports: cscdarts report diff A B. Export look-ups: cscdarts report record GRID --out FILE",
+    epilog="Compare reports: cscdarts report diff A B. Export look-ups: cscdarts report record GRID --out FILE",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.argument("grids", nargs=-1, metavar="GRID...", required=True)
@@ -82,33 +82,46 @@ def build(
 def record(grid: str, out: Path, scale: str | None) -> None:
     """Write the runs of GRID that a benchmark answered for, with their look-ups, as one JSON record."""
     from reports.record import write_record
+    from reports.words import counted
 
     found = write_record(grid, out, scale)
-    click.echo(f"{out}: {len(found['runs'])} of {found['runs_planned']} runs, {len(found['summary'])} settings")
+    runs, settings = counted(found["runs_planned"], "run"), counted(len(found["summary"]), "setting")
+    click.echo(f"{out}: {len(found['runs'])} of {runs}, {settings}")
 
 
 @report.command("diff", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("a")
-@click.argument("b")
-@click.option("--grid", "grids", multiple=True, help="Where A or B is a commit: the grid whose runs are meant.")
-@click.option("--out", type=PathName(), help="Also write the table here; .csv, .md or .tex.")
+@click.argument("reports", nargs=-1, metavar="A B...", required=True)
+@click.option("--grid", "grids", multiple=True, help="Where a side is a commit: the grid whose runs are meant.")
+@click.option(
+    "--out",
+    type=PathName(),
+    help="Also write it here: a folder with a page that has all cells, or a .csv, .md, .tex or .json file.",
+)
 @paged
-def diff(a: str, b: str, grids: tuple[str, ...], out: Path | None) -> None:
-    """What moved from A to B: two report folders, or two commits among the runs of --grid."""
+def diff(reports: tuple[str, ...], grids: tuple[str, ...], out: Path | None) -> None:
+    """What moved from A to B and to further reports: report folders, or commits among the runs of --grid.
+
+    A setting is compared with the same one at the same scale on the same data. Where only the scale or the data differ,
+    the numbers stand side by side and are not compared.
+    """
     from rich.console import Console
 
     from cscdarts.errors import UserError
     from cscdarts.records.run_folder import write_atomic
-    from reports.diff import diff_table, side
-    from reports.render.csv import table_csv
-    from reports.render.latex import table_latex
-    from reports.render.markdown import table_markdown
+    from reports.diff.render import RENDERERS, diff_table, write_diff
+    from reports.diff.sides import MOST_SIDES, side
     from reports.terminal import print_table
 
-    renderers = {".csv": table_csv, ".md": table_markdown, ".tex": table_latex}
-    if out is not None and out.suffix not in renderers:
-        raise UserError("--out", str(out), "a name that ends in .csv, .md or .tex", "Choose one of these.")
-    table = diff_table(side(a, grids), side(b, grids))
-    print_table(Console(), table)
-    if out is not None:
-        write_atomic(out, renderers[out.suffix](table))
+    if not 2 <= len(reports) <= MOST_SIDES:
+        raise UserError("report diff", " ".join(reports), f"2 to {MOST_SIDES} reports", "Name their folders.")
+    if out is not None and out.suffix and out.suffix not in RENDERERS:
+        forms = ", ".join(RENDERERS)
+        raise UserError("--out", str(out), f"a folder, or a name that ends in {forms}", "Choose one of these.")
+    sides = [side(name, grids) for name in reports]
+    print_table(Console(), diff_table(sides))
+    if out is None:
+        return
+    if out.suffix:
+        write_atomic(out, RENDERERS[out.suffix](sides))
+    else:
+        click.echo(f"page: {write_diff(sides, out)}")

@@ -137,4 +137,29 @@ def test_a_place_that_cannot_be_written_is_one_sentence(
     done = CliRunner().invoke(
         report, ["record", "quickstart", "--out", str(tmp_path / "r.json")], catch_exceptions=False
     )
-    assert done.output.strip() == f"{tmp_path / 'r.json'}: 1 of 1 runs, 1 settings"
+    assert done.output.strip() == f"{tmp_path / 'r.json'}: 1 of 1 run, 1 setting"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"arch": None}, "it has other values at arch"),
+        ({"kendall_tau": ..., "trajectory": ...}, "it lacks trajectory, kendall_tau"),
+        ({"benchmark": {"kind": "embedded"}}, "it lacks benchmark.source"),
+        (
+            {"datasets": {"digits": {"valid_acc": 1.0, "test_acc": 2.0}}},
+            "it lacks datasets.digits.epochs, datasets.digits.trial",
+        ),
+        ({"primary": "cifar10"}, "it lacks datasets.cifar10"),
+        ({"trajectory": [{"epoch": 0}]}, r"it lacks trajectory\[0\].test_acc"),
+    ],
+)  # fmt: skip
+def test_a_look_up_that_lacks_keys_is_told_key_by_key(
+    store: SyntheticStore, tmp_path: Path, change: dict[str, Any], sentence: str
+) -> None:
+    content = {key: value for key, value in {**check_content(0), **change}.items() if value is not ...}
+    store.add(tiny(0), {"test_error_pct": 3.0}, check=content)
+    out = tmp_path / "record.json"
+    with pytest.raises(UserError, match=sentence):
+        write_record("quickstart", out, uri=store.finish())
+    assert not out.exists()
