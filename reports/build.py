@@ -8,8 +8,9 @@ from typing import Any
 
 from cscdarts.errors import UserError
 from reports.diff.sides import SNAPSHOT, snapshot_json
+from reports.figures.cells import cells_figures
 from reports.figures.curves import EPOCH_FIGURES, alpha_figures, epoch_figure
-from reports.figures.forest import cells_figure, forest_figure
+from reports.figures.forest import forest_figure
 from reports.figures.scatter import error_memory_figure, rank_figure
 from reports.figures.style import Drawing, pdf, png, svg
 from reports.read import tracking
@@ -30,6 +31,7 @@ from reports.tables.cost import cost_table
 from reports.tables.provenance import missing_table, runs_table, settings_table
 from reports.tables.published import cifar_table, imagenet_table
 from reports.tables.table import ReportTable
+from reports.words import counted
 
 FORMATS = ("csv", "tex", "html", "md", "pdf", "png")
 
@@ -96,7 +98,7 @@ def build_report(
     if tracking.is_server(where):
         tell(f"asking {tracking.shown(where)}, which may take a minute to answer")
     store = load(grids, uri, scale)
-    tell(f"{len(store.runs)} runs of {', '.join(store.grids)}")
+    tell(f"{counted(len(store.runs), 'run')} of {', '.join(store.grids)}")
     with new_report(out) as writer:
         report = _write(store, writer, set(formats), tell, bold_best, advance)
     report.folder = out
@@ -104,9 +106,10 @@ def build_report(
 
 
 def all_tables(store: Store, found: Sequence[Study], checks: CheckBook) -> list[ReportTable]:
-    """All tables in the report's order: the claims, then those with numbers of ours, then those without."""
+    """All tables in the report's order, by number but for the ablation, which follows the claims."""
     checked = sum(len(checks.of(setting)) for study in found for setting in study.settings)
-    tables = [
+    return [
+        claims_table(found),
         ablation_table(found),
         variance_table(found),
         cifar_table(found),
@@ -114,11 +117,6 @@ def all_tables(store: Store, found: Sequence[Study], checks: CheckBook) -> list[
         cost_table(found),
         benchmark_table(found, checks),
         *([check_table(found, checks)] if checked else []),
-    ]
-    tables.sort(key=lambda table: not table.has_ours)
-    return [
-        claims_table(found),
-        *tables,
         settings_table(found),
         runs_table(store, found),
         missing_table(store, found),
@@ -135,14 +133,16 @@ def all_figures(found: Sequence[Study], book: CurveBook, checks: CheckBook) -> t
         alphas = alpha_figures(study, book, suffix)
         if not alphas:
             lacking.append(f"F1 ({study.title}): the default setting left no architecture parameters")
+        cells = cells_figures(study, suffix)
+        if not cells:
+            lacking.append(f"F2 ({study.title}): no derived cell is recorded")
         single: list[tuple[str, str, Drawing | None]] = [
-            ("F2", "no derived cell is recorded", cells_figure(study, suffix)),
             ("F3", "no finished run has both test error and peak memory", error_memory_figure(study, suffix)),
             *((plan.number, plan.lack, epoch_figure(plan, study, book, suffix)) for plan in EPOCH_FIGURES),
             ("F7", "the default setting's supernet was not ranked against a benchmark", _ranks(study, checks, suffix)),
             ("F8", "no setting shares a seed and a code version with the default", forest_figure(study, suffix)),
         ]
-        mine = [*alphas, *(drawing for _, _, drawing in single if drawing)]
+        mine = [*alphas, *cells, *(drawing for _, _, drawing in single if drawing)]
         drawn += sorted(mine, key=lambda drawing: drawing.number)
         lacking += [f"{number} ({study.title}): {why}" for number, why, drawing in single if drawing is None]
     return drawn, lacking
@@ -179,7 +179,7 @@ def _write(
     for number, drawing in enumerate(drawn, start=1):
         shown.append((drawing, _figure_files(drawing, formats, writer)))
         advance("figures", number, len(drawn))
-    tell(f"{len(drawn)} figures, {len(report.lacking)} not drawn")
+    tell(f"{counted(len(drawn), 'figure')}, {len(report.lacking)} not drawn")
     writer.text(SNAPSHOT, snapshot_json(found))
     if "md" in formats:
         writer.text("report.md", _markdown(store, report, found))
@@ -188,9 +188,7 @@ def _write(
         by_name = {drawing.name: (drawing, links) for drawing, links in shown}
         figures = [html.figure(drawing, svg(drawing.figure), links) for drawing, links in by_name.values()]
         parts = [html.table_part(table, files.get(table.name, ())) for table in report.tables]
-        # Figures of our runs come right after the ablation; without any, they come after what is published.
-        first = 3 if report.tables[1].number == "T3" and figures else len(parts)
-        place = min(first, next(k for k, table in enumerate(report.tables) if table.number.startswith("T6")))
+        place = next(k for k, table in enumerate(report.tables) if table.number == "T1")  # right after the ablation
         parts.insert(place, html.Part("figures", "Figures", figures=figures, lacking=report.lacking))
         text = html.page(
             jinja, _title(store), _lead(store, found), html.cards(store, found), report.findings, parts, _footer(store)
@@ -204,7 +202,7 @@ def _write(
             writer.text(f"runs/{run['hash']}.html", run_page(jinja, style, run, place_of, book.of(run), name))
             book.forget(run)
             advance("run pages", number, len(store.runs))
-        tell(f"{len(store.runs)} run pages")
+        tell(counted(len(store.runs), "run page"))
     report.written.sort()
     return report
 
@@ -247,7 +245,7 @@ def _lead(store: Store, found: Sequence[Study]) -> str:
     where = "; ".join(study.title for study in found)
     ends = frame["end_ms"].dropna()
     until = f", last record {moment(ends.max())}" if len(ends) else ""
-    return f"{len(frame)} runs on {where}. Code {', '.join(commits[:4])}{until}."
+    return f"{counted(len(frame), 'run')} on {where}. Code {', '.join(commits[:4])}{until}."
 
 
 def _footer(store: Store) -> str:

@@ -1,6 +1,7 @@
 """Figures over epochs: F1 alpha, F4 skip connections, F5 Hessian eigenvalue, F6 benchmark accuracy, F9 discretisation
 gap."""
 
+import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from reports.figures.genotype import is_zero, op_colour, op_label
 from reports.figures.style import LINES, NARROW, PALETTE, WIDE, Drawing, panels, styled
 from reports.read.curves import CurveBook
 from reports.read.settings import FACTORS, Setting, Study
+from reports.words import counted
 
 #: A panel with more lines than this cannot be read.
 MOST_LINES = 8
@@ -35,6 +37,8 @@ class EpochFigure:
         metric: the curve.
         caption: how to read it.
         lack: what to do where no run recorded it.
+        low, high: what its values cannot leave; bands are cut there, and an axis of counts begins there.
+        count: whether it counts things.
     """
 
     number: str
@@ -43,6 +47,9 @@ class EpochFigure:
     metric: str
     caption: str
     lack: str
+    low: float = -math.inf
+    high: float = math.inf
+    count: bool = False
 
 
 EPOCH_FIGURES = (
@@ -54,6 +61,8 @@ EPOCH_FIGURES = (
         "Skip connections in the cell that would be derived after each epoch. A rise toward all edges is the collapse "
         "that plain DARTS is known for.",
         "no run recorded skip_count",
+        low=0,
+        count=True,
     ),
     EpochFigure(
         "F5",
@@ -72,14 +81,16 @@ EPOCH_FIGURES = (
         "Test accuracy that the benchmark knows for the cell that would be derived after each epoch. The benchmark's "
         "cells have neither split nor identity, so this judges the search only.",
         "no run was checked against a benchmark",
+        low=0,
+        high=100,
     ),
     EpochFigure(
         "F9",
         "f9_discretisation_gap",
         "Discretisation gap over the search",
         "discretisation_gap_pct",
-        "Validation error of the derived cell under shared weights, less that of the supernet: what is lost by keeping "
-        "one operation per edge.",
+        "How many points more validation error the derived cell has under shared weights than the supernet: what is "
+        "lost by keeping one operation per edge.",
         "no run recorded discretisation_gap_pct",
     ),
 )
@@ -119,7 +130,8 @@ def _epoch_figure(
             found = book.band(setting, plan.metric)
             if found is None:
                 continue
-            epochs, centre, low, high = found
+            epochs, centre = found[:2]
+            low, high = (np.clip(edge, plan.low, plan.high) for edge in found[2:])
             look = names.index(name)
             sns.lineplot(
                 x=epochs,
@@ -135,6 +147,11 @@ def _epoch_figure(
             frames.append(
                 pd.DataFrame({"panel": title, "line": name, "epoch": epochs, "mean": centre, "low": low, "high": high})
             )
+        if plan.count:
+            axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))
+            axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+            for line in axes.lines:
+                line.set_clip_on(False)  # a line at 0 keeps its width
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.set_xlabel("epoch" if position + across >= len(groups) else "")
         axes.xaxis.label.set_visible(True)
@@ -156,12 +173,17 @@ def _epoch_figure(
         plan.number,
         plan.name + suffix,
         f"{plan.title} ({study.title})",
-        f"{plan.caption} Lines: mean over seeds; bands: one standard deviation.",
+        f"{plan.caption} Lines: mean over seeds; bands: one standard deviation{_cut(plan)}.",
         alt,
         figure,
         data,
         wide=width == WIDE,
     )
+
+
+def _cut(plan: EpochFigure) -> str:
+    ends = [f"{end:g}" for end in (plan.low, plan.high) if math.isfinite(end)]
+    return f", cut at {' and '.join(ends)}" if ends else ""
 
 
 def _groups(study: Study) -> list[tuple[str, list[tuple[str, Setting]]]]:
@@ -170,13 +192,16 @@ def _groups(study: Study) -> list[tuple[str, list[tuple[str, Setting]]]]:
     anchor = study.reference or next(iter(study.ablation), None)
     found: dict[str, list[tuple[str, Setting]]] = {}
     for setting in study.ablation:
+        if setting.given:  # not searched, so nothing is over epochs
+            continue
         if anchor is not None and any(setting.params.get(n) != anchor.params.get(n) for n in study.varied):
             continue
         title = f"identity {setting.params.get(identity, '–')}, order {setting.params.get(order, '–')}"
         found.setdefault(title, []).append((f"ratio {setting.params.get(ratio, '–')}", setting))
-    if study.baselines:
+    baselines = [setting for setting in study.baselines if not setting.given]
+    if baselines:
         seen: dict[str, Setting] = {}
-        for setting in study.baselines:
+        for setting in baselines:
             seen.setdefault(setting.names, setting)
         found["baselines"] = list(seen.items())
     return [(title, lines[:MOST_LINES]) for title, lines in found.items()]
@@ -241,8 +266,8 @@ def _alpha_figure(study: Study, setting: Setting, kind: str, weights: Any, suffi
             )
             axes.fill_between(
                 steps,
-                centre[:, edge, column] - spread[:, edge, column],
-                centre[:, edge, column] + spread[:, edge, column],
+                np.clip(centre[:, edge, column] - spread[:, edge, column], 0, 1),
+                np.clip(centre[:, edge, column] + spread[:, edge, column], 0, 1),
                 color=line,
                 alpha=0.13,
                 linewidth=0,
@@ -279,8 +304,8 @@ def _alpha_figure(study: Study, setting: Setting, kind: str, weights: Any, suffi
         "F1",
         f"f1_alpha_{kind}{suffix}",
         f"Architecture weights over the search{title} ({study.title})",
-        f"Softmax of α on each edge, setting {setting.describe()}; mean over {runs} seeds, bands one standard "
-        "deviation.",
+        f"Softmax of α on each edge, setting {setting.describe()}; mean over {counted(runs, 'search', 'searches')}"
+        + (", bands one standard deviation." if runs > 1 else "."),
         f"Weights of operations on each edge over {epochs} epochs. Strongest at the end: {strongest}.",
         figure,
         pd.concat(frames, ignore_index=True),

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.lines import Line2D
@@ -59,8 +60,9 @@ def _error_memory(study: Study, machines: dict[str, list[tuple[Setting, list[Run
             same = points.iloc[positions]
             if len(points) <= MOST_BARS:
                 spread = same["test_error_sd"].astype(float).fillna(0.0)
+                room = [np.minimum(spread, same[ERROR]), np.minimum(spread, 100 - same[ERROR])]  # an error is a share
                 axes.errorbar(
-                    same[MEMORY], same[ERROR], yerr=spread, fmt="none", color=colour, linewidth=0.8, alpha=0.6, zorder=2
+                    same[MEMORY], same[ERROR], yerr=room, fmt="none", color=colour, linewidth=0.8, alpha=0.6, zorder=2
                 )
             sns.scatterplot(
                 data=same,
@@ -92,7 +94,7 @@ def _error_memory(study: Study, machines: dict[str, list[tuple[Setting, list[Run
         f"Test error against memory of the search ({study.title})",
         "Each mark is the mean over searches of one setting, bars are one standard deviation of the error; the dashed "
         "line "
-        "joins the settings that no other beats in both. Machines are kept apart.",
+        "joins the settings that no other one beats in both. Machines are kept apart.",
         f"Scatter of mean test error against peak memory of the search. On the Pareto front: {named}.",
         figure,
         data,
@@ -155,7 +157,7 @@ def _rank_figure(study: Study, cells: Sequence[Sequence[tuple[str, float, float]
 
     def tau(seed: Sequence[tuple[str, float, float]]) -> str:
         value = float(kendalltau([cell[1] for cell in seed], [cell[2] for cell in seed]).statistic)
-        return f"{value:.{METRICS['kendall_tau'].digits}f}" if math.isfinite(value) else "undefined"
+        return f"{value:.{METRICS['kendall_tau'].digits}f}".replace("-", "−") if math.isfinite(value) else "undefined"
 
     data = pd.DataFrame(cells[0], columns=["cell", "supernet_valid_acc_pct", "benchmark_valid_acc_pct"])
     for side in ("supernet", "benchmark"):

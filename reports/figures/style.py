@@ -73,6 +73,7 @@ class Drawing:
         figure: the drawing.
         data: what was drawn, long form, for the CSV.
         wide: whether it needs more than a column.
+        rest: the words that ask for it, where it is shown on demand under the figure before it; else "".
     """
 
     number: str
@@ -83,6 +84,7 @@ class Drawing:
     figure: Figure
     data: pd.DataFrame = field(default_factory=pd.DataFrame)
     wide: bool = False
+    rest: str = ""
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:

@@ -14,6 +14,7 @@ from reports.read.doubts.caveats import Finding
 from reports.read.settings import Study
 from reports.read.store import Store
 from reports.tables.table import Column, ReportTable, TableCell
+from reports.words import compared, counted, span, verb
 
 Files = Sequence[tuple[str, str]]
 
@@ -53,6 +54,7 @@ class ShownFigure:
     svg: Markup
     wide: bool
     files: Files
+    rest: str
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,15 @@ def figure(drawing: Drawing, svg: str, files: Files) -> ShownFigure:
     """A figure with its SVG made part of the page."""
     inline = Markup(inline_svg(svg, drawing.name, f"{drawing.number} {drawing.title}"))
     return ShownFigure(
-        drawing.number, drawing.name, drawing.title, drawing.caption, drawing.alt, inline, drawing.wide, files
+        drawing.number,
+        drawing.name,
+        drawing.title,
+        drawing.caption,
+        drawing.alt,
+        inline,
+        drawing.wide,
+        files,
+        drawing.rest,
     )
 
 
@@ -112,10 +122,35 @@ def page(
     footer: str,
 ) -> str:
     """The whole page."""
-    contents = [("summary", "In short"), *((part.name, part.title) for part in parts)]
+    contents = [("summary", "In short", "In short")]
+    contents += [(part.name, part.title, _brief(part)) for part in parts]
     return jinja.get_template("report.html").render(
         title=title, lead=lead, cards=cards, findings=findings, parts=parts, footer=footer, contents=contents
     )
+
+
+#: What a table is called where there is no room for its title.
+_BRIEF = {
+    "T0": "claims",
+    "T1": "CIFAR",
+    "T2": "ImageNet",
+    "T3": "ablation",
+    "T3b": "spread",
+    "T4": "cost",
+    "T5": "benchmark",
+    "T5b": "checks",
+    "T6a": "settings",
+    "T6b": "runs",
+    "T6c": "missing",
+    "T7": "checklists",
+    "Sides": "and their code",
+    "Diff": "cell by cell",
+}
+
+
+def _brief(part: Part) -> str:
+    number = part.table.number if part.table else ""
+    return f"{number} {_BRIEF[number]}" if number in _BRIEF else part.title
 
 
 def cards(store: Store, studies: Sequence[Study]) -> list[Card]:
@@ -124,7 +159,8 @@ def cards(store: Store, studies: Sequence[Study]) -> list[Card]:
     done = int((frame["status"] == "done").sum()) if len(frame) else 0
     wanted = {key for manifest in store.manifests for key in manifest.runs} | set(frame["hash"] if len(frame) else [])
     failed = int((frame["status"] == "failed").sum()) if len(frame) else 0
-    found = [Card(f"{done} of {len(wanted)}", "runs finished", f"{failed} failed, grids {', '.join(store.grids)}")]
+    of = f"{failed} failed; {verb(len(store.grids), 'grid', 'grids')} {', '.join(store.grids)}"
+    found = [Card(f"{done} of {len(wanted)}", f"{verb(len(wanted), 'run', 'runs')} finished", of)]
     for study in studies[:3]:
         found += _study_cards(study)
     return found
@@ -141,20 +177,21 @@ def _study_cards(study: Study) -> list[Card]:
     value = f"{centre:.2f}" + (f" ± {spread:.2f}" if spread is not None else "") + " %"
     of = f"{study.title}, n = {errors.size}"
     found = [Card(value, f"test error, {reference.describe()}", of)]
-    compared = differences(study)
+    paired = differences(study)
     for setting in study.settings:
         if setting is reference or not {"darts1", "darts2", "pcdarts"} & set(setting.methods):
             continue
-        difference = compared.get(setting.anchor)
+        difference = paired.get(setting.anchor)
         if difference and difference.mean is not None:
             name = setting.names.replace("CSC-DARTS = ", "")
-            span = difference.interval
-            tail = f", 95 % {signed(span.low, 2)} to {signed(span.high, 2)}" if span else ""
+            gap = compared(difference.mean, 2, "points more", "points less", "as much")
+            than = "as" if gap == "as much" else "than"
+            tail = f", 95 % interval {span(difference.interval, 2)}" if difference.interval else ""
             found.append(
                 Card(
                     f"{signed(difference.mean, 2)} points",
-                    f"test error of {name} less that of the default",
-                    f"{difference.n} pairs{tail}; {study.title}",
+                    f"{name} has {gap} test error {than} the default",
+                    f"{counted(difference.n, 'pair')} of seeds{tail}; {study.title}",
                 )
             )
     return found[:4]
