@@ -41,3 +41,45 @@ for (const box of document.querySelectorAll("[data-filter]")) {
     count.textContent = words.length ? `${shown} of ${all} rows` : "";
   });
 }
+for (const scroll of document.querySelectorAll(".frame > .scroll")) {
+  const frame = scroll.parentElement, hint = frame.previousElementSibling;
+  const look = () => {
+    const room = scroll.scrollWidth - scroll.clientWidth;
+    frame.classList.toggle("more", scroll.scrollLeft < room - 2);
+    if (hint && hint.classList.contains("sideways")) {
+      hint.classList.toggle("on", room > 2);
+      hint.classList.toggle("off", room <= 2);
+    }
+  };
+  scroll.addEventListener("scroll", look, { passive: true });
+  new ResizeObserver(look).observe(scroll);
+}
+const menu = document.querySelector("nav.toc details");
+if (menu) {
+  const links = new Map([...menu.querySelectorAll("a")].map((link) => [link.hash.slice(1), link]));
+  const sections = [...links.keys()].map((id) => document.getElementById(id)).filter(Boolean);
+  const mark = () => {
+    // The section that the reader is in is the last one whose heading has passed under the bar.
+    const line = menu.querySelector("summary").offsetHeight + innerHeight / 5;
+    const here = sections.filter((section) => section.getBoundingClientRect().top <= line).pop();
+    for (const [id, link] of links) {
+      if (here && here.id === id) link.setAttribute("aria-current", "location");
+      else link.removeAttribute("aria-current");
+    }
+    const full = here && links.get(here.id).querySelector(".full");
+    menu.querySelector(".here").textContent = full ? full.textContent : "";
+  };
+  let waiting = false;
+  addEventListener("scroll", () => {
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => { waiting = false; mark(); });
+  }, { passive: true });
+  mark();
+  menu.addEventListener("click", (event) => { if (event.target.closest("a")) menu.open = false; });
+  menu.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !menu.open) return;
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  });
+}
