@@ -21,7 +21,7 @@ class Target:
 
     Attributes:
         grids: the grids whose runs stand in it.
-        tables: its numbers in the report, `T3` meaning the ablation as a terminal shows it.
+        tables: its numbers in the report, `T3` meaning the ablation as a terminal shows it; T0 stands before each.
     """
 
     grids: tuple[str, ...]
@@ -120,7 +120,7 @@ def reproduce(
     options = Options(parallel=parallel, wait=True, allow_dirty=allow_dirty)
     worst = max(notified(notify, driver, partial(run_grid, make(driver, options), console)) for driver in drivers)
     made = build_report(target.grids, out or Path(f"report-{table}"), scale=choice.scale or DEFAULT_SCALE)
-    for number in target.tables:
+    for number in ("T0", *target.tables):
         if number == "T3":
             for study in made.studies:
                 print_ablation(console, study)
