@@ -108,7 +108,7 @@ def diff(reports: tuple[str, ...], grids: tuple[str, ...], out: Path | None) -> 
 
     from cscdarts.errors import UserError
     from cscdarts.records.run_folder import write_atomic
-    from reports.diff.render import RENDERERS, diff_table, write_diff
+    from reports.compare import RENDERERS, diff_table, write_diff
     from reports.diff.sides import MOST_SIDES, side
     from reports.terminal import print_table
 

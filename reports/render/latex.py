@@ -189,7 +189,8 @@ def _widths(table: ReportTable, shown: Sequence[tuple[int, Column]]) -> dict[int
 
 def _height(row: Row, widths: Mapping[int, float]) -> int:
     """How many lines a row takes at most."""
-    return max([math.ceil(len(row.cells[k].text) / (_PER_EM * width)) for k, width in widths.items()] + [1])
+    set_in_lines = (textwrap.wrap(row.cells[k].text, int(_PER_EM * width)) for k, width in widths.items())
+    return max([1, *map(len, set_in_lines)])
 
 
 def _cell(cell: TableCell, bold: frozenset[int], width: float | None) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from reports.build import Report
-from reports.diff.render import write_diff
+from reports.compare import write_diff
 from reports.diff.sides import Side, side
 from tests.support.report_store import tiny
 

@@ -12,8 +12,8 @@ from ablations.commands.reproduce import TARGETS
 from ablations.grid.file import grid_names
 from cscdarts.errors import UserError
 from reports.build import Report, build_report
+from reports.compare import diff_json, diff_table, write_diff
 from reports.diff.lines import APART, lines
-from reports.diff.render import diff_json, diff_table, write_diff
 from reports.diff.sides import Side, side
 from reports.tables.table import ReportTable
 from tests.support.report_store import SyntheticStore, tiny
