@@ -109,4 +109,4 @@ def print_report(console: Console, report: Report, uri: str) -> None:
     if report.page is not None:
         console.print(Text(f"page:   {report.page}"), soft_wrap=True)
     console.print(Text(f"tables: {report.folder / 'tables'}"), soft_wrap=True)
-    console.print(Text(f"store:  {uri} (make mlflow opens it)"), soft_wrap=True)
+    console.print(Text(f"store:  {uri} (cscdarts mlflow opens it)"), soft_wrap=True)

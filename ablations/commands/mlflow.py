@@ -47,7 +47,7 @@ def mlflow(context: click.Context, port: int, host: str, allowed: tuple[str, ...
             raise UserError("--allow-host", name, "a host's name, with * for any part", "Leave scheme and path away.")
     if path is not None and not path.exists():
         where = "this folder" if not path.is_absolute() and len(path.parts) == 1 else path.parent
-        raise MissingFile(where, "Run a grid first, e.g. make quickstart.", path.name)
+        raise MissingFile(where, "Run a grid first, e.g. cscdarts ablate run quickstart.", path.name)
     _require_free(host, port)
     if path is not None and is_there(path):
         schema_of(path)
