@@ -168,7 +168,8 @@ def _unknown_grid(missing: Iterable[str], known: Iterable[str], uri: str) -> Use
 def _read_sqlite(names: list[str], uri: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     path = sqlite_path(uri)
     if path is None or not path.is_file():
-        raise UserError(VARIABLE, uri, "an MLflow store that exists", "Run a grid first: cscdarts ablate run quickstart")
+        way = "Run a grid first: cscdarts ablate run quickstart"
+        raise UserError(VARIABLE, uri, "an MLflow store that exists", way)
     schema_of(path)
     try:
         connection = open_read_only(path)
