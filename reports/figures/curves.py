@@ -138,7 +138,8 @@ def _epoch_figure(
                 y=centre,
                 ax=axes,
                 color=PALETTE[look % len(PALETTE)],
-                linestyle=LINES[look % len(LINES)],
+                # From the palette's end on each colour comes again with another dash.
+                linestyle=LINES[(look + look // len(PALETTE)) % len(LINES)],
                 label=name,
                 legend=False,
                 errorbar=None,
@@ -203,7 +204,9 @@ def _groups(study: Study) -> list[tuple[str, list[tuple[str, Setting]]]]:
         seen: dict[str, Setting] = {}
         for setting in baselines:
             seen.setdefault(setting.names, setting)
-        found["baselines"] = list(seen.items())
+        lines = list(seen.items())
+        for start in range(0, len(lines), MOST_LINES):
+            found[f"baselines, {start + 1} and on" if start else "baselines"] = lines[start : start + MOST_LINES]
     return [(title, lines[:MOST_LINES]) for title, lines in found.items()]
 
 

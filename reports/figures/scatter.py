@@ -15,7 +15,9 @@ from reports.read.searches import by_search
 from reports.read.settings import FACTORS, Run, Setting, Study, by_machine, column
 
 ERROR, MEMORY = "test_error_pct", "peak_memory_mib"
-_BASELINE_MARKERS = ("v", "P", "X", "*", "D", "<")
+#: None of those that stand for an identity; after the forms letters.
+_FORMS = ("v", "P", "X", "*", "D", "<", ">", "p", "h", "d", "8", "H")
+_BASELINE_MARKERS = (*_FORMS, *(f"${letter}$" for letter in "abcdefghijkmnpqrtuwxyz"))
 
 
 #: With more marks than this, bars of spread would hide them.
@@ -109,7 +111,7 @@ def _by_search(runs: Sequence[Run], metric: str) -> statistics.Values:
 def _look(setting: Setting, ratios: Sequence[str], baselines: Sequence[str]) -> tuple[str, str, bool]:
     """Colour by ratio, marker by identity, filled at second order; baselines grey with markers of their own."""
     if "csc" not in setting.methods:
-        return ("#666666", _BASELINE_MARKERS[baselines.index(setting.names) % 6], True)
+        return ("#666666", _BASELINE_MARKERS[baselines.index(setting.names) % len(_BASELINE_MARKERS)], True)
     colour = PALETTE[ratios.index(setting.params.get(FACTORS[0], "–")) % 6]
     identity = {"cell": 0, "edge": 2, "none": 1}.get(setting.params.get(FACTORS[1], ""), 3)
     return (colour, MARKERS[identity], setting.params.get(FACTORS[2]) != "1")
@@ -136,7 +138,7 @@ def _keys(ratios: Sequence[str], baselines: Sequence[str], settings: Sequence[Se
     for name, filled in (("1", False), ("2", True)):
         if any(s.params.get(FACTORS[2]) == name for s in csc):
             keys.append(key(f"order {name}", "o", INK, filled))
-    keys += [key(name, _BASELINE_MARKERS[k % 6], "#666666") for k, name in enumerate(baselines)]
+    keys += [key(name, _BASELINE_MARKERS[k % len(_BASELINE_MARKERS)], "#666666") for k, name in enumerate(baselines)]
     return [*keys, Line2D([], [], color=INK, linewidth=0.9, linestyle=(0, (4, 2)), label="Pareto front")]
 
 

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.lines import Line2D
 
+from cscdarts.settings.methods import PRESETS
 from reports.build import Report, all_figures
 from reports.figures.cells import cells_figures
 from reports.figures.curves import EPOCH_FIGURES, epoch_figure
@@ -102,3 +104,29 @@ def test_the_claims_and_the_ablation_come_before_the_figures_and_then_the_tables
         "summary", "t0_claims", "t3_ablation", "t3b_variance", "figures", "t1_cifar", "t2_imagenet", "t4_cost",
         "t5_benchmark", "t5b_checks", "t6a_settings", "t6b_runs", "t6c_missing", "t7_checklists",
     ]  # fmt: skip
+
+
+def test_sixteen_baselines_are_told_apart_and_none_is_left_out(tmp_path: Path, empty_store: Path) -> None:
+    store = SyntheticStore(tmp_path, empty_store)
+    curves = [("search", epoch, {"skip_count": float(epoch)}) for epoch in range(2)]
+    names = [name for name in PRESETS if name != "csc"]
+    assert len(names) >= 15
+    for place, name in enumerate(names):
+        config = tiny(0, search__epochs=3 + place)
+        store.add(config, {"test_error_pct": 5.0, "peak_memory_mib": 100.0 + place}, methods=(name,), curves=curves)
+    found = load(["quickstart"], store.finish())
+    (study,) = studies(found)
+    (plan,) = [one for one in EPOCH_FIGURES if one.number == "F4"]
+    drawing = epoch_figure(plan, study, CurveBook(found), "")
+    assert drawing is not None
+    assert drawing.data["line"].nunique() == len(study.baselines) == len(names)
+    lines = {line.get_label(): line for axes in drawing.figure.axes for line in axes.lines}
+    assert len({(line.get_color(), line.get_linestyle(), str(line._dash_pattern)) for line in lines.values()}) == len(
+        names
+    )
+    spread = error_memory_figure(study, "")
+    assert spread is not None
+    (legend,) = spread.figure.legends
+    handles = [handle for handle in legend.legend_handles if isinstance(handle, Line2D)]
+    marks = {str(handle.get_marker()) for handle in handles if handle.get_label() != "Pareto front"}
+    assert len(marks) == len(names)
