@@ -101,6 +101,8 @@ def _imported(name: str) -> click.Command:
 
 def _with_needs(command: click.Command, name: str, modules: tuple[str, ...]) -> None:
     if isinstance(command, click.Group):
+        if command.invoke_without_command and command.callback is not None:
+            command.callback = _looking_first(command.callback, name, modules, alone=True)
         for word, one in command.commands.items():
             own = f"{name} {word}"
             _with_needs(one, name if one.hidden else own, NEEDS.get(own, modules))
@@ -108,10 +110,15 @@ def _with_needs(command: click.Command, name: str, modules: tuple[str, ...]) -> 
         command.callback = _looking_first(command.callback, name, modules)
 
 
-def _looking_first(function: Callable[..., Any], who: str, modules: tuple[str, ...]) -> Callable[..., Any]:
+def _looking_first(
+    function: Callable[..., Any], who: str, modules: tuple[str, ...], alone: bool = False
+) -> Callable[..., Any]:
+    """The function of a command, or of a group that is called `alone`, without one of its commands."""
+
     @wraps(function)
     def call(*arguments: Any, **options: Any) -> Any:
-        require(who, *modules)
+        if not alone or click.get_current_context().invoked_subcommand is None:
+            require(who, *modules)
         return function(*arguments, **options)
 
     return call

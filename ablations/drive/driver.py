@@ -43,7 +43,8 @@ class Driver:
         grid: the grid; the driver's own has the fingerprints of the data in each run.
         runs: the folder that holds all grids' runs.
         functions: what a task calls.
-        identify: puts the fingerprints of the data into a grid, given the folder of its runs.
+        identify: puts the fingerprints of the data into a grid, given the folder of its runs; made from the data
+            themselves if None.
 
     Errors:
         UserError: the runs folder cannot be written.
@@ -51,10 +52,10 @@ class Driver:
 
     def __init__(
         self, grid: Grid, runs: Path, functions: TaskFunctions = TaskFunctions(),
-        identify: Callable[[Grid, Path], Grid] = identified_grid,
+        identify: Callable[[Grid, Path], Grid] | None = None,
     ) -> None:  # fmt: skip
         self.folder = runs / grid.name
-        self.grid, self.runs, self.functions = identify(grid, self.folder), runs, functions
+        self.grid, self.runs, self.functions = (identify or identified_grid)(grid, self.folder), runs, functions
         self.lock = Lock(self.folder / "driver.lock", stale_s=DRIVER_STALE_S)
         self._points = {point.hash: point for point in self.grid.points}
 

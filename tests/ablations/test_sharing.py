@@ -209,7 +209,7 @@ def test_the_tracker_has_a_shared_search_in_each_run(tmp_path: Path, uri: str) -
         assert work(one) == "done"
         mirror_once(one, uri)
         found.append(content_of(uri, one.grid)[name_of(one, 0)])
-    (_, tags, _, curves, files), (_, other_tags, _, other_curves, other_files) = found
+    (_, tags, _, curves, files, _), (_, other_tags, _, other_curves, other_files, _) = found
     assert tags["cscdarts.search"] == other_tags["cscdarts.search"] != ""
     assert tags["cscdarts.retraining"] != other_tags["cscdarts.retraining"]
     for name in ("search_train_loss", "search_time_s"):

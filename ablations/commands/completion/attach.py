@@ -37,6 +37,7 @@ ARGUMENTS: Mapping[str, Complete] = {
     "GRID": folders.grids,
     "HASH": folders.hashes,
     "RUN": folders.run_folders,
+    "GRID|RUN": folders.recorded,
     "CELL": folders.cells,
     "ARCH": folders.cells,
     "RUN|ARCH": folders.cells,

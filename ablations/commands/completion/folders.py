@@ -48,6 +48,12 @@ def grids(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
     ]
 
 
+def recorded(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+    """What there are records of: the grids that were run, and run folders."""
+    runs = _runs(ctx)
+    return [*items(dict.fromkeys(_recorded(runs), f"in {runs}"), incomplete), *run_folders(ctx, incomplete)]
+
+
 def hashes(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
     """The runs of the grid that the line names, each described."""
     source = str(ctx.params.get("source") or "")

@@ -119,6 +119,10 @@ def test_grids_and_runs(here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pyte
     assert answers(f"ablate cancel past {hashes[0][:5]}") == [f"plain,{hashes[0]}"]
     assert "part,runs/" in answers("check r")
     assert answers("export runs/") == ["part,runs/past/"]
+    for export in ("runs export", "mlflow log-models"):
+        assert answers(f"{export} p") == ["plain,past"]
+        assert "plain,quickstart" not in answers(f"{export} ")
+    assert answers("runs export runs/past/") == [f"plain,runs/past/{key}" for key in hashes]
     assert answers("check runs/past/") == [f"plain,runs/past/{key}" for key in hashes]
 
 
