@@ -97,9 +97,12 @@ def test_the_record_of_the_claims_is_its_grid_s_and_its_page_is_the_record_s() -
         assert run["setting"] == setting_name(points[run["hash"]].config, points[run["hash"]].methods)
     assert content["summary"] == summary(content["runs"])
     page = (CLAIMS_RECORD / "README.md").read_text(encoding="utf-8").replace("−", "-")
+    second = json.loads((CLAIMS_RECORD / "cifar10.json").read_text(encoding="utf-8"))
+    assert second["summary"] == summary(second["runs"])
+    assert (len(second["runs"]), second["runs_planned"]) == (84, 84)
     lines = [line for line in page.splitlines() if re.match(r"\| [1-7] ", line)]
-    assert len(lines) == len(content["claims"]) == 7
-    for line, claim in zip(lines, content["claims"], strict=True):
+    assert len(lines) == 2 * len(content["claims"]) == 14
+    for line, claim in zip(lines, [*content["claims"], *second["claims"]], strict=True):
         assert claim["verdict"] in line
         if claim["interval_95"] is not None:
             for number in claim["interval_95"]:
@@ -110,5 +113,5 @@ def test_the_record_of_the_claims_is_its_grid_s_and_its_page_is_the_record_s() -
         "PC-DARTS": "pcdarts",
     }.items():
         (means,) = [one for one in content["summary"] if one["setting"] == row]
-        (line,) = [line for line in page.splitlines() if line.startswith(f"| {name} |")]
+        line = next(line for line in page.splitlines() if line.startswith(f"| {name} |"))
         assert f"{means['test_error_pct_mean']:.2f} ± {means['test_error_pct_sd']:.2f}" in line
