@@ -215,6 +215,8 @@ def _post(url: str, content: Mapping[str, Any]) -> str:
 
 def _reason(error: object) -> str:
     """What the system said; other errors' texts hold the address, so of them only the kind is told."""
+    if isinstance(error, TimeoutError):
+        return f"no answer within {LIMIT_S:g} s"
     if isinstance(error, OSError):
         return str(error.strerror or type(error).__name__)
     return type(error).__name__

@@ -149,7 +149,6 @@ def _epoch_figure(
                 pd.DataFrame({"panel": title, "line": name, "epoch": epochs, "mean": centre, "low": low, "high": high})
             )
         if plan.count:
-            axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))
             axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
             for line in axes.lines:
                 line.set_clip_on(False)  # a line at 0 keeps its width
@@ -161,6 +160,8 @@ def _epoch_figure(
         grid[position // across][position % across].set_visible(False)
     for position in range(max(0, len(groups) - across), len(groups)):
         grid[position // across][position % across].tick_params(labelbottom=True)
+    if plan.count:  # once for all panels: they share the scale, and a limit that is set ends its growing
+        grid[0][0].set_ylim(0, max(1.0, grid[0][0].get_ylim()[1]))
     metric = METRICS[plan.metric]
     label = metric.label + (f" [{metric.unit}]" if metric.unit else "")
     figure.supylabel(textwrap.fill(label, 18 + 16 * down), fontsize=8.5)

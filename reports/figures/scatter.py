@@ -15,9 +15,8 @@ from reports.read.searches import by_search
 from reports.read.settings import FACTORS, Run, Setting, Study, by_machine, column
 
 ERROR, MEMORY = "test_error_pct", "peak_memory_mib"
-#: None of those that stand for an identity; after the forms letters.
+#: None of those that stand for an identity. When all are taken they come again, open.
 _FORMS = ("v", "P", "X", "*", "D", "<", ">", "p", "h", "d", "8", "H")
-_BASELINE_MARKERS = (*_FORMS, *(f"${letter}$" for letter in "abcdefghijkmnpqrtuwxyz"))
 
 
 #: With more marks than this, bars of spread would hide them.
@@ -111,10 +110,14 @@ def _by_search(runs: Sequence[Run], metric: str) -> statistics.Values:
 def _look(setting: Setting, ratios: Sequence[str], baselines: Sequence[str]) -> tuple[str, str, bool]:
     """Colour by ratio, marker by identity, filled at second order; baselines grey with markers of their own."""
     if "csc" not in setting.methods:
-        return ("#666666", _BASELINE_MARKERS[baselines.index(setting.names) % len(_BASELINE_MARKERS)], True)
+        return ("#666666", *_baseline_mark(baselines.index(setting.names)))
     colour = PALETTE[ratios.index(setting.params.get(FACTORS[0], "–")) % 6]
     identity = {"cell": 0, "edge": 2, "none": 1}.get(setting.params.get(FACTORS[1], ""), 3)
     return (colour, MARKERS[identity], setting.params.get(FACTORS[2]) != "1")
+
+
+def _baseline_mark(place: int) -> tuple[str, bool]:
+    return _FORMS[place % len(_FORMS)], place // len(_FORMS) % 2 == 0
 
 
 def _keys(ratios: Sequence[str], baselines: Sequence[str], settings: Sequence[Setting]) -> list[Line2D]:
@@ -138,7 +141,9 @@ def _keys(ratios: Sequence[str], baselines: Sequence[str], settings: Sequence[Se
     for name, filled in (("1", False), ("2", True)):
         if any(s.params.get(FACTORS[2]) == name for s in csc):
             keys.append(key(f"order {name}", "o", INK, filled))
-    keys += [key(name, _BASELINE_MARKERS[k % len(_BASELINE_MARKERS)], "#666666") for k, name in enumerate(baselines)]
+    for place, name in enumerate(baselines):
+        form, filled = _baseline_mark(place)
+        keys.append(key(name, form, "#666666", filled))
     return [*keys, Line2D([], [], color=INK, linewidth=0.9, linestyle=(0, (4, 2)), label="Pareto front")]
 
 
