@@ -47,14 +47,14 @@ def claims_table(found: Sequence[Study]) -> ReportTable:
 def _row(claim: Claim, found: Evidence) -> Row:
     effect = TableCell()
     if found.effect is not None:
-        shown = f"{_number(claim, found.effect)} {claim.unit}"
+        shown = f"{claim.printed(found.effect)} {claim.unit}"
         if claim.higher:
             more, less = (f"{claim.unit} {word}".strip() for word in (claim.higher, claim.lower))
             shown = compared(found.effect, claim.digits, more, less, "no difference")
         effect = TableCell(shown, found.effect, n=found.seeds, source="ours")
     span = DASH
     if found.interval is not None:
-        span = f"{_number(claim, found.interval.low)} to {_number(claim, found.interval.high)}".replace("-", "−")
+        span = f"{claim.printed(found.interval.low)} to {claim.printed(found.interval.high)}"
     return Row(
         (
             text_cell(f"{claim.number}. {claim.text}"),
@@ -71,9 +71,3 @@ def _row(claim: Claim, found: Evidence) -> Row:
         "ours",
         key=found.word in ("upheld", "refuted"),
     )
-
-
-def _number(claim: Claim, value: float) -> str:
-    """With the claim's digits; a ratio below a tenth with two that count, so that none is printed as 0."""
-    small = not claim.higher and 0 < value < 0.1
-    return f"{value:.2g}" if small else f"{value:.{claim.digits}f}"

@@ -57,6 +57,11 @@ class Claim:
     higher: str = ""
     lower: str = ""
 
+    def printed(self, value: float) -> str:
+        """With the claim's digits; a ratio below a tenth with two that count, so that none is printed as 0."""
+        small = not self.higher and 0 < value < 0.1
+        return (f"{value:.2g}" if small else f"{value:.{self.digits}f}").replace("-", "−")
+
 
 def _splits(params: Mapping[str, str]) -> bool | None:
     try:

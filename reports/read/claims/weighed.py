@@ -43,20 +43,16 @@ def _with_sensitivity(claim: Claim, settings: Sequence[Setting]) -> Evidence:
         return whole
     moving = [replace(one, runs=tuple(run for run in one.runs if not _stood_still(run))) for one in settings]
     without = claim.evidence(moving)
-    if without.effect is None or _printed(claim, without.effect) == _printed(claim, whole.effect):
+    if without.effect is None or claim.printed(without.effect) == claim.printed(whole.effect):
         return whole
     span = ""
     if without.interval is not None:
-        span = f" ({_printed(claim, without.interval.low)} to {_printed(claim, without.interval.high)})"
+        span = f" ({claim.printed(without.interval.low)} to {claim.printed(without.interval.high)})"
     runs = "the run that stood still" if still == 1 else f"the {still} runs that stood still"
-    remark = f"without {runs}: {without.word}, {_printed(claim, without.effect)}{span}, n = {without.seeds}"
+    remark = f"without {runs}: {without.word}, {claim.printed(without.effect)}{span}, n = {without.seeds}"
     return replace(whole, why="; ".join(part for part in (whole.why, remark) if part))
 
 
 def _stood_still(run: object) -> bool:
     assert isinstance(run, dict)
     return bool(run.get("notes"))
-
-
-def _printed(claim: Claim, value: float) -> str:
-    return f"{value:.{claim.digits}f}".replace("-", "−")
