@@ -22,11 +22,11 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any
 
 from ablations.drive.driver import Driver, counts
 from ablations.drive.exit_codes import DONE, INTERRUPTED, READER_GONE, REFUSED, UNFINISHED
+from ablations.drive.signals import when_ended
 from ablations.run.state import STATUSES
 from cscdarts import __version__
 from cscdarts.errors import UserError
@@ -157,24 +157,14 @@ def _ending(error: BaseException) -> tuple[int, str]:
 @contextlib.contextmanager
 def _told_before(tell: Callable[[int], None]) -> Iterator[None]:
     """Let signals that end this process do so only after it was told."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
-    def last(number: int, frame: FrameType | None) -> None:
+    def last(number: int) -> None:
         signal.signal(number, signal.SIG_DFL)
         tell(number)
         os.kill(os.getpid(), number)
 
-    # What is ignored, as by nohup, or handled already stays so.
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) == signal.SIG_DFL]
-    for number in numbers:
-        signal.signal(number, last)
-    try:
+    with when_ended(last):
         yield
-    finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def _within(seconds: float, work: Callable[[], str]) -> str:

@@ -1,11 +1,9 @@
 """What a driver shows: a live table on a terminal, plain flushed lines anywhere else."""
 
 import contextlib
-import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
@@ -14,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ablations.drive.driver import counts
+from ablations.drive.signals import when_ended
 from ablations.drive.view.screen import WIDE, GridScreen, run_lines
 from ablations.drive.view.words import STYLES, duration, kind_of, label
 from ablations.grid.load import Grid
@@ -157,18 +156,9 @@ def following(grid: Grid, console: Console, whole_screen: bool = False) -> Itera
 @contextlib.contextmanager
 def _given_back(wanted: bool) -> Iterator[None]:
     """Let signals that end a program do so through its blocks, so that the terminal is given back as it was."""
-    if not wanted or threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
-    def end(number: int, frame: FrameType | None) -> None:
+    def end(number: int) -> None:
         raise SystemExit(128 + number)
 
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) == signal.SIG_DFL]
-    for number in numbers:
-        signal.signal(number, end)
-    try:
+    with when_ended(end) if wanted else contextlib.nullcontext():
         yield
-    finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
