@@ -69,12 +69,7 @@ if (menu) {
     const full = here && links.get(here.id).querySelector(".full");
     menu.querySelector(".here").textContent = full ? full.textContent : "";
   };
-  let waiting = false;
-  addEventListener("scroll", () => {
-    if (waiting) return;
-    waiting = true;
-    requestAnimationFrame(() => { waiting = false; mark(); });
-  }, { passive: true });
+  addEventListener("scroll", mark, { passive: true });  // a browser says so once a frame
   mark();
   menu.addEventListener("click", (event) => { if (event.target.closest("a")) menu.open = false; });
   menu.addEventListener("keydown", (event) => {

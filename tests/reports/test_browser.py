@@ -82,6 +82,7 @@ DRIVE = """<script>
       links[2].click();
       seen.menu.after = menu.open;
       document.getElementById(links[2].hash.slice(1)).scrollIntoView({behavior: "instant"});
+      dispatchEvent(new Event("scroll"));  // with virtual time no frame need come in which the browser would say so
       await new Promise((resolve) => setTimeout(resolve, 300));
       seen.menu.top = Math.round(menu.getBoundingClientRect().top);
       seen.menu.here = summary.textContent;
