@@ -211,6 +211,13 @@ def test_a_recipe_touches_few_files(name: str, tmp_path: Path) -> None:
     assert len(changed) <= MOST[name]
 
 
+def test_the_folders_have_room_for_all_recipes() -> None:
+    """Small folders stay small when all recipes are followed: each has room for the modules that they add to it."""
+    added = Counter((ROOT / edit.path).parent for recipe in RECIPES.values() for edit in recipe.edits if not edit.line)
+    there = Counter(path.parent for path in _sources(ROOT) if path.name != "__init__.py")
+    assert {str(folder): n for folder in added if (n := there[folder] + added[folder]) > MOST_MODULES} == {}
+
+
 @pytest.mark.slow
 def test_all_recipes_together_keep_the_rules_of_the_house(desk: Desk) -> None:
     """Format, lint, arrows between rooms, small folders, and the list of modules as its writer leaves it."""

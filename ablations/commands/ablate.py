@@ -19,9 +19,9 @@ from ablations.drive.driver import Driver, chosen_for_retry, mended
 from ablations.drive.exit_codes import DONE, UNFINISHED
 from ablations.drive.loop import exit_code, follow, tell_end
 from ablations.drive.mirroring import mirroring
-from ablations.drive.notify import Recipient, notified
 from ablations.drive.prune import runs_of, summary, survey, take, told, unused_stages
-from ablations.drive.show import following, print_states, states_record, tally
+from ablations.drive.tell.notify import Recipient, notified
+from ablations.drive.tell.show import following, print_states, states_record, tally
 from ablations.grid.file import grid_names
 from ablations.mirror.rows import forget
 from ablations.run.state import RunState

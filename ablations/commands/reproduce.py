@@ -11,7 +11,7 @@ from ablations.commands.grid.choice import Choice, choice_options, require_grid_
 from ablations.commands.grid.running import notify_option
 from ablations.commands.options.values import MOST_PARALLEL, PathName, Whole
 from ablations.drive.backend import backend_forms
-from ablations.drive.notify import Recipient, notified
+from ablations.drive.tell.notify import Recipient, notified
 from cscdarts.settings.protocols import DEFAULT_SCALE
 
 
@@ -90,7 +90,7 @@ def reproduce(
     from ablations.drive.backend import Options, read_backend
     from ablations.drive.driver import Driver
     from ablations.drive.loop import run_grid
-    from ablations.drive.show import tally
+    from ablations.drive.tell.show import tally
     from cscdarts.errors import UserError
 
     target = TARGETS[table]

@@ -11,7 +11,7 @@ from ablations.commands.grid.running import Where, backend_options, begin, notif
 from ablations.commands.options.pager import paging
 from ablations.commands.options.values import Line
 from ablations.drive.driver import Driver
-from ablations.drive.notify import Recipient
+from ablations.drive.tell.notify import Recipient
 from ablations.grid.file import grid_names
 from ablations.grid.sweep import read_sweep, require_distinct
 from ablations.grid.written import default_name, grid_text

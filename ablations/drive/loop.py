@@ -9,8 +9,8 @@ from ablations.drive.backend import Backend, Observable
 from ablations.drive.driver import Driver, counts, untouched
 from ablations.drive.exit_codes import DONE, UNFINISHED
 from ablations.drive.mirroring import PeriodicMirror, mirroring
-from ablations.drive.show import Progress, following, tally
-from ablations.drive.view.words import duration
+from ablations.drive.tell.show import Progress, following, tally
+from ablations.drive.tell.words import duration
 from ablations.run.state import IN_HAND, RunState
 from cscdarts.records.code import read_code
 from slurm.errors import ClusterError

@@ -15,8 +15,8 @@ from ablations.drive.backend import BACKENDS, Observer, Options, read_backend
 from ablations.drive.driver import Driver, TaskFunctions
 from ablations.drive.exit_codes import DONE, UNFINISHED
 from ablations.drive.local import LocalBackend
-from ablations.drive.show import Progress
 from ablations.drive.slurm import LAG_S, SlurmBackend
+from ablations.drive.tell.show import Progress
 from ablations.grid.load import load_grid
 from ablations.run.state import STATUSES, RunState, Status
 from ablations.run.visible import VISIBLE_S

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from ablations.commands.ablate import ablate
 from ablations.drive.driver import Driver, chosen_for_retry, counts, mended
-from ablations.drive.show import states_record
+from ablations.drive.tell.show import states_record
 from ablations.run.stages import STAGES
 from ablations.run.state import RunState
 from cscdarts.errors import UserError

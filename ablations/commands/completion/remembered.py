@@ -19,7 +19,7 @@ _HARNESS, _ENGINE = Path(__file__).parents[3], Path(cscdarts.__file__).parents[1
 #: What the remembered things are read from; a change in one of these files makes them be read again.
 _SOURCES = (
     "ablations/cli.py", "ablations/commands", "cscdarts/settings", "cscdarts/spaces", "slurm/profiles",
-    "slurm/backends/slurm", "ablations/drive/slurm.py", "ablations/drive/notify.py",
+    "slurm/backends/slurm", "ablations/drive/slurm.py", "ablations/drive/tell/notify.py",
 )  # fmt: skip
 _ENDINGS = (".py", ".yaml")
 

@@ -13,8 +13,8 @@ from ablations.commands.grid.running import Where
 from ablations.drive.backend import Factory, Observer, Options
 from ablations.drive.driver import Driver, untouched
 from ablations.drive.plan import Plan, absent_data, plan
-from ablations.drive.show import tally
-from ablations.drive.view.words import label
+from ablations.drive.tell.show import tally
+from ablations.drive.tell.words import label
 from ablations.grid.estimate import ONE_NODE, Measured, Nodes, measured, sentence
 from ablations.grid.forecast import Kind, Offers, kinds, total_hours
 from ablations.run.state import RunState

@@ -14,8 +14,8 @@ from ablations.commands.options.values import MOST_PARALLEL, Whole
 from ablations.drive.backend import Factory, Options, backend_forms, read_backend
 from ablations.drive.driver import Driver, untouched
 from ablations.drive.loop import Choose, run_grid
-from ablations.drive.notify import DESKTOP, VARIABLE, Recipient, notified, read_target
 from ablations.drive.prune import other_sources
+from ablations.drive.tell.notify import DESKTOP, VARIABLE, Recipient, notified, read_target
 
 
 @dataclass(frozen=True)

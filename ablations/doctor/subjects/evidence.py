@@ -16,8 +16,8 @@ from ablations.doctor.privacy.scripts import shown_profile, told
 from ablations.doctor.question import Question, states_of
 from ablations.doctor.subjects import cluster, machine, store
 from ablations.doctor.subjects.profile import groups_of
-from ablations.drive.show import states_record
-from ablations.drive.view.words import label
+from ablations.drive.tell.show import states_record
+from ablations.drive.tell.words import label
 from ablations.run.state import RunState
 from slurm.backends.slurm.journal import Journal
 

@@ -10,7 +10,7 @@ from ablations.doctor.subjects.disk import GIB, room
 from ablations.doctor.subjects.machine import available_bytes
 from ablations.drive.driver import Driver, untouched
 from ablations.drive.plan import Plan, plan
-from ablations.drive.show import tally
+from ablations.drive.tell.show import tally
 from ablations.grid.estimate import measured
 from ablations.grid.forecast import GpuOffer, Offers, kinds
 from ablations.run.state import RunState

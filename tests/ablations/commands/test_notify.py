@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from ablations.drive import notify
 from ablations.drive.driver import Driver
-from ablations.drive.notify import Recipient, desktop_command, notified, read_target, send
+from ablations.drive.tell import notify
+from ablations.drive.tell.notify import Recipient, desktop_command, notified, read_target, send
 from ablations.grid.load import load_grid
 from cscdarts.errors import UserError
 from tests.support.harness.grids import write_grid
@@ -214,7 +214,7 @@ def test_a_signal_that_ends_the_driver_is_told(hook: Hook, tmp_path: Path) -> No
 import time
 from pathlib import Path
 from ablations.drive.driver import Driver
-from ablations.drive.notify import notified, read_target
+from ablations.drive.tell.notify import notified, read_target
 from ablations.grid.load import load_grid
 driver = Driver(load_grid("mine.py", "smoke"), Path("runs"))
 def work():

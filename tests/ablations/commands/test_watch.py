@@ -12,8 +12,8 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from ablations.drive.show import following
-from ablations.drive.view.screen import ORDER, GridScreen, by_need, fitted, run_lines
+from ablations.drive.tell.screen import ORDER, GridScreen, by_need, fitted, run_lines
+from ablations.drive.tell.show import following
 from ablations.grid.load import Grid, load_grid
 from ablations.run.state import RunState
 from tests.support.harness.grids import write_grid
@@ -107,7 +107,7 @@ def test_where_there_is_no_terminal_lines_are_plain(grid: Grid) -> None:
 _WATCH = """
 import sys, time
 from rich.console import Console
-from ablations.drive.show import following
+from ablations.drive.tell.show import following
 from ablations.grid.load import load_grid
 from tests.ablations.commands.test_watch import states
 grid = load_grid("quickstart", "smoke")

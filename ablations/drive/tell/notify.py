@@ -26,7 +26,7 @@ from typing import Any
 
 from ablations.drive.driver import Driver, counts
 from ablations.drive.exit_codes import DONE, INTERRUPTED, READER_GONE, REFUSED, UNFINISHED
-from ablations.drive.signals import when_ended
+from ablations.drive.tell.signals import when_ended
 from ablations.run.state import STATUSES
 from cscdarts import __version__
 from cscdarts.errors import UserError

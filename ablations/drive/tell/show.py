@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ablations.drive.driver import counts
-from ablations.drive.signals import when_ended
-from ablations.drive.view.screen import WIDE, GridScreen, run_lines
-from ablations.drive.view.words import STYLES, duration, kind_of, label
+from ablations.drive.tell.screen import WIDE, GridScreen, run_lines
+from ablations.drive.tell.signals import when_ended
+from ablations.drive.tell.words import STYLES, duration, kind_of, label
 from ablations.grid.load import Grid
 from ablations.run.state import STATUSES, RunState
 

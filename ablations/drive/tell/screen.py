@@ -8,7 +8,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from ablations.drive.view.words import STYLES, brief, duration, kind_of, label
+from ablations.drive.tell.words import STYLES, brief, duration, kind_of, label
 from ablations.grid.load import Grid, Point
 from ablations.run.state import STATUSES, RunState, Status
 
