@@ -5,7 +5,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.browser import axe, browser
 from tests.support.report_store import SyntheticStore, quickstart_like
+
+__all__ = ["axe", "browser"]
 
 if TYPE_CHECKING:
     from reports.build import Report

@@ -1,14 +1,10 @@
 """The page in a real headless Chromium: no errors, no sideways scrolling, sorting, filtering, links, accessibility
 audit.
 
-The page under test is the written file with two scripts put around its content: one that collects errors from the
-start, one that drives the page and sends what it saw to a frame around it, which Chromium's `--dump-dom` then prints.
-The frame is there because Chromium makes no window as narrow as a phone.
+One script drives the page as a reader would and returns what it saw.
 """
 
 import html
-import importlib.util
-import json
 import re
 import shutil
 import subprocess
@@ -20,23 +16,16 @@ import pytest
 from reports.build import Report
 from reports.compare import write_diff
 from reports.diff.sides import Side, side
+from tests.support.browser import audited, opened
 from tests.support.report_store import tiny
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("report")]
 
-WATCH = """<script>
-const seen = {errors: []};
-for (const kind of ["error", "warn"]) {
-  const plain = console[kind];
-  console[kind] = (...what) => { seen.errors.push(what.join(" ")); plain(...what); };
-}
-addEventListener("error", (event) => seen.errors.push(event.message || String(event.target && event.target.src)), true);
-addEventListener("unhandledrejection", (event) => seen.errors.push(String(event.reason)));
-</script>"""
-
-DRIVE = """<script>
-(async () => {
-  const root = document.documentElement;
+DRIVE = """async () => {
+  const seen = {}, root = document.documentElement;
+  const until = async (holds) => {  // or a minute, after which what is seen is seen
+    for (let round = 0; round < 1200 && !holds(); round++) await new Promise((resolve) => setTimeout(resolve, 50));
+  };
   seen.width = innerWidth;
   seen.overflow = root.scrollWidth - root.clientWidth;
   seen.dark = matchMedia("(prefers-color-scheme: dark)").matches;
@@ -76,19 +65,26 @@ DRIVE = """<script>
     seen.menu.bar = getComputedStyle(menu.parentElement).position;
     if (shown(summary)) {
       summary.click();
-      await new Promise((resolve) => setTimeout(resolve, 100));
+      await until(() => menu.open && shown(box));
       seen.menu.open = menu.open && shown(box);
       seen.menu.reach = summary.offsetHeight;
       links[2].click();
+      await until(() => !menu.open);
       seen.menu.after = menu.open;
-      document.getElementById(links[2].hash.slice(1)).scrollIntoView({behavior: "instant"});
-      dispatchEvent(new Event("scroll"));  // with virtual time no frame need come in which the browser would say so
-      await new Promise((resolve) => setTimeout(resolve, 300));
+      const marked = () => links.filter((link) => link.getAttribute("aria-current"));
+      let last = -1, still = 0;  // the page glides there: it has arrived once it stands still
+      await until(() => {
+        still = scrollY === last && marked().includes(links[2]) ? still + 1 : 0;
+        last = scrollY;
+        return still > 5;
+      });
       seen.menu.top = Math.round(menu.getBoundingClientRect().top);
       seen.menu.here = summary.textContent;
-      seen.menu.current = links.filter((link) => link.getAttribute("aria-current")).map((link) => link.textContent);
+      seen.menu.current = marked().map((link) => link.textContent);
       summary.click();
+      await until(() => menu.open);
       menu.dispatchEvent(new KeyboardEvent("keydown", {key: "Escape", bubbles: true}));
+      await until(() => !menu.open);
       seen.menu.escaped = !menu.open && document.activeElement === summary;
       const line = summary.getBoundingClientRect().bottom;
       seen.menu.covered = document.getElementById(links[2].hash.slice(1) + "-h").getBoundingClientRect().top < line;
@@ -112,75 +108,16 @@ DRIVE = """<script>
   seen.small = [...document.querySelectorAll("svg.line text, svg.cell text")].length;
   // What an image with a text alternative is drawn of is no part of the page to a reader; it is most of the nodes.
   drawings.forEach((svg) => svg.replaceChildren());
-  const audit = await axe.run(document, {resultTypes: ["violations"]});
-  const shown = (violation) => violation.nodes.slice(0, 3).map((node) => node.html.slice(0, 200));
-  seen.audit = audit.violations.map((v) => ({id: v.id, impact: v.impact, nodes: shown(v)}));
-  parent.postMessage(JSON.stringify(seen), "*");
-})();
-</script>"""
+  return seen;
+}"""
 
 
-FRAME = """<!doctype html><title>frame</title><style>body {{ margin: 0 }} iframe {{ border: 0; display: block }}</style>
-<script>addEventListener("message", (event) => {{
-  const out = document.createElement("pre");
-  out.id = "seen";
-  out.textContent = event.data;
-  document.body.append(out);
-}});</script><iframe src="{name}" width="{width}" height="860"></iframe>"""
-
-
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-    "--window-size=1400,900",
-    "--hide-scrollbars",
-)
-
-
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        path = shutil.which(name)
-        if path:
-            return path
-    pytest.skip("no Chromium here (apt-get install chromium)")
-
-
-@pytest.fixture(scope="session")
-def axe() -> str:
-    found = importlib.util.find_spec("axe_playwright_python")
-    if found is None or not found.origin:
-        pytest.skip("axe-core is not here (pip install axe-playwright-python)")
-    return (Path(found.origin).parent / "axe.min.js").read_text(encoding="utf-8")
-
-
-def browse(chromium: str, axe: str, page: Path, folder: Path, width: int, *flags: str) -> dict[str, Any]:
-    """Open a page at a width and return what the driving script saw."""
-    text = page.read_text(encoding="utf-8")
-    text = text.replace("<head>", "<head>" + WATCH, 1)
-    text = text.replace("</body>", f"<script>{axe}</script>{DRIVE}</body>")
-    copy = page.with_name(f"driven-{width}.html")
-    copy.write_text(text, encoding="utf-8")
-    frame = page.with_name(f"frame-{width}.html")
-    frame.write_text(FRAME.format(name=copy.name, width=width), encoding="utf-8")
-    own = (f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=30000", *flags)
-    command = [chromium, *FLAGS, *own, "--dump-dom", frame.as_uri()]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    finally:
-        copy.unlink()
-        frame.unlink()
-    found = re.search(r'<pre id="seen">(.*?)</pre>', done.stdout, re.DOTALL)
-    assert found, f"the page did not finish: {done.returncode} {done.stderr[-2000:]}"
-    seen: dict[str, Any] = json.loads(html.unescape(found.group(1)))
-    return seen
+def browse(browser: Any, axe: str, page: Path, width: int, scheme: str = "light") -> dict[str, Any]:
+    """Open a page at a width and return what the driving script, the console and the audit saw."""
+    with opened(browser, page.as_uri(), width, scheme) as (shown, errors, asked):
+        seen: dict[str, Any] = shown.evaluate(DRIVE)
+        seen["audit"] = audited(shown, axe)
+    return {**seen, "errors": errors, "elsewhere": [url for url in asked if not url.startswith(("file:", "data:"))]}
 
 
 @pytest.fixture(scope="module")
@@ -192,9 +129,9 @@ def pages(quick_report: Report, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.mark.parametrize("width", [1280, 390, 320])
-def test_page_works(chromium: str, axe: str, pages: Path, tmp_path: Path, width: int) -> None:
-    seen = browse(chromium, axe, pages / "index.html", tmp_path, width)
-    assert seen["errors"] == []
+def test_page_works(browser: Any, axe: str, pages: Path, width: int) -> None:
+    seen = browse(browser, axe, pages / "index.html", width)
+    assert (seen["errors"], seen["elsewhere"]) == ([], [])
     assert seen["width"] == width
     assert seen["overflow"] == 0, f"{seen['overflow']} px of sideways scrolling at {width} px"
     assert seen["focused"]
@@ -232,25 +169,25 @@ def test_page_works(chromium: str, axe: str, pages: Path, tmp_path: Path, width:
         assert menu["current"][0].startswith("T3 Ablation")
 
 
-def test_page_in_the_dark(chromium: str, axe: str, pages: Path, tmp_path: Path) -> None:
-    seen = browse(chromium, axe, pages / "index.html", tmp_path, 1280, "--blink-settings=preferredColorScheme=0")
+def test_page_in_the_dark(browser: Any, axe: str, pages: Path) -> None:
+    seen = browse(browser, axe, pages / "index.html", 1280, "dark")
     assert seen["dark"]
     assert seen["background"] == "rgb(19, 19, 22)"
-    assert seen["errors"] == []
+    assert (seen["errors"], seen["elsewhere"]) == ([], [])
     assert seen["audit"] == []
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_run_page_works(chromium: str, axe: str, pages: Path, tmp_path: Path, width: int) -> None:
-    seen = browse(chromium, axe, pages / "runs" / f"{tiny(1).hash}.html", tmp_path, width)
-    assert seen["errors"] == []
+def test_run_page_works(browser: Any, axe: str, pages: Path, width: int) -> None:
+    seen = browse(browser, axe, pages / "runs" / f"{tiny(1).hash}.html", width)
+    assert (seen["errors"], seen["elsewhere"]) == ([], [])
     assert seen["overflow"] == 0
     assert seen["small"] > 10
     assert seen["unnamed"] == 0
     assert seen["audit"] == []
 
 
-def test_the_contents_open_without_javascript(chromium: str, pages: Path, tmp_path: Path) -> None:
+def test_the_contents_open_without_javascript(pages: Path) -> None:
     """A `details` element opens by itself; without scripts no section is hidden and nothing is left to them."""
     page = (pages / "index.html").read_text(encoding="utf-8")
     (nav,) = re.findall(r'<nav class="toc".*?</nav>', page, re.DOTALL)
@@ -260,7 +197,7 @@ def test_the_contents_open_without_javascript(chromium: str, pages: Path, tmp_pa
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_reports_side_by_side_work(chromium: str, axe: str, pages: Path, tmp_path: Path, width: int) -> None:
+def test_reports_side_by_side_work(browser: Any, axe: str, pages: Path, tmp_path: Path, width: int) -> None:
     one = side(str(pages), ())
     moved = {
         anchor: {
@@ -270,23 +207,21 @@ def test_reports_side_by_side_work(chromium: str, axe: str, pages: Path, tmp_pat
         for anchor, entry in one.settings.items()
     }
     page = write_diff([one, one, Side("another", moved)], tmp_path / "diff")
-    seen = browse(chromium, axe, page, tmp_path, width)
-    assert seen["errors"] == []
+    seen = browse(browser, axe, page, width)
+    assert (seen["errors"], seen["elsewhere"]) == ([], [])
     assert seen["overflow"] == 0
     assert (seen["unhinted"], seen["loose"], seen["dead"]) == (0, 0, 0)
     assert seen["audit"] == []
 
 
-def test_print_shows_every_table_whole(chromium: str, pages: Path, tmp_path: Path) -> None:
+def test_print_shows_every_table_whole(browser: Any, pages: Path, tmp_path: Path) -> None:
     """On paper nothing is cut: each table's title and the last word of each of its rows is there, within the page."""
     pdftotext = shutil.which("pdftotext")
     if pdftotext is None:
         pytest.skip("no pdftotext here (apt-get install poppler-utils)")
     paper = tmp_path / "page.pdf"
-    flags = [flag for flag in FLAGS if not flag.startswith("--window-size")]
-    command = [chromium, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--no-pdf-header-footer",
-               f"--print-to-pdf={paper}", (pages / "index.html").as_uri()]  # fmt: skip
-    subprocess.run(command, capture_output=True, timeout=300, check=True)
+    with opened(browser, (pages / "index.html").as_uri(), 1280) as (page, _, _):
+        page.pdf(path=paper, prefer_css_page_size=True)
     boxes = subprocess.run([pdftotext, "-bbox", str(paper), "-"], capture_output=True, text=True, check=True).stdout
     sheets = re.findall(r'<page width="([\d.]+)" height="([\d.]+)">(.*?)</page>', boxes, re.DOTALL)
     assert 8 < len(sheets) < 40
@@ -300,12 +235,12 @@ def test_print_shows_every_table_whole(chromium: str, pages: Path, tmp_path: Pat
             assert 10 < float(top) < float(bottom) < float(height) - 10, word
             words.append(html.unescape(word))
     printed = "".join(words)
-    page = (pages / "index.html").read_text(encoding="utf-8")
-    for title in re.findall(r'<h2 id="[^"]+-h">(.*?)</h2>', page):
+    text = (pages / "index.html").read_text(encoding="utf-8")
+    for title in re.findall(r'<h2 id="[^"]+-h">(.*?)</h2>', text):
         assert "".join(html.unescape(title).split()) in printed, title
     assert "Contents" not in words
     assert "Filter" not in words
     # MLflow's run ids stand in the last column of the widest table, and on no screen without scrolling.
-    ids = re.findall(r'data-v="([0-9a-f]{32})"', page)
+    ids = re.findall(r'data-v="([0-9a-f]{32})"', text)
     assert ids
     assert [name for name in ids if name not in printed] == []

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from docs.hooks.site import ROOT
+from tests.support.browser import axe, browser
+
+__all__ = ["axe", "browser"]
 
 #: No proxy is there: whatever the build asked a network for would fail.
 NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")

@@ -1,8 +1,6 @@
 """The site in a real headless Chromium, on a desktop and on a phone, light and dark: no errors, nothing fetched from
 elsewhere, no sideways scrolling, and axe-core's audit of accessibility."""
 
-import importlib.util
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.site.pages import navigation
+from tests.support.browser import PATIENCE_MS, audited, opened
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("site")]
 WIDTHS = (1280, 390)
@@ -22,7 +21,6 @@ SAMPLE = (
     "index.md", "start/report.md", "howto/cookbook.md", "reference/settings.md", "reference/methods.md",
     "reference/api.md", "explanation/statistics.md", "reference/glossary.md",
 )  # fmt: skip
-PATIENCE_MS = 240_000
 #: How often a query is typed before its page is given up.
 TYPED = 24
 
@@ -44,52 +42,19 @@ def address(site: Path) -> Iterator[str]:
     thread.join()
 
 
-@pytest.fixture(scope="module")
-def axe() -> str:
-    found = importlib.util.find_spec("axe_playwright_python")
-    if found is None or not found.origin:
-        pytest.skip("axe-core is not here (pip install axe-playwright-python)")
-    return (Path(found.origin).parent / "axe.min.js").read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    path = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
-    if path is None:
-        pytest.skip("no Chromium here (apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        yield browser
-        browser.close()
-
-
 def look(browser: Any, url: str, axe: str, width: int, scheme: str) -> dict[str, Any]:
     """Open a page and return what there is to hold against it; an empty answer is a good one."""
-    context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE_MS)
-    errors: list[str] = []
-    asked: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(url)
-    over = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    wanted = page.evaluate("getComputedStyle(document.body).getPropertyValue('color-scheme')")
-    page.evaluate(axe)
-    audit = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    context.close()
+    with opened(browser, url, width, scheme) as (page, errors, asked):
+        over = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        wanted = page.evaluate("getComputedStyle(document.body).getPropertyValue('color-scheme')")
+        audit = audited(page, axe)
     home = url[: url.index("/", len("http://"))]
     found = {
         "errors": errors,
         "elsewhere": [one for one in asked if not one.startswith((home, "data:", "blob:"))],
         "overflow": over,
         "scheme": "" if wanted in ("", scheme) else wanted,
-        "audit": [
-            (one["id"], one["impact"], [node["html"][:160] for node in one["nodes"][:3]]) for one in audit["violations"]
-        ],
+        "audit": audit,
     }
     return {name: value for name, value in found.items() if value}
 
