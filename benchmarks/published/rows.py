@@ -22,6 +22,14 @@ PUBLISHED_NAMES: dict[str, dict[str, str]] = {
         "darts2": "DARTS (2nd order)",
         "pcdarts": "PC-DARTS",
         "dartsminus": "DARTS-",
+        "pdarts": "P-DARTS",
+        "gdas": "GDAS",
+        "snas": "SNAS (mild)",
+        "drnas": "DrNAS",
+        "sdarts-rs": "SDARTS-RS",
+        "beta-darts": "beta-DARTS",
+        "fairdarts": "FairDARTS",
+        "darts-pt": "DARTS-PT",
     },
     "imagenet": {
         "csc": "CSC-DARTS",
@@ -29,6 +37,12 @@ PUBLISHED_NAMES: dict[str, dict[str, str]] = {
         "darts2": "DARTS (2nd order)",
         "pcdarts": "PC-DARTS",
         "dartsminus": "DARTS-",
+        "pdarts": "P-DARTS",
+        "gdas": "GDAS",
+        "snas": "SNAS (mild)",
+        "drnas": "DrNAS",
+        "beta-darts": "beta-DARTS",
+        "darts-pt": "DARTS-PT",
     },
     "nasbench201": {
         "csc": "CSC-DARTS",
@@ -36,10 +50,14 @@ PUBLISHED_NAMES: dict[str, dict[str, str]] = {
         "darts2": "DARTS-V2",
         "pcdarts": "PC-DARTS",
         "dartsminus": "DARTS-",
+        "gdas": "GDAS",
+        "snas": "SNAS",
+        "drnas": "DrNAS",
+        "beta-darts": "beta-DARTS",
         "random-ws": "RSPS",
         "random": "Random architecture",
     },
-    "memory": {"csc": "CSC-DARTS", "darts1": "DARTS", "pcdarts": "PC-DARTS"},
+    "memory": {"csc": "CSC-DARTS", "darts1": "DARTS", "pcdarts": "PC-DARTS", "gdas": "GDAS"},
 }
 
 #: Known cell -> (published method, data that were searched): the rows that stand for trainings of this very cell, or,
@@ -76,7 +94,7 @@ _TEXT = frozenset(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PublishedRow:
     """One row of a published table.
 
@@ -130,14 +148,20 @@ def primary_rows(table: PublishedTable, dataset: str = "") -> list[PublishedRow]
     return [row for row in published_rows(table) if row.primary and (not dataset or row.dataset == dataset)]
 
 
-def find_published(table: PublishedTable, method: str, dataset: str = "") -> PublishedRow | None:
+def find_published(table: PublishedTable, method: str, dataset: str = "", searched_on: str = "") -> PublishedRow | None:
     """The primary row (else the first) for one of our methods, or None where nothing is published.
 
     Args:
         method: our short name (`csc`, `darts2`, ...) or a published name.
+        dataset: the data of the retraining; any unless given.
+        searched_on: the data of the search: then only a row of it, or else one that leaves it open.
     """
     name = PUBLISHED_NAMES[table].get(method, method)
     rows = [row for row in published_rows(table) if row.method == name and (not dataset or row.dataset == dataset)]
+    if searched_on:
+        rows = [row for row in rows if row.searched_on in ("", searched_on)]
+        rows.sort(key=lambda row: row.searched_on != searched_on)
+        rows = [row for row in rows if row.searched_on == rows[0].searched_on]
     return next((row for row in rows if row.primary), rows[0] if rows else None)
 
 

@@ -244,7 +244,8 @@ def code(run: Mapping[Any, Any]) -> str:
     return f"{own} (search {search})" if search and search != own else own
 
 
-@functools.lru_cache(maxsize=65536)
+# Typed: 1, 1.0 and True are one key otherwise, and the first one asked for would answer for all.
+@functools.lru_cache(maxsize=65536, typed=True)
 def normal_text(value: object) -> str:
     """A parameter's value with the spelling of lists and booleans evened out, for comparison only."""
     return str(value).lower().translate(str.maketrans("", "", "[](){}'\" ")).rstrip(",")

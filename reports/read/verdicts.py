@@ -1,6 +1,7 @@
 """Whether a number of ours upholds a published one: within tolerance, outside, not comparable, not run; never a
 guess."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -98,7 +99,11 @@ def why_not(setting: Setting, target: str) -> str | None:
 
 
 def departures_from_protocol(setting: Setting, target: str) -> list[str]:
-    """Values that differ from every published protocol for this target: a changed recipe is not the paper's scale."""
+    """Values that differ from every published protocol for this target: a changed recipe is not the paper's scale.
+
+    What a method itself sets, as beta-DARTS the weight decay of alpha, is its recipe and no departure of it.
+    """
+    from cscdarts.settings.methods import PRESETS
     from cscdarts.settings.optimiser_recipes import PROFILES
     from cscdarts.settings.protocols import PROTOCOLS
 
@@ -106,6 +111,9 @@ def departures_from_protocol(setting: Setting, target: str) -> list[str]:
     profiles: dict[str, set[str]] = {}
     for profile in PROFILES.values():
         for key, value in profile.items():
+            profiles.setdefault(key, set()).update(_spellings(value))
+    for method in setting.methods:
+        for key, value in PRESETS[method].values.items() if method in PRESETS else ():
             profiles.setdefault(key, set()).update(_spellings(value))
     best: list[str] | None = None
     for name, protocol in sorted(PROTOCOLS.items()):
@@ -119,6 +127,14 @@ def departures_from_protocol(setting: Setting, target: str) -> list[str]:
             if best is None or len(wrong) < len(best):
                 best = wrong
     return best or []
+
+
+def departs(settings: Sequence[Setting]) -> str:
+    """How our reading of the settings' methods departs from what was published, to stand beside a verdict."""
+    from cscdarts.settings.methods import PRESETS
+
+    names = dict.fromkeys(name for setting in settings for name in setting.methods if name in PRESETS)
+    return "; ".join(f"ours departs: {PRESETS[name].deviation}" for name in names)
 
 
 def _spellings(value: object) -> set[str]:

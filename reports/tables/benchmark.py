@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.published.rows import PUBLISHED_NAMES, PublishedRow, primary_rows
+from benchmarks.published.rows import PUBLISHED_NAMES, PublishedRow, published_rows
 from cscdarts.errors import UserError
 from cscdarts.records.run_folder import read_record
 from cscdarts.settings.metrics import METRICS
@@ -14,7 +14,7 @@ from reports.read.comparison import signed
 from reports.read.searches import one_of_each
 from reports.read.settings import FACTORS, Setting, Study
 from reports.read.store import Store
-from reports.read.verdicts import TOLERANCES, why_not
+from reports.read.verdicts import TOLERANCES, departs, why_not
 from reports.tables.table import DASH, Block, Column, Notes, ReportTable, Row, TableCell, number_cell, text_cell
 
 #: (data set as checks name it, split as checks name it, published column, heading)
@@ -155,8 +155,9 @@ def benchmark_table(studies: Sequence[Study], book: CheckBook) -> ReportTable:
         Column("source", "source", numeric=False, only=frozenset({"csv", "html", "md"})),
     )
     rows: list[Row] = []
-    for row in primary_rows("nasbench201"):
-        rows += _published(row, studies, book, notes)
+    for row in published_rows("nasbench201"):
+        if row.primary or any(why_not(one, "nasbench201") is None for one in _ours(row.method, studies)):
+            rows += _published(row, studies, book, notes)
     tolerance = TOLERANCES["nasbench201"]
     return ReportTable(
         "T5",
@@ -184,6 +185,7 @@ def _published(row: PublishedRow, studies: Sequence[Study], book: CheckBook, not
     ]
     held = [(setting, checks) for setting, checks in checked if checks and why_not(setting, "nasbench201") is None]
     word, reason = _verdict(row, settings, checked, held)
+    reason = "; ".join(part for part in (reason, departs([setting for setting, _ in held[:1]])) if part)
     blank = notes.mark("not public" if row.method == "CSC-DARTS" else "not found in a source that could be read")
     numbers = [
         number_cell(

@@ -7,8 +7,9 @@ from benchmarks.published.rows import (
     PUBLISHED_NAMES,
     PublishedRow,
     PublishedTable,
+    find_published,
     find_published_cell,
-    primary_rows,
+    published_rows,
 )
 from cscdarts.settings.metrics import METRICS, Direction
 from cscdarts.spaces import DARTS
@@ -16,7 +17,7 @@ from cscdarts.spaces.known import KNOWN_CELLS
 from reports import statistics
 from reports.read.comparison import signed
 from reports.read.settings import Setting, Study, method_title
-from reports.read.verdicts import TOLERANCES, judge, why_not
+from reports.read.verdicts import TOLERANCES, departs, judge, why_not
 from reports.tables.ablation import lacks, machine_cell
 from reports.tables.table import (
     Block,
@@ -32,6 +33,7 @@ from reports.tables.table import (
 )
 
 DAY_S = 86_400.0
+DATA_NAMES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet"}
 _NOT_PUBLIC = "not public: the paper is closed and its abstract gives no such number"
 _NOT_FOUND = "not found in a source that could be read"
 _CELL_SENTENCE = "A published cell that was trained here stands beside the number printed for it. "
@@ -122,11 +124,10 @@ def _mirror(number: str, name: str, title: str, mirror: PublishedLayout, studies
     )
     blocks = []
     for dataset, heading in mirror.targets:
-        published = primary_rows(mirror.table, dataset if mirror.table == "cifar" else "")
-        rows = tuple(
-            _published_row(row, dataset, mirror, _ours(studies, row.method, mirror.table, dataset), notes)
-            for row in published
-        )
+        ours = _ours(studies, mirror, dataset)
+        taken = {row for row, settings in ours.items() if any(why_not(one, dataset) is None for one in settings)}
+        printed = [row for row in _published(mirror, dataset) if row.primary or row in taken]
+        rows = tuple(_published_row(row, dataset, mirror, ours.get(row, []), notes) for row in printed)
         blocks.append(Block(f"{heading}: published", rows))
         cells = tuple(_cell_rows(dataset, mirror, studies, notes))
         if cells:
@@ -167,18 +168,32 @@ def _unit(metric: str) -> str:
     return "GPU-days" if metric == "search_time_s" else METRICS[metric].unit
 
 
-def _ours(studies: Sequence[Study], method: str, table: PublishedTable, dataset: str) -> list[Setting]:
-    """Our settings that go by a published name on a data set; of CSC-DARTS only the reference settings."""
-    names = {short for short, published in PUBLISHED_NAMES[table].items() if published == method}
-    found = []
+def _published(mirror: PublishedLayout, dataset: str) -> list[PublishedRow]:
+    return [row for row in published_rows(mirror.table) if mirror.table != "cifar" or row.dataset == dataset]
+
+
+def _ours(studies: Sequence[Study], mirror: PublishedLayout, dataset: str) -> dict[PublishedRow, list[Setting]]:
+    """Published row -> our settings of that method on that data, searched on the row's data; of CSC-DARTS only the
+    reference settings."""
+    found: dict[PublishedRow, list[Setting]] = {}
     for study in studies:
         for setting in study.settings:
-            here = setting.dataset == dataset and setting.space == DARTS.name and not setting.given
-            if here and names & set(setting.methods):
-                if "csc" in names and setting is not study.reference:
-                    continue
-                found.append(setting)
+            if setting.dataset == dataset and setting.space == DARTS.name and not setting.given:
+                for row in _rows_of(setting, mirror, study):
+                    found.setdefault(row, []).append(setting)
     return found
+
+
+def _rows_of(setting: Setting, mirror: PublishedLayout, study: Study) -> list[PublishedRow]:
+    """The published rows that a searched setting may stand in."""
+    dataset = setting.dataset if mirror.table == "cifar" else ""
+    searched = setting.params.get("data.search_dataset", "same")
+    rows = (
+        find_published(mirror.table, name, dataset, setting.dataset if searched == "same" else searched)
+        for name in setting.methods
+        if name in PUBLISHED_NAMES[mirror.table] and (name != "csc" or setting is study.reference)
+    )
+    return [row for row in rows if row is not None]
 
 
 def _cell_rows(dataset: str, mirror: PublishedLayout, studies: Sequence[Study], notes: Notes) -> list[Row]:
@@ -209,7 +224,7 @@ def _published_row(
         marks.append(notes.mark(f"sources disagree: {row.cross_check}"))
     cells = [
         text_cell(row.method, marks=",".join(marks)),
-        text_cell({"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet"}.get(row.searched_on, "")),
+        text_cell(DATA_NAMES.get(row.searched_on, "")),
         text_cell(row.kind),
     ]
     for name, spread, _, _, digits in mirror.published:
@@ -226,7 +241,7 @@ def _published_row(
     cells.append(_count(ours, metric))
     cells += [
         text_cell(verdict.word),
-        text_cell(verdict.reason),
+        text_cell("; ".join(part for part in (verdict.reason, departs(held)) if part)),
         text_cell("; ".join(part for part in (row.source, row.note) if part)),
         text_cell(row.cross_check),
     ]
@@ -296,18 +311,21 @@ def _apart(mirror: PublishedLayout, studies: Sequence[Study], notes: Notes, widt
             target = setting.dataset if setting.dataset in targets else next(iter(mirror.targets))[0]
             space = None if setting.space == DARTS.name else f"search space {setting.space or 'unknown'}"
             reason = "; ".join(part for part in (space, why_not(setting, target)) if part)
-            if not reason and setting.dataset in targets and _has_row(setting, mirror):  # in a block above
+            above = setting.published_cell is not None if setting.given else bool(_rows_of(setting, mirror, study))
+            if not reason and setting.dataset in targets and above:  # in a block above
                 continue
-            rows.append(_apart_row(setting, mirror, reason or "no published row", notes))
+            rows.append(_apart_row(setting, mirror, reason or _no_row(setting, mirror), notes))
         if rows:
             blocks.append(Block(f"Ours, not comparable with the rows above: {study.title}", tuple(rows)))
     return blocks
 
 
-def _has_row(setting: Setting, mirror: PublishedLayout) -> bool:
-    if setting.given:
-        return setting.published_cell is not None
-    return any(name in PUBLISHED_NAMES[mirror.table] for name in setting.methods)
+def _no_row(setting: Setting, mirror: PublishedLayout) -> str:
+    """Why no published row takes a setting of the published protocol."""
+    dataset = setting.dataset if mirror.table == "cifar" else ""
+    rows = [find_published(mirror.table, name, dataset) for name in setting.methods]
+    searched = dict.fromkeys(DATA_NAMES[row.searched_on] for row in rows if row and row.searched_on in DATA_NAMES)
+    return f"the published row's search was on {' or '.join(searched)}" if searched else "no published row"
 
 
 def _apart_row(setting: Setting, mirror: PublishedLayout, reason: str, notes: Notes) -> Row:
