@@ -171,7 +171,7 @@ def test_everything_in_the_paper_is_planned_without_repeating_work(capsys: pytes
 
 
 def test_all_is_every_table() -> None:
-    others = [target for name, target in TARGETS.items() if name != "all"]
+    others = [target for name, target in TARGETS.items() if name not in ("all", "family")]
     assert set(TARGETS["all"].grids) == {name for target in others for name in target.grids}
     assert set(TARGETS["all"].tables) == {number for target in others for number in target.tables}
 
