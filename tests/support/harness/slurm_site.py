@@ -131,11 +131,23 @@ def held(folder: Path) -> Iterator[int]:
     its stage, however short that is."""
     pid = int(json.loads((folder / "claim").read_text())["pid"])
     os.kill(pid, signal.SIGSTOP)
+    # On a busy machine it stops a moment later; until then it would look as if something had let it go on.
+    until(lambda: _state(pid) in "Tt", what=f"process {pid} stopped")
     try:
         yield pid
     finally:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
+
+
+def _state(pid: int) -> str:
+    """The letter of a process's state, T or t where it is stopped; "" where there is none."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return ""
+    found = re.search(r"^State:\s*(\w)", status, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def has_come(pid: int, number: signal.Signals) -> bool:
@@ -144,8 +156,8 @@ def has_come(pid: int, number: signal.Signals) -> bool:
         status = Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
         return True
-    found = re.search(r"^State:\s*(\w).*^ShdPnd:\s*(\w+)$", status, re.MULTILINE | re.DOTALL)
-    return found is not None and (found[1] not in "Tt" or bool(int(found[2], 16) >> (number - 1) & 1))
+    found = re.search(r"^ShdPnd:\s*(\w+)$", status, re.MULTILINE)
+    return _state(pid) not in ("T", "t") or bool(found and int(found[1], 16) >> (number - 1) & 1)
 
 
 def scontrol(*words: str) -> str:
