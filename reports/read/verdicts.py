@@ -1,7 +1,6 @@
 """Whether a number of ours upholds a published one: within tolerance, outside, not comparable, not run; never a
 guess."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -129,12 +128,12 @@ def departures_from_protocol(setting: Setting, target: str) -> list[str]:
     return best or []
 
 
-def departs(settings: Sequence[Setting]) -> str:
-    """How our reading of the settings' methods departs from what was published, to stand beside a verdict."""
+def departs(setting: Setting) -> list[str]:
+    """How our reading of the setting's methods departs from what was published: a note for each, to stand beside a
+    number of ours in a published row."""
     from cscdarts.settings.methods import PRESETS
 
-    names = dict.fromkeys(name for setting in settings for name in setting.methods if name in PRESETS)
-    return "; ".join(f"ours departs: {PRESETS[name].deviation}" for name in names)
+    return [f"our reading: {PRESETS[name].deviation}" for name in setting.methods if name in PRESETS]
 
 
 def _spellings(value: object) -> set[str]:

@@ -185,7 +185,6 @@ def _published(row: PublishedRow, studies: Sequence[Study], book: CheckBook, not
     ]
     held = [(setting, checks) for setting, checks in checked if checks and why_not(setting, "nasbench201") is None]
     word, reason = _verdict(row, settings, checked, held)
-    reason = "; ".join(part for part in (reason, departs([setting for setting, _ in held[:1]])) if part)
     blank = notes.mark("not public" if row.method == "CSC-DARTS" else "not found in a source that could be read")
     numbers = [
         number_cell(
@@ -226,9 +225,13 @@ def _published(row: PublishedRow, studies: Sequence[Study], book: CheckBook, not
         )
     count = TableCell(str(len(checks)), len(checks))
     empty = (TableCell(), TableCell(), TableCell())
+    marks = ",".join(notes.mark(text) for text in departs(setting))
     return [
         published,
-        Row((text_cell(setting.names, link=f"#{setting.anchor}"), text_cell("ours"), *ours, count, *empty), "ours"),
+        Row(
+            (text_cell(setting.names, link=f"#{setting.anchor}", marks=marks), text_cell("ours"), *ours, count, *empty),
+            "ours",
+        ),
         Row((text_cell(setting.names), text_cell("difference"), *gaps, count, *empty), "ours"),
     ]
 

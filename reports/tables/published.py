@@ -236,12 +236,13 @@ def _published_row(
             )
             continue
         cells.append(number_cell(value, max(digits, _decimals(value), _decimals(spreads)), "paper", spreads))
-    cells += _our_cells(ours, mirror, notes)
+    departures = ",".join(notes.mark(text) for text in departs(ours)) if ours else ""
+    cells += _our_cells(ours, mirror, notes, departures)
     cells.append(_difference(ours, metric, row.numbers.get(key)))
     cells.append(_count(ours, metric))
     cells += [
         text_cell(verdict.word),
-        text_cell("; ".join(part for part in (verdict.reason, departs(held)) if part)),
+        text_cell(verdict.reason),
         text_cell("; ".join(part for part in (row.source, row.note) if part)),
         text_cell(row.cross_check),
     ]
@@ -253,7 +254,7 @@ def _decimals(value: float | None) -> int:
     return 0 if value is None or value == int(value) else len(f"{value:.6f}".rstrip("0").partition(".")[2])
 
 
-def _our_cells(setting: Setting | None, mirror: PublishedLayout, notes: Notes) -> list[TableCell]:
+def _our_cells(setting: Setting | None, mirror: PublishedLayout, notes: Notes, marks: str = "") -> list[TableCell]:
     cells = []
     for metric in mirror.ours:
         if setting is None or (metric == "search_time_s" and setting.given):
@@ -261,7 +262,9 @@ def _our_cells(setting: Setting | None, mirror: PublishedLayout, notes: Notes) -
         elif metric == "search_time_s":
             cells.append(_days(machine_cell(setting, metric, notes)))
         else:
-            cells.append(metric_cell(setting, metric, lacks(setting, notes) if metric == mirror.headline[0] else ""))
+            headline = metric == mirror.headline[0]
+            marked = ",".join(part for part in (lacks(setting, notes), marks) if part) if headline else ""
+            cells.append(metric_cell(setting, metric, marked))
     return cells
 
 
