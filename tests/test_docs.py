@@ -4,6 +4,7 @@ import ast
 import re
 import textwrap
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,16 @@ def test_files_that_a_page_names_are_there(page: Path) -> None:
     told = re.sub(r"^New file `.*$", "", text, flags=re.MULTILINE)  # those a recipe lets its reader make
     named = re.findall(r"`((?:cscdarts|slurm|benchmarks|ablations|reports|tests)/[\w/.-]+\.\w+)`", told)
     assert [one for one in named if not (ROOT / one).exists()] == []
+
+
+@pytest.mark.parametrize("page", sorted(_prose()), ids=lambda page: page.name)
+def test_columns_have_headings(page: Path) -> None:
+    """Read aloud, a cell is its heading and its value."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    heads = [
+        line for line, below in pairwise(lines) if line.startswith("|") and re.fullmatch(r"\|[-: |]*-[-: |]*\|", below)
+    ]
+    assert [line for line in heads if not all(cell.strip() for cell in line.strip().strip("|").split("|"))] == []
 
 
 @pytest.mark.parametrize("page", sorted(_prose()), ids=lambda page: page.name)

@@ -76,7 +76,7 @@ def _numbers(records: Records) -> str:
                 unit = METRICS[key].unit
                 told = f"{format_value(key, values[key])}{f' {unit}' if unit else ''}"
                 rows.append(f"| {METRICS[key].label} | {told} |")
-    table = "\n".join(["### Result", "", "| | |", "|---|---|", *rows]) if rows else ""
+    table = "\n".join(["### Result", "", "| metric | value |", "|---|---|", *rows]) if rows else ""
     noted = notes(records)
     return "\n\n".join(part for part in (table, f"Noted: {_plain(noted)}" if noted else "") if part)
 

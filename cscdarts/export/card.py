@@ -231,7 +231,7 @@ def _facts(card: Card, name: str, sha256: str) -> Iterator[str]:
         ]
     rows += [("SHA-256 of the weights", f"`{card.weights_sha256}`"), ("written by", card.made_by)]
     rows += [("licence", sentence) for sentence in card.licence]
-    yield from ("| | |", "|---|---|")
+    yield from ("| what | value |", "|---|---|")
     yield from (f"| {key} | {_cell(value)} |" for key, value in rows)
 
 

@@ -103,7 +103,7 @@ _ALL = (
         "DARTS, second order",
         "Liu et al., ICLR 2019, arXiv 1806.09055, equations 7 and 8",
         "quark0/darts cnn/architect.py",
-        "As DARTS, first order. Look-ahead passes leave the batch-norm statistics untouched, which the original does not.",
+        "As DARTS, first order. Look-ahead passes leave the batch-norm statistics untouched, unlike the original.",
         {**_PLAIN, "search.order": 2},
     ),
     Preset(
