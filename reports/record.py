@@ -196,12 +196,20 @@ def entry(folder: RunFolder, check: Mapping[str, Any], methods: Sequence[str]) -
             "test_acc": {name: values["test_acc"] for name, values in carried["datasets"].items()},
         },
         "test_acc_by_epoch": [line["test_acc"] for line in check["trajectory"]],
+        "skip_count_by_epoch": _skip_counts(folder),
         "kendall_tau": check["kendall_tau"],
         "top_k_overlap_pct": check["top_k_overlap_pct"],
         "baselines": check["baselines"],
         "search": (read_record(folder.file("search.json")) or {}).get("values", {}),
         "retraining": (read_record(folder.file("result.json")) or {}).get("values", {}),
     }
+
+
+def _skip_counts(folder: RunFolder) -> list[int]:
+    """Skip connections in the cell that each epoch of the search would have derived, as far as they were recorded."""
+    lines = ((line["stage"], line["epoch"], line["values"].get("skip_count")) for line in folder.curves())
+    counts = sorted((epoch, int(count)) for stage, epoch, count in lines if stage == "search" and count is not None)
+    return [count for _, count in counts]
 
 
 def _kept(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:

@@ -43,18 +43,21 @@ def test_summary_by_hand() -> None:
 
 
 def test_a_record_holds_each_run_with_its_look_up(store: SyntheticStore, tmp_path: Path) -> None:
+    lines = [("retrain", 0, {"loss": 1.0}), ("search", 1, {"skip_count": 6.0}), ("search", 0, {"skip_count": 2.0})]
     for seed in range(2):
-        store.add(tiny(seed), {"test_error_pct": 3.0}, check=check_content(seed))
+        store.add(tiny(seed), {"test_error_pct": 3.0}, check=check_content(seed), curves=lines)
         store.add(tiny(seed, **PLAIN), methods=("csc", "darts2"), check=check_content(seed, shift=1.0))
     store.add(tiny(2), {"test_error_pct": 3.0})  # finished, never looked up
     path = tmp_path / "new" / "record.json"
     found = write_record("quickstart", path, uri=store.finish())
     assert json.loads(path.read_text(encoding="utf-8")) == found
     assert (len(found["runs"]), found["runs_planned"], found["scale"], found["data"]) == (4, 5, "reduced", "digits")
-    lines = {line["setting"]: line for line in found["summary"]}
-    assert lines["csc r=1/2 identity=cell order=2"]["digits_test_acc_mean"] == 95.5
-    assert lines["csc r=1 identity=none order=2"]["digits_test_acc_mean"] == 96.5
+    means = {line["setting"]: line for line in found["summary"]}
+    assert means["csc r=1/2 identity=cell order=2"]["digits_test_acc_mean"] == 95.5
+    assert means["csc r=1 identity=none order=2"]["digits_test_acc_mean"] == 96.5
     assert found["runs"][1]["test_acc_by_epoch"] == [90.0, 97.0]
+    # By epoch, whatever the order of the lines; empty where no search recorded any.
+    assert {tuple(run["skip_count_by_epoch"]) for run in found["runs"]} == {(2, 6), ()}
     assert found["runs"][0]["identity_as_edge"]["test_acc"] == {"digits": 97.0}
     assert (found["benchmark"]["epochs"], found["benchmark"]["trial"]) == (6, "mean")
     assert [row["number"] for row in found["claims"]] == [1, 2, 3, 4, 5, 6, 7]
