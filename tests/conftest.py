@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,10 @@ from tests.support.harness.slurm_site import Site, cluster
 # One thread per worker, and for the processes it starts: with more, workers wait for each other's cores and spin, and
 # the supernets' tests take eight times as long. A test of threads sets them itself.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell's background jobs ignore Ctrl-C and hand that on: what the tests start must hear it, whoever started them.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 #: Set to anything: also run the whole of what is otherwise sampled (marked `whole`), which takes hours.

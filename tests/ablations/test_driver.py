@@ -142,8 +142,6 @@ class _Process:
             self.popen = subprocess.Popen(
                 [sys.executable, "-m", "tests.support.harness.drive", *words], cwd=tmp_path, stdout=file,
                 stderr=subprocess.STDOUT, start_new_session=True,
-                # Tests that a shell started in the background ignore Ctrl-C, and what they start would too.
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )  # fmt: skip
 
     def __enter__(self) -> "_Process":

@@ -52,6 +52,7 @@ def test_a_signal_ends_the_server_and_its_workers(tmp_path: Path, number: signal
         assert [pid for pid in (server.pid, *workers) if psutil.pid_exists(pid) and _runs(pid)] == []
     finally:
         caller.kill()
+        caller.wait()
 
 
 def _runs(pid: int) -> bool:

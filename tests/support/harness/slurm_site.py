@@ -49,11 +49,6 @@ def until(condition: Callable[[], Any], seconds: float = 240, what: str = "") ->
     return value
 
 
-def _accept_interrupts() -> None:
-    """A shell's background jobs ignore SIGINT and hand that on; a driver must receive it whoever started the tests."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def queued_names(submitted_in: Path) -> set[str]:
     """The names of the jobs in the queue that were submitted in a folder: other tests' grids have names alike, and jobs
     that come, or come back, at any moment."""
@@ -78,7 +73,7 @@ class Site:
         env["CSCDARTS_COMMIT"] = "f" * 40
         process = subprocess.Popen(
             [sys.executable, *script, *words], cwd=folder or self.path, env=env, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_accept_interrupts,
+            stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         self.processes.append(process)
         return process
