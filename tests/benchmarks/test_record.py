@@ -127,3 +127,44 @@ def test_the_record_of_the_claims_is_its_grid_s_and_its_page_is_the_record_s() -
         (means,) = [one for one in content["summary"] if one["setting"] == row]
         line = next(line for line in page.splitlines() if line.startswith(f"| {name} |"))
         assert f"{means['test_error_pct_mean']:.2f} ± {means['test_error_pct_sd']:.2f}" in line
+
+
+LONG = {
+    "DARTS, 1st order": "darts1",
+    "neither split nor identity, 1st order": "csc r=1 identity=none order=1",
+    "identity alone, 1st order": "csc r=1 identity=cell order=1",
+    "split alone, 1st order": "csc r=1/2 identity=none order=1",
+    "split and identity, 1st order": "csc r=1/2 identity=cell order=1",
+    "DARTS, 2nd order": "darts2",
+    "split and identity, 2nd order": "csc r=1/2 identity=cell order=2",
+}
+
+
+def test_the_long_search_is_its_grid_s_and_told_as_recorded() -> None:
+    content: dict[str, Any] = json.loads((CLAIMS_RECORD / "collapse.json").read_text(encoding="utf-8"))
+    wanted = Counter(
+        (setting_name(point.config, point.methods), point.config.seed)
+        for point in load_grid("collapse", "reduced").points
+    )
+    there = Counter((run["setting"], run["seed"]) for run in content["runs"])
+    assert there <= wanted
+    assert content["runs_planned"] == wanted.total()
+    assert {setting for setting, _ in there} == set(LONG.values())
+    page = (CLAIMS_RECORD / "README.md").read_text(encoding="utf-8").partition("## A search of 150 epochs")[2]
+    for name, setting in LONG.items():
+        runs = sorted((run for run in content["runs"] if run["setting"] == setting), key=lambda run: int(run["seed"]))
+        assert {len(run["skip_count_by_epoch"]) for run in runs} == {150}
+        (line,) = (line for line in page.splitlines() if line.startswith(f"| {name} |"))
+        _, ends, since, convolutions, errors = (cell.strip() for cell in line.strip("|").split("|"))
+        assert ends == ", ".join(str(run["skip_count_by_epoch"][-1]) for run in runs)
+        assert errors == ", ".join(f"{run['retraining']['test_error_pct']:.2f}" for run in runs)
+        assert [run["skip_count_by_epoch"][-1] for run in runs] == [run["arch"].count("skip_connect") for run in runs]
+        assert convolutions == ", ".join(str(run["arch"].count("nor_conv")) for run in runs)
+        assert since == ", ".join(_six_from(run["skip_count_by_epoch"]) for run in runs)
+
+
+def _six_from(counts: list[int]) -> str:
+    """The first epoch, from 1, from which on all six edges hold skip connections."""
+    others = [epoch for epoch, count in enumerate(counts, start=1) if count != 6]
+    last = others[-1] if others else 0
+    return "never" if last == len(counts) else str(last + 1)
