@@ -27,6 +27,7 @@ MOUNTED = (
     "benchmarks/speed.md",
     "benchmarks/records/nasbench201.md",
     "benchmarks/records/speed-growth.png",
+    "benchmarks/records/claims/collapse.png",
     "benchmarks/records/claims/README.md",
     "benchmarks/embedded/README.md",
     "containers/README.md",

@@ -183,6 +183,7 @@ def test_every_picture_is_made_by_a_script() -> None:
         records / "claims" / "collapse.png",  # by `cscdarts report collapse`, its figure F4
     }
     assert shown == made | drawn
+    assert {str(path.relative_to(ROOT)) for path in drawn} <= set(MOUNTED), "the site would show its name instead"
     assert {path for path in pictures.OUT.iterdir() if path.suffix != ".md"} == made
     assert {path.name for path in made if path.stat().st_size > LARGEST_PICTURE} == set()
 
